@@ -1,0 +1,139 @@
+"""The flow from the warped source to the picture: what training and running share.
+
+The path is straight (optimal transport, RPFM): `x_t = (1 - t) x_0 + t x_1` with velocity `x_1 - x_0`; x_1 is the
+latent of the true picture. It starts at noise (RPFM) or, as a bridge, at the latent of the source image warped to
+the target pose. The noise is fixed, so that a still pose gives a still picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from avatar_stream.modeling.conditioning import FACE_WINDOW, WINDOWS, Views
+from avatar_stream.modeling.denoiser import BODY, FACE, HAND, Memory
+
+START_SOURCE, START_NOISE = "source", "noise"
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """Views of one size, ready for the networks; B counts poses (body) or poses x 3 (windows, pose-major).
+
+    Attributes:
+        look: (B, 4, H, W) premultiplied RGBA, 0..1. geometry: (B, 10, H, W). parts: (B, 6, H/16, W/16).
+        kinds: (B,) int64.
+    """
+
+    look: torch.Tensor
+    geometry: torch.Tensor
+    parts: torch.Tensor
+    kinds: torch.Tensor
+
+
+def body_batch(views: Sequence[Views], device: torch.device | str = "cpu") -> ViewBatch:
+    """Batch the body views of several poses."""
+    kinds = np.full(len(views), BODY)
+    return _batch([v.body_look[None] for v in views], [v.body_maps[None] for v in views],
+                  [v.body_parts[None] for v in views], kinds, device)  # fmt: skip
+
+
+def window_batch(views: Sequence[Views], device: torch.device | str = "cpu") -> ViewBatch:
+    """Batch the windows of several poses, the three of one pose beside each other."""
+    kinds = np.array([FACE if window == FACE_WINDOW else HAND for window in range(WINDOWS)] * len(views))
+    return _batch([v.window_looks for v in views], [v.window_maps for v in views], [v.window_parts for v in views],
+                  kinds, device)  # fmt: skip
+
+
+def _batch(looks, maps, parts, kinds, device) -> ViewBatch:  # noqa: ANN001
+    def tensor(arrays: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate(arrays)).to(device, non_blocking=True)
+
+    look = tensor(looks).permute(0, 3, 1, 2).float() / 255.0
+    return ViewBatch(look, tensor(maps), tensor(parts), torch.from_numpy(kinds).to(device))
+
+
+def read_source(source_net: nn.Module, batch: ViewBatch, latents: torch.Tensor) -> Memory:
+    """Encode source views into TargetNet's memory, once per avatar; windows read all windows of their person.
+
+    Args:
+        source_net: SourceNet.
+        batch: the source's own views.
+        latents: (B, C, h, w) of `batch.look`.
+    """
+    memory = source_net(latents.to(batch.geometry.dtype), batch.geometry, batch.parts, batch.kinds)
+    if int(batch.kinds[0]) == BODY:
+        return memory
+    return Memory(*([_join_windows(x) for x in entries] for entries in (memory.keys, memory.values, memory.parts)))
+
+
+def _join_windows(x: torch.Tensor) -> torch.Tensor:
+    """(3 B, ..., N, d) -> (3 B, ..., 3 N, d): every window of a person sees the places of all three."""
+    per_person = x.unflatten(0, (-1, WINDOWS))
+    joined = torch.cat(per_person.unbind(1), dim=-2)
+    return joined.unsqueeze(1).expand(-1, WINDOWS, *joined.shape[1:]).flatten(0, 1)
+
+
+def repeat_memory(memory: Memory, times: int, group: int = 1) -> Memory:
+    """Repeat each person's memory for several target poses; `group` rows (3 for windows) belong together."""
+
+    def repeated(x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(0, (-1, group)).repeat_interleave(times, dim=0).flatten(0, 1)
+
+    return Memory(*([repeated(x) for x in entries] for entries in (memory.keys, memory.values, memory.parts)))
+
+
+def select_memory(memory: Memory, rows: torch.Tensor) -> Memory:
+    """The memory of some rows of the batch."""
+    return Memory(*([x[rows] for x in entries] for entries in (memory.keys, memory.values, memory.parts)))
+
+
+def select(batch: ViewBatch, rows: torch.Tensor) -> ViewBatch:
+    """Some rows of a batch."""
+    return replace(
+        batch, look=batch.look[rows], geometry=batch.geometry[rows], parts=batch.parts[rows], kinds=batch.kinds[rows]
+    )
+
+
+def start_of_path(look: torch.Tensor, start: str, seed: int) -> torch.Tensor:
+    """x_0 for latents of the warped source (B, C, h, w): the latents themselves, or fixed noise of their shape."""
+    if start == START_SOURCE:
+        return look
+    generator = torch.Generator("cpu").manual_seed(seed)
+    noise = torch.randn(look.shape[1:], generator=generator)
+    return noise.to(look).expand_as(look)
+
+
+def straight_path(x_0: torch.Tensor, x_1: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """x_t on the straight path; t: (B,)."""
+    t = t.view(-1, 1, 1, 1).to(x_0)
+    return (1 - t) * x_0 + t * x_1
+
+
+def endpoint(x_t: torch.Tensor, velocity: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """Where the path would end if the velocity stayed: the network's estimate of x_1."""
+    return x_t + (1 - t.view(-1, 1, 1, 1).to(x_t)) * velocity
+
+
+def integrate(
+    target_net: nn.Module, x: torch.Tensor, look: torch.Tensor, batch: ViewBatch, memory: Memory, sigmas: Sequence[float]
+) -> torch.Tensor:
+    """Follow the velocity from the start of the path to its end with Euler steps.
+
+    Equal to diffusers' FlowMatchEulerDiscreteScheduler with the same sigmas (there t = 1 - sigma and the velocity has
+    the other sign); a test holds the two together.
+
+    Args:
+        x: (B, C, h, w) start of the path. look: latents of the warped source. batch, memory: conditions.
+        sigmas: falling from 1 to 0, one more than steps.
+    """
+    for sigma, next_sigma in zip(sigmas[:-1], sigmas[1:], strict=True):
+        t = torch.full((x.shape[0],), 1.0 - sigma, device=x.device)
+        dtype = batch.geometry.dtype
+        velocity = target_net(x.to(dtype), t, look.to(dtype), batch.geometry, batch.parts, batch.kinds, memory)
+        x = x + (sigma - next_sigma) * velocity.to(x.dtype)  # the path itself stays in the latents' precision
+    return x

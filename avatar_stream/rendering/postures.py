@@ -1,0 +1,233 @@
+"""A whole person's posture as numbers that can be blended, and their way to joint rotations without collisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from avatar_stream.rendering.arms import SWIVELS, Arm, ArmPlace
+from avatar_stream.rendering.body_space import BodySpace
+from avatar_stream.rendering.expressions import MORPHS, weights
+from avatar_stream.rendering.rotations import about
+from avatar_stream.rendering.skeleton import INDEX, PARENTS, RigPose, rest_rotations
+
+SIDES = ("Left", "Right")
+TRUNK = ("lean", "sway", "turn", "nod", "tilt", "look", "shrug_left", "shrug_right")
+_X, _Y, _Z = np.eye(3)
+_TRUNK_ROWS = [INDEX[n] for n in ("Hips", "Spine", "Spine1", "Spine2", "Neck", "Head", "LeftShoulder",
+                                  "RightShoulder")]
+# Balls along an arm: elbow, three on the forearm, wrist; then the hand's.
+_ARM_PARTS = np.array([0.0, 0.3, 0.6, 0.85, 1.0])
+_ARM_RADII = np.array([0.046, 0.042, 0.036, 0.030, 0.026])
+_ALLOWED_M = 0.003  # skin gives way
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """One arm: everything in it may be blended number by number.
+
+    Attributes:
+        wrist: (3,) metres from the middle of the shoulders, in the chest's axes.
+        angles: (4,) radians, see arms.py: swivel, roll, flexion, deviation.
+        shape: (5, 4) radians, see handshapes.py.
+    """
+
+    wrist: np.ndarray
+    angles: np.ndarray
+    shape: np.ndarray
+
+
+@dataclass(frozen=True)
+class Posture:
+    """A whole person.
+
+    Attributes:
+        trunk: (8,) radians in the order of TRUNK; lean and nod forwards, sway, turn, tilt and look to the signer's
+            left, shrugs upwards.
+        arms: left and right.
+        face: (len(MORPHS),) weights.
+        gaze: (2,) radians yaw, pitch.
+    """
+
+    trunk: np.ndarray
+    arms: tuple[ArmState, ArmState]
+    face: np.ndarray
+    gaze: np.ndarray
+
+
+def neutral_face() -> np.ndarray:
+    """(len(MORPHS),) zeros: mouth closed, eyes open."""
+    return np.zeros(len(MORPHS))
+
+
+class Stand:
+    """A trunk in place: accumulated turns (J, 3, 3) and places (J, 3) of the trunk's joints, and rotations so far."""
+
+    def __init__(self, bind_m: np.ndarray, trunk: np.ndarray):
+        """Pose hips, spine, neck and head by `trunk` (8,), see Posture."""
+        lean, sway, turn, nod, tilt, look = trunk[:6]
+        self.rotations = rest_rotations().astype(np.float64)
+        self.turns = self.rotations.copy()
+        self.places = bind_m.copy()
+        for name, part in (("Hips", 0.1), ("Spine", 0.25), ("Spine1", 0.3), ("Spine2", 0.35)):
+            bend = about(_X, part * lean) @ about(_Z, -part * sway)
+            self.rotations[INDEX[name]] = about(_Y, part * turn) @ bend
+        for name, part in (("Neck", 0.45), ("Head", 0.55)):
+            self.rotations[INDEX[name]] = about(_Y, part * look) @ about(_X, part * nod) @ about(_Z, -part * tilt)
+        self.shrugs = trunk[6:8]
+        self._bind_m = bind_m
+        for row in _TRUNK_ROWS:
+            self.follow(row)
+
+    def follow(self, row: int) -> None:
+        """Forward kinematics of one joint whose parent is in place."""
+        parent = PARENTS[row]
+        if parent < 0:
+            self.turns[row], self.places[row] = self.rotations[row], self._bind_m[row]
+            return
+        self.turns[row] = self.turns[parent] @ self.rotations[row]
+        self.places[row] = self.places[parent] + self.turns[parent] @ (self._bind_m[row] - self._bind_m[parent])
+
+
+class Figure:
+    """One person's proportions: turns postures into rig poses and wanted hands into arm states."""
+
+    def __init__(self, bind_m: np.ndarray):
+        """Measure bind positions (J, 3), metres."""
+        self.bind_m = np.asarray(bind_m, np.float64)
+        self.arms = tuple(Arm(self.bind_m, side) for side in SIDES)
+        self.body = BodySpace(self.bind_m)
+        self.arm_m = self.arms[0].length_m
+        self._chest = INDEX["Spine2"]
+        joints = self.bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]]
+        self._middle = joints.mean(0) - self.bind_m[self._chest]
+        scale = self.arms[0].hand.palm_m / 0.083
+        self._arm_radii = _ARM_RADII * np.sqrt(scale)
+        fingers = np.full((5, 4), 0.0085)
+        fingers[0] = 0.0095
+        between_joints = np.full((5, 3), 0.0085)
+        self._hand_radii = scale * np.concatenate((fingers.ravel(), between_joints.ravel(), np.full(5, 0.014)))
+
+    def stand(self, trunk: np.ndarray) -> Stand:
+        """Put the trunk (8,) in place."""
+        return Stand(self.bind_m, trunk)
+
+    def to_space(self, stand: Stand, point: np.ndarray) -> np.ndarray:
+        """(3,) metres in the model of a point counted from the shoulders' middle in the chest's axes."""
+        return stand.places[self._chest] + stand.turns[self._chest] @ (self._middle + point)
+
+    def to_chest(self, stand: Stand, point: np.ndarray) -> np.ndarray:
+        """The inverse of `to_space`."""
+        return stand.turns[self._chest].T @ (point - stand.places[self._chest]) - self._middle
+
+    def shoulder(self, stand: Stand, side: int, wrist: np.ndarray) -> np.ndarray:
+        """Move the shoulder girdle towards a wrist (3,) in chest axes; return the shoulder joint (3,), metres."""
+        arm = self.arms[side]
+        up = np.clip(wrist[1] / self.arm_m + 0.35, 0, 1.3)
+        forward = np.clip(wrist[2] / self.arm_m, 0, 1) * np.clip(1.1 - wrist[0] * arm.mirror / self.arm_m, 0, 1.5)
+        row = arm.rows[0]
+        stand.rotations[row] = arm.clavicle(0.26 * up + stand.shrugs[side], 0.16 * forward)
+        stand.follow(row)
+        stand.follow(arm.rows[1])
+        return stand.places[arm.rows[1]]
+
+    def hand_balls(self, side: int, shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(20, 3, 3) joint rotations of a shape and (40, 3) centres of its balls from the wrist, metres."""
+        hand = self.arms[side].hand
+        rotations = hand.rotations(shape)
+        points = hand.points(rotations)
+        middles = (points[:, 1:] + points[:, :-1]) / 2
+        balls = np.concatenate((points.reshape(20, 3), middles.reshape(15, 3), 0.55 * points[:, 0]))
+        return rotations.reshape(20, 3, 3), balls
+
+    def arm_state(self, stand: Stand, side: int, hand_turn: np.ndarray, shape: np.ndarray, at: np.ndarray,
+                  offset: np.ndarray | None = None) -> tuple[ArmState, float]:
+        """The arm that brings a point of the hand to a place.
+
+        Args:
+            stand: the trunk.
+            side: 0 left, 1 right.
+            hand_turn: (3, 3) wanted accumulated turn of the hand.
+            shape: (5, 4) radians.
+            at: (3,) metres in the model.
+            offset: (3,) metres from the wrist to that point in the hand's unturned axes; None: the wrist itself.
+
+        Returns:
+            The state within the limits, and a measure of what had to give way (radians and 10 cm count alike).
+        """
+        arm, chest = self.arms[side], stand.turns[self._chest]
+        offset = np.zeros(3) if offset is None else offset
+        turn, missed = hand_turn, 0.0
+        for _ in range(2):
+            wanted = at - turn @ offset
+            shoulder = self.shoulder(stand, side, self.to_chest(stand, wanted))
+            wrist = arm.clamp_reach(shoulder, wanted)
+            elbows = arm.elbows(chest, shoulder, wrist)
+            radii = np.full(len(SWIVELS), 0.046)
+            depth, _ = self.body.push(stand.turns, stand.places, (2 * elbows + wrist) / 3, radii)
+            cost = 60.0 * np.maximum(depth, 0.0)
+            depth, _ = self.body.push(stand.turns, stand.places, elbows, radii)
+            angles, passed = arm.fit(chest, shoulder, wrist, hand_turn, cost + 60.0 * np.maximum(depth, 0.0))
+            turn = arm.place(chest, shoulder, wrist, angles).hand
+            missed = passed + 10 * float(np.linalg.norm(wrist - wanted))
+        wrist = at - turn @ offset
+        return ArmState(self.to_chest(stand, wrist), angles, shape), missed
+
+    def resolve(self, posture: Posture) -> tuple[RigPose, float]:
+        """Joint rotations of a posture, with arms pushed out of the body and out of each other.
+
+        Returns:
+            The rig pose, and the depth in metres that remains between limbs or in the body (0 = none).
+        """
+        stand = self.stand(posture.trunk)
+        hands = [self.hand_balls(side, posture.arms[side].shape) for side in (0, 1)]
+        wrists = [self.to_space(stand, state.wrist) for state in posture.arms]
+        shoulders = [self.shoulder(stand, side, posture.arms[side].wrist) for side in (0, 1)]
+        for turn in range(5):
+            places = [self.arms[side].place(stand.turns[self._chest], shoulders[side], wrists[side],
+                                            posture.arms[side].angles) for side in (0, 1)]
+            moves, depth = self._moves(stand, places, [balls for _, balls in hands])
+            if depth <= _ALLOWED_M or turn == 4:
+                break
+            wrists = [place.wrist_m + 1.05 * move for place, move in zip(places, moves, strict=True)]
+        for side in (0, 1):
+            arm = self.arms[side]
+            arm.write(stand.rotations, stand.turns[arm.rows[0]], places[side])
+            stand.rotations[arm.hand.first:arm.hand.first + 20] = hands[side][0]
+        pose = RigPose(stand.rotations.astype(np.float32), np.zeros(3, np.float32), weights(posture.face),
+                       posture.gaze.astype(np.float32))
+        return pose, max(depth - _ALLOWED_M, 0.0)
+
+    def _balls(self, place: ArmPlace, balls: np.ndarray) -> np.ndarray:
+        arm = place.elbow_m + _ARM_PARTS[:, None] * (place.wrist_m - place.elbow_m)
+        return np.concatenate((arm, place.wrist_m + balls @ place.hand.T))
+
+    def _moves(self, stand: Stand, places: list[ArmPlace], hands: list[np.ndarray]):
+        """(3,) metres each wrist should move by, and the greatest depth."""
+        balls = [self._balls(place, hand) for place, hand in zip(places, hands, strict=True)]
+        radii = np.concatenate((self._arm_radii, self._hand_radii))
+        depth, way = self.body.push(stand.turns, stand.places, np.concatenate(balls), np.tile(radii, 2))
+        depth, way = depth.reshape(2, -1), way.reshape(2, -1, 3)
+        deepest = depth.argmax(1)
+        moves = [way[s, deepest[s]] * max(depth[s, deepest[s]], 0.0) for s in (0, 1)]
+        apart = balls[0][:, None] - balls[1][None]
+        distance = np.sqrt((apart * apart).sum(-1))
+        overlap = radii[:, None] + radii[None] - distance
+        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+        if overlap[row, column] > _ALLOWED_M:
+            # One pair of finger balls may lie beyond each other's middle: the hands' own centres say the way.
+            direction = apart[row, column] + 0.5 * (balls[0][5:].mean(0) - balls[1][5:].mean(0))
+            step = 0.5 * overlap[row, column] * direction / (np.linalg.norm(direction) + 1e-9)
+            moves = [moves[0] + step, moves[1] - step]
+        return moves, max(float(depth.max()), float(overlap[row, column]))
+
+
+def mirrored(posture: Posture) -> Posture:
+    """The posture as a left-hander's: sides exchanged, turns to the other side."""
+    left, right = posture.arms
+    flip = np.array([-1.0, 1.0, 1.0])
+    trunk = posture.trunk * np.array([1, -1, -1, 1, -1, -1, 1, 1])
+    trunk[[6, 7]] = trunk[[7, 6]]
+    arms = (replace(right, wrist=right.wrist * flip), replace(left, wrist=left.wrist * flip))
+    return replace(posture, trunk=trunk, arms=arms, gaze=posture.gaze * np.array([-1.0, 1.0]))

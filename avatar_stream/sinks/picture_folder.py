@@ -1,0 +1,80 @@
+"""A folder of PNG pictures, one a frame, with transparency."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from avatar_stream import stages
+from avatar_stream.errors import SinkError
+from avatar_stream.types import Frame
+
+
+class PictureFolderSink:
+    """Writes `frame_000000.png`, ... beside the final folder, which takes its name when it is complete."""
+
+    class Options(stages.Options):
+        """Where to.
+
+        Attributes:
+            path: the folder to make; it must not exist, or be empty.
+            transparent: keep `Frame.alpha`.
+        """
+
+        path: Path
+        transparent: bool = False
+
+    def __init__(self, options: PictureFolderSink.Options):
+        """Store the options; `open()` makes the folder."""
+        self.options = options
+        self._part = options.path.with_name(f".{options.path.name}.{os.getpid()}.part")
+        self._count: int | None = None
+
+    def open(self) -> None:
+        """Make the folder; SinkError where that fails or the final one holds files already."""
+        path = self.options.path
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise SinkError(f"cannot write {path}: it exists already; give a new folder, or a name ending with .mp4")
+        try:
+            self._part.mkdir()
+        except OSError as error:
+            raise SinkError(f"cannot make the folder {path}: {error.strerror or error}") from error
+        self._count = 0
+
+    def write(self, frame: Frame) -> None:
+        """Add one picture: (H, W, 3) uint8 RGB, with `alpha` (H, W) uint8 where it is kept."""
+        if self._count is None:
+            raise SinkError(f"{self.options.path} is not open")
+        image = frame.image
+        if self.options.transparent and frame.alpha is not None:
+            image = np.dstack([image, frame.alpha])
+        try:
+            Image.fromarray(image).save(self._part / f"frame_{self._count:06d}.png", compress_level=3)
+        except OSError as error:
+            self.discard()
+            raise SinkError(f"cannot write into {self.options.path}: {error.strerror or error}") from error
+        self._count += 1
+
+    def close(self) -> None:
+        """Give the folder its name; without any frame nothing is left. May be called twice."""
+        count, self._count = self._count, None
+        if not count:
+            self.discard()
+            return
+        try:
+            self._part.replace(self.options.path)
+        except OSError as error:
+            self.discard()
+            raise SinkError(f"cannot make the folder {self.options.path}: {error.strerror or error}") from error
+
+    def discard(self) -> None:
+        """Leave nothing: what a caller does after a failure. May be called twice."""
+        self._count = None
+        shutil.rmtree(self._part, ignore_errors=True)
+
+
+STAGE = PictureFolderSink

@@ -1,0 +1,163 @@
+"""Videos: H.264 in MP4, or VP9 with transparency in WebM, with each frame at its true time."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from avatar_stream import stages
+from avatar_stream.errors import SinkError
+from avatar_stream.types import Frame
+
+# Fine enough for every camera's and container's times: MPEG's own clock.
+_TICKS_PER_S = 90_000
+_CODECS = {".mp4": ("libx264", "yuv420p", "mp4"), ".webm": ("libvpx-vp9", "yuv420p", "webm")}
+# One thread: how threads share the work may change the bits, and two runs must not differ.
+_SETTINGS = {
+    "libx264": {"crf": "18", "preset": "medium", "threads": "1", "bf": "0"},
+    "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "threads": "1", "row-mt": "0"},
+}
+
+
+class VideoFileSink:
+    """Writes a video beside its final name and gives it that name when it is complete.
+
+    Two runs with the same frames give the same bytes.
+    """
+
+    class Options(stages.Options):
+        """Where to, and how.
+
+        Attributes:
+            path: `.mp4` or `.webm`; its folder must exist.
+            transparent: keep `Frame.alpha`; only `.webm`.
+        """
+
+        path: Path
+        transparent: bool = False
+
+    def __init__(self, options: VideoFileSink.Options):
+        """Store the options; `open()` takes the file."""
+        self.options = options
+        self._part = options.path.with_name(f".{options.path.name}.{os.getpid()}.part")
+        self._container: av.container.OutputContainer | None = None
+        self._stream: av.VideoStream | None = None
+        self._last_tick = -1
+        self._step_ticks = 0
+
+    def open(self) -> None:
+        """Take the output.
+
+        Raises:
+            SinkError: another kind of file, a missing folder, no right to write, or a codec is missing.
+        """
+        path = self.options.path
+        if path.suffix.lower() not in _CODECS:
+            raise SinkError(f"cannot write {path}: the name must end with {' or '.join(_CODECS)}")
+        if self.options.transparent and path.suffix.lower() != ".webm":
+            raise SinkError(f"cannot write {path}: only .webm carries a transparent background")
+        if not path.parent.is_dir():
+            raise SinkError(f"cannot write {path}: there is no folder {path.parent}")
+        if path.is_dir():
+            raise SinkError(f"cannot write {path}: it is a folder")
+        codec, _, container = _CODECS[path.suffix.lower()]
+        if codec not in av.codecs_available:
+            raise SinkError(f"cannot write {path}: this PyAV has no {codec}: run `make setup`")
+        # "bitexact" leaves out the random identifier that WebM files carry.
+        flags = {"movflags": "+faststart"} if container == "mp4" else {}
+        try:
+            self._container = av.open(str(self._part), "w", format=container, options={"fflags": "+bitexact", **flags})
+        except (av.error.FFmpegError, OSError) as error:
+            self._fail(error)
+        self._stream, self._last_tick, self._step_ticks = None, -1, 0
+
+    def write(self, frame: Frame) -> None:
+        """Add one frame; all have the size of the first.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB; with `transparent`, `alpha` (H, W) uint8 too (None: opaque).
+
+        Raises:
+            SinkError: the sink is not open, the disk is full, or the size changed.
+        """
+        if self._container is None:
+            raise SinkError(f"{self.options.path} is not open")
+        try:
+            if self._stream is None:
+                self._stream = self._add_stream(frame)
+            if frame.image.shape[:2] != (self._stream.height, self._stream.width):
+                raise SinkError(f"{self.options.path}: the picture changed its size at {frame.time_s:.2f} s")
+            tick = max(round(frame.time_s * _TICKS_PER_S), self._last_tick + 1)
+            if self._last_tick >= 0:
+                self._step_ticks = tick - self._last_tick
+            self._last_tick = tick
+            self._container.mux(self._stream.encode(self._picture(frame, tick)))
+        except (av.error.FFmpegError, OSError) as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Finish the video and give it its name; without any frame nothing is left. May be called twice.
+
+        Raises:
+            SinkError: the disk is full, or the folder is gone.
+        """
+        if self._container is None:
+            return
+        if self._stream is None:
+            self.discard()
+            return
+        try:
+            packets = self._stream.encode(None)
+            if packets and self._step_ticks:
+                packets[-1].duration = self._step_ticks  # else the last frame lasts as long as the encoder thinks
+            self._container.mux(packets)
+            self._container.close()
+            self._container = self._stream = None
+            self._part.replace(self.options.path)
+        except (av.error.FFmpegError, OSError) as error:
+            self._fail(error)
+
+    def discard(self) -> None:
+        """Leave no file: what a caller does after a failure. May be called twice."""
+        container, self._container, self._stream = self._container, None, None
+        try:
+            if container is not None:
+                container.close()
+        except (av.error.FFmpegError, OSError):
+            pass  # the file is removed anyway
+        self._part.unlink(missing_ok=True)
+
+    def _add_stream(self, frame: Frame) -> av.VideoStream:
+        height_px, width_px = frame.image.shape[:2]
+        codec, pixels, _ = _CODECS[self.options.path.suffix.lower()]
+        stream = self._container.add_stream(codec, rate=30, options=_SETTINGS[codec])
+        stream.width, stream.height = width_px, height_px
+        stream.pix_fmt = "yuva420p" if self.options.transparent else pixels
+        stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
+        # Say which of the two common matrices swscale used, or players guess by the size and colours shift.
+        stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
+        stream.codec_context.flags |= 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library versions in the stream
+        return stream
+
+    def _picture(self, frame: Frame, tick: int) -> av.VideoFrame:
+        if self.options.transparent:
+            alpha = frame.alpha if frame.alpha is not None else np.full(frame.image.shape[:2], 255, np.uint8)
+            picture = av.VideoFrame.from_ndarray(np.dstack([frame.image, alpha]), format="rgba")
+        else:
+            picture = av.VideoFrame.from_ndarray(frame.image, format="rgb24")
+        picture.pts, picture.time_base = tick, Fraction(1, _TICKS_PER_S)
+        picture.duration = self._step_ticks
+        return picture
+
+    def _fail(self, error: Exception) -> None:
+        self.discard()
+        reason = getattr(error, "strerror", None) or str(error)
+        advice = "check the free space and the rights of its folder"
+        raise SinkError(f"cannot write {self.options.path} ({reason}): {advice}") from error
+
+
+STAGE = VideoFileSink

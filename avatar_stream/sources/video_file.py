@@ -1,0 +1,168 @@
+"""Frames of any clip PyAV opens, upright and with their true times."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from avatar_stream import stages
+from avatar_stream.errors import EndOfStream, SourceError
+from avatar_stream.types import Frame
+
+logger = logging.getLogger(__name__)
+
+# Times must grow from frame to frame or no container takes them; files with two frames at one time exist.
+_SMALLEST_STEP_S = 1e-3
+
+
+class VideoFileSource:
+    """Reads a clip from its first frame to its last; sound is ignored.
+
+    Attributes:
+        live: False, every frame is delivered in order.
+        frame_count: how many frames the file says it has, an estimate, or None where it says nothing.
+    """
+
+    class Options(stages.Options):
+        """Which file.
+
+        Attributes:
+            path: the clip.
+        """
+
+        path: Path
+
+    live = False
+
+    def __init__(self, options: VideoFileSource.Options):
+        """Store the options; `open()` reads."""
+        self.options = options
+        self.frame_count: int | None = None
+        self._container: av.container.InputContainer | None = None
+        self._frames: Iterator[av.VideoFrame] | None = None
+        self._first: av.VideoFrame | None = None
+        self._index = 0
+        self._start: Fraction | None = None
+        self._last_s = 0.0
+        self._step_s = 1 / 25
+        self._pixel_shape = 1.0
+        self._trouble = ""
+
+    def open(self) -> None:
+        """Open the file and decode its first frame.
+
+        Raises:
+            SourceError: the file is missing, is no clip, has no picture or none that can be decoded.
+        """
+        path = self.options.path
+        if not path.is_file():
+            raise SourceError(f"there is no clip {path}: check the name")
+        try:
+            self._container = av.open(str(path))
+        except (av.error.FFmpegError, OSError) as error:
+            raise SourceError(f"cannot read {path} as a video ({_reason(error)}): is it a clip, and complete?") from error
+        if not self._container.streams.video:
+            self.close()
+            raise SourceError(f"{path} has no picture, only sound or data: give a clip that shows a signer")
+        stream = self._container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate
+        self._step_s = float(1 / rate) if rate else 1 / 25
+        self._pixel_shape = float(stream.sample_aspect_ratio or 1)
+        self.frame_count = stream.frames or _estimate_frames(self._container, self._step_s)
+        self._index, self._start, self._last_s, self._trouble = 0, None, 0.0, ""
+        self._frames = self._decode(stream)
+        self._first = next(self._frames, None)
+        if self._first is None:
+            reason = self._trouble or "no frames"
+            self.close()
+            raise SourceError(f"no picture of {path} can be decoded ({reason}): try to convert the clip again")
+
+    def read(self) -> Frame:
+        """Return the next frame.
+
+        Returns:
+            A Frame: (H, W, 3) uint8 RGB, upright, square pixels; `time_s` counts from the first frame's.
+
+        Raises:
+            EndOfStream: after the last frame that can be read; where data were broken, one warning is logged.
+            SourceError: the source is not open.
+        """
+        if self._frames is None:
+            raise SourceError(f"{self.options.path} is not open")
+        decoded, self._first = self._first or next(self._frames, None), None
+        if decoded is None:
+            if self._trouble:
+                logger.warning(
+                    "%s is damaged (%s): used the %d frames that can be read", self.options.path, self._trouble, self._index
+                )
+                self._trouble = ""
+            raise EndOfStream
+        frame = Frame(image=_upright_rgb(decoded, self._pixel_shape), time_s=self._time_s(decoded), index=self._index)
+        self._index += 1
+        return frame
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        self._frames = self._first = None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _decode(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        # Packet by packet, so that one broken packet does not cost the good ones after it.
+        packets = self._container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError) as error:
+                self._trouble = self._trouble or _reason(error)
+                return
+            if packet is None:
+                return
+            try:
+                yield from packet.decode()
+            except av.error.EOFError:
+                return
+            except (av.error.FFmpegError, OSError) as error:
+                self._trouble = self._trouble or _reason(error)
+
+    def _time_s(self, decoded: av.VideoFrame) -> float:
+        if self._index == 0:
+            self._start = None if decoded.pts is None else decoded.pts * decoded.time_base
+            self._last_s = 0.0
+            return 0.0
+        if decoded.pts is None or self._start is None:
+            time_s = self._last_s + self._step_s
+        else:
+            time_s = float(decoded.pts * decoded.time_base - self._start)
+        self._last_s = max(time_s, self._last_s + _SMALLEST_STEP_S)
+        return self._last_s
+
+
+def _estimate_frames(container: av.container.InputContainer, step_s: float) -> int | None:
+    if not container.duration:
+        return None
+    return max(1, round(container.duration / av.time_base / step_s))
+
+
+def _upright_rgb(decoded: av.VideoFrame, pixel_shape: float) -> np.ndarray:
+    # (H, W, 3) uint8 RGB: pixels made square, then the display rotation (counter-clockwise degrees) applied.
+    width_px = decoded.width
+    if 0.2 < pixel_shape < 5:
+        width_px = max(1, round(decoded.width * pixel_shape))
+    image = decoded.reformat(width=width_px, height=decoded.height, format="rgb24").to_ndarray()
+    turns = round((decoded.rotation or 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns))
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]
+
+
+STAGE = VideoFileSource

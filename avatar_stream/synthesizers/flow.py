@@ -1,0 +1,89 @@
+"""The learned model: latent flow matching with the avatar's picture encoded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from avatar_stream import stages
+from avatar_stream.errors import ModelError
+from avatar_stream.places import bundled
+from avatar_stream.types import Avatar, Pose
+
+DEFAULT_MODEL = "signer-small"
+
+
+class FlowSynthesizer:
+    """Makes the avatar's picture with `SignerPipeline`."""
+
+    class Options(stages.Options):
+        """Which avatar, which weights, how many steps."""
+
+        avatar: Avatar
+        model: str = DEFAULT_MODEL  # a folder's name under models/, a path, or a hub id
+        steps: int = 1
+        seed: int | None = None  # of the fixed noise; None: the model's own
+        device: str | None = None  # None: CUDA when there, CPU else
+
+    def __init__(self, options: Options):
+        self.options = options
+        self._pipe = self._source = None
+
+    def open(self) -> None:
+        """Load the weights and encode the avatar, once.
+
+        Raises:
+            ModelError: unknown or incomplete weights, an impossible device or number of steps.
+        """
+        if not 1 <= self.options.steps <= 50:
+            raise ModelError(f"steps must be 1 to 50, got {self.options.steps}")
+        import torch
+
+        from avatar_stream.modeling.pipeline import SignerPipeline, default_device, default_dtype
+
+        try:
+            device = torch.device(self.options.device) if self.options.device else default_device()
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"device '{self.options.device}' cannot be used: {_first_line(error)}") from error
+        place = find_model(self.options.model)
+        try:
+            self._pipe = SignerPipeline.from_pretrained(place, torch_dtype=default_dtype(device)).to(device)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"model '{self.options.model}' cannot be loaded: {_first_line(error)}") from error
+        self._source = self._pipe.prepare(self.options.avatar.image, self.options.avatar.pose)
+
+    def synthesize(self, pose: Pose) -> np.ndarray:
+        """Return (512, 512, 4) uint8 RGBA, straight alpha, of the avatar in `pose` (canvas px, all finite)."""
+        made = self._pipe(
+            source=self._source, pose=pose, num_inference_steps=self.options.steps, seed=self.options.seed
+        )
+        return made.images[0]
+
+    def close(self) -> None:
+        """Give the weights back."""
+        self._pipe = self._source = None
+
+
+def find_model(name: str) -> str:
+    """A model's folder by its name under `models/` or its path; anything with a slash may be a hub id.
+
+    Raises:
+        ModelError: no such model; the message lists those that are here.
+    """
+    models = bundled("models")
+    for place in (models / name, Path(name)):
+        if (place / "model_index.json").exists():
+            return str(place)
+    if "/" in name and not name.startswith((".", "/")):
+        return name
+    known = sorted(path.parent.name for path in models.glob("*/model_index.json"))
+    raise ModelError(f"unknown model '{name}'. Here are: {', '.join(known) or 'none'}. A path or a hub id works too.")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+STAGE = FlowSynthesizer

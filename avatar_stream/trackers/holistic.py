@@ -1,0 +1,153 @@
+"""MediaPipe Holistic: body, both hands and the refined face of one person."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from avatar_stream import stages
+from avatar_stream.errors import TrackerError
+from avatar_stream.types import BODY, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Frame, Pose
+
+# Below this no person can be recognised, and MediaPipe's crops become empty.
+_SMALLEST_SIDE_PX = 16
+
+
+class HolisticTracker:
+    """Finds one person's 553 points; frames must come in order, as in a video.
+
+    What it finds depends on the frames before: a fresh tracker for each clip gives the same poses each time.
+    """
+
+    class Options(stages.Options):
+        """How sure MediaPipe must be.
+
+        Attributes:
+            complexity: body network, 1 or 2 (2 is downloaded at first use).
+            min_detection: 0..1, to find a person anew.
+            min_tracking: 0..1, to go on following one.
+        """
+
+        complexity: Annotated[int, Field(ge=1, le=2)] = 1
+        min_detection: Annotated[float, Field(ge=0, le=1)] = 0.5
+        min_tracking: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def __init__(self, options: HolisticTracker.Options | None = None):
+        """Store the options; `open()` loads the networks."""
+        self.options = options or HolisticTracker.Options()
+        self._holistic = None
+        self._first = True
+
+    def open(self) -> None:
+        """Load MediaPipe and its networks.
+
+        Raises:
+            TrackerError: mediapipe is not installed or does not start.
+        """
+        os.environ.setdefault("GLOG_minloglevel", "2")
+        with _quiet_stderr():
+            try:
+                from mediapipe.python.solutions.holistic import Holistic
+            except ImportError as error:
+                raise TrackerError(f"the tracker needs mediapipe ({error}): run `make setup`") from error
+            try:
+                self._holistic = Holistic(
+                    model_complexity=self.options.complexity,
+                    refine_face_landmarks=True,
+                    min_detection_confidence=self.options.min_detection,
+                    min_tracking_confidence=self.options.min_tracking,
+                )
+            except (OSError, RuntimeError, ValueError) as error:
+                raise TrackerError(f"mediapipe does not start: {error}") from error
+        self._first = True
+
+    def track(self, frame: Frame) -> Pose | None:
+        """Find the person.
+
+        Args:
+            frame: its image is (H, W, 3) uint8 RGB.
+
+        Returns:
+            The Pose in pixels of the image, or None where neither body, face nor a hand is found. Points of a
+            part that is missing are NaN; points outside the picture keep the tracker's guess.
+
+        Raises:
+            TrackerError: the tracker is not open, or mediapipe failed on this picture.
+        """
+        if self._holistic is None:
+            raise TrackerError("the tracker is not open")
+        height_px, width_px = frame.image.shape[:2]
+        if min(height_px, width_px) < _SMALLEST_SIDE_PX:
+            return None
+        # Its C++ side talks to stderr once, while the first picture goes through.
+        with _quiet_stderr() if self._first else contextlib.nullcontext():
+            try:
+                result = self._holistic.process(frame.image)
+            except (RuntimeError, ValueError) as error:
+                raise TrackerError(f"mediapipe failed at {frame.time_s:.2f} s: {error}") from error
+        self._first = False
+        return _as_pose(result, (width_px, height_px), frame.time_s)
+
+    def close(self) -> None:
+        """Give the networks back. May be called twice."""
+        if self._holistic is not None:
+            self._holistic.close()
+            self._holistic = None
+
+
+def _as_pose(result, size: tuple[int, int], time_s: float) -> Pose | None:
+    points = np.full((POINT_COUNT, 3), np.nan, np.float32)
+    confidence = np.zeros(POINT_COUNT, np.float32)
+    world = np.full((33, 3), np.nan, np.float32)
+    parts = [
+        (BODY, result.pose_landmarks),
+        (FACE, result.face_landmarks),
+        (LEFT_HAND, result.left_hand_landmarks),
+        (RIGHT_HAND, result.right_hand_landmarks),
+    ]
+    # MediaPipe gives x and y as parts of the picture's width and height, z in the scale of x.
+    scale = np.float32([size[0], size[1], size[0]])
+    for rows, landmarks in parts:
+        if landmarks is not None:
+            points[rows] = _coordinates(landmarks) * scale
+            confidence[rows] = 1.0
+    if result.pose_landmarks is not None:
+        confidence[BODY] = np.clip([point.visibility for point in result.pose_landmarks.landmark], 0, 1)
+        points[BODY][confidence[BODY] <= 0] = np.nan
+    if result.pose_world_landmarks is not None:
+        world[:] = _coordinates(result.pose_world_landmarks)
+    if not (confidence > 0).any():
+        return None
+    return Pose(points=points, confidence=confidence, world=world, size=size, time_s=time_s)
+
+
+def _coordinates(landmarks) -> np.ndarray:
+    return np.array([(point.x, point.y, point.z) for point in landmarks.landmark], np.float32)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    # The C++ libraries write to file descriptor 2 themselves; Python's sys.stderr cannot catch that.
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (AttributeError, OSError, ValueError):
+        yield
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+STAGE = HolisticTracker

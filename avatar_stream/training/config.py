@@ -1,0 +1,91 @@
+"""What a training run is: the YAML of `configs/train/`, checked before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from avatar_stream.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Where samples come from."""
+
+    folders: list[Path]
+    exclude: list[str] = []  # people never trained on, by the beginning of their file's name
+    targets: int = Field(3, ge=1)  # target poses per source
+    portrait_share: Share = 0.6
+    workers: int = Field(1, ge=0)
+
+
+class ModelConfig(_Section):
+    """Size of the networks; see `modeling/denoiser.py`."""
+
+    autoencoder: str = "patch"  # "patch", or a folder or hub id of a stock VAE
+    latent_channels: int = 64
+    widths: tuple[int, int, int] = (80, 160, 256)
+    heads: int = 4
+    blocks: tuple[int, int, int] = (1, 1, 1)
+    start: Literal["source", "noise"] = "source"
+
+
+class LossConfig(_Section):
+    """Weights of the terms; RPFM's plain recipe is velocity 1 and the rest 0."""
+
+    velocity: float = 0.0  # mean square of the velocity's error, in the latent
+    pixels: float = 1.0  # mean absolute error of the decoded endpoint
+    edges: float = 1.0  # the same of its differences between neighbours
+    hand: float = 4.0  # how much more a hand's pixel counts; face likewise
+    face: float = 2.0
+    first_step_share: Share = 0.5  # how often t = 0, the only time that one step asks for
+
+
+class TrainConfig(_Section):
+    """One run."""
+
+    output: Path
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    sources: int = Field(4, ge=1)  # sources per step
+    bodies: int = Field(1, ge=1)  # targets of each source whose body's view is trained too
+    learning_rate: float = Field(4e-4, gt=0)
+    warmup_steps: int = 200
+    cooldown_share: Share = 0.25  # the last part of --max-minutes, in which the rate falls to zero
+    weight_decay: float = 0.01
+    ema: Share = 0.999
+    conditioning_dropout: Share = 0.05  # how often a view must do without the warped source
+    max_steps: int = 1_000_000
+    checkpoint_minutes: float = Field(2.0, gt=0)
+    picture_minutes: float = Field(5.0, gt=0)
+    mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
+    seed: int = 0
+
+
+def load_train_config(path: Path, overrides: dict[str, object] | None = None) -> TrainConfig:
+    """Read and check a run's YAML.
+
+    Raises:
+        ConfigError: every mistake at once, each with its key, what was given and what was expected.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no settings")
+    try:
+        return TrainConfig.model_validate({**values, **(overrides or {})})
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        count = len(lines)
+        raise ConfigError(f"{path} has {count} problem{'s' * (count > 1)}:\n" + "\n".join(lines)) from error

@@ -1,0 +1,155 @@
+"""Pairs of one person in two poses, from folders of prepared pictures (see docs/architecture.md).
+
+Every sample is one source and several targets. Poses pass through the same `draw_views` as when running, after the
+kind of noise that a tracker adds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch.utils.data import IterableDataset, get_worker_info
+
+from avatar_stream import types
+from avatar_stream.errors import ConfigError
+from avatar_stream.modeling import conditioning
+from avatar_stream.modeling.conditioning import Views
+
+HAND_PARTS, FACE_PARTS = (4, 5), (1, 2)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One target pose with its truth.
+
+    Attributes:
+        views: what the network sees.
+        body, windows: truth, (256, 256, 4) and (3, 128, 128, 4) uint8 premultiplied RGBA.
+        body_parts, window_parts: truth's part map in the same views, uint8.
+    """
+
+    views: Views
+    body: np.ndarray
+    windows: np.ndarray
+    body_parts: np.ndarray
+    window_parts: np.ndarray
+
+
+class PictureFolder:
+    """A memory-mapped data set folder.
+
+    Args:
+        path: folder written by `avatar-stream render-people` or `prepare-videos`.
+        exclude: names of people to leave out.
+
+    Raises:
+        ConfigError: the folder is not a data set.
+    """
+
+    def __init__(self, path: Path, exclude: tuple[str, ...] = ()):
+        self.path = path
+        try:
+            self.meta = json.loads((path / "meta.json").read_text())
+            self._open()
+            person = np.load(path / "person.npy")
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} is not a data set folder: {error}") from error
+        self.variants = [rows for v in np.unique(person) if self._kept(v, exclude) and len(rows := np.where(person == v)[0]) > 1]
+
+    def _open(self) -> None:
+        self.images, self.parts, self.points = (
+            np.load(self.path / name, mmap_mode="r") for name in ("images.npy", "parts.npy", "points.npy")
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        """Workers are spawned and map the files themselves; pickled, a map would travel whole."""
+        return {"path": self.path, "meta": self.meta, "variants": self.variants}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Map the files again in the new process."""
+        self.__dict__.update(state)
+        self._open()
+
+    def _kept(self, variant: int, exclude: tuple[str, ...]) -> bool:
+        names = [v["person"] for v in self.meta["variants"]] if "variants" in self.meta else self.meta["people"]
+        return not any(names[variant].startswith(name) for name in exclude)
+
+
+def tracker_noise(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add what a tracker adds to exact landmarks: each part a little off as a whole, each point a little shaky.
+
+    Args:
+        points: (553, 3) float32, canvas px.
+        rng: random numbers.
+    """
+    noisy = points.copy()
+    for part, whole_px, each_px, depth_px in (
+        (types.BODY, 1.5, 2.5, 8.0),
+        (types.FACE, 1.2, 0.4, 1.0),
+        (types.LEFT_HAND, 1.2, 0.8, 1.5),
+        (types.RIGHT_HAND, 1.2, 0.8, 1.5),
+    ):
+        count = part.stop - part.start
+        amount = rng.gamma(2.0, 0.5)
+        noise = rng.standard_normal((count, 3)) * [each_px, each_px, depth_px] + rng.standard_normal(3) * whole_px
+        noisy[part] += (amount * noise).astype(np.float32)
+    return noisy
+
+
+class PairDataset(IterableDataset):
+    """Endless random samples: (source Views, [Target, ...]).
+
+    Args:
+        folders: the data.
+        targets: target poses per source.
+        portrait_share: how often the source is the variant's first frame, a neutral portrait.
+        window_shift_px: standard deviation of the windows' random displacement.
+        seed: with the worker's number it fixes the samples.
+    """
+
+    def __init__(
+        self,
+        folders: list[PictureFolder],
+        targets: int = 3,
+        portrait_share: float = 0.6,
+        window_shift_px: float = 4.0,
+        seed: int = 0,
+    ):
+        self.rows = [(folder, rows) for folder in folders for rows in folder.variants]
+        if not self.rows:
+            raise ConfigError("the data set holds no person with two pictures")
+        self.targets, self.portrait_share, self.window_shift_px = targets, portrait_share, window_shift_px
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[tuple[Views, list[Target]]]:
+        """Yield samples for ever; each worker its own."""
+        cv2.setNumThreads(1)  # the training step needs the cores
+        worker = get_worker_info()
+        rng = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            yield self.sample(rng)
+
+    def sample(self, rng: np.random.Generator) -> tuple[Views, list[Target]]:
+        """One source and its targets."""
+        folder, rows = self.rows[rng.integers(len(self.rows))]
+        source_row = rows[0] if rng.random() < self.portrait_share else rng.choice(rows)
+        source = conditioning.prepare_source(
+            np.asarray(folder.images[source_row]), tracker_noise(folder.points[source_row], rng), self._shift(rng)
+        )
+        return source.views, [self._target(folder, source, row, rng) for row in rng.choice(rows[1:], self.targets)]
+
+    def _shift(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.normal(0.0, self.window_shift_px, (conditioning.WINDOWS, 2))
+
+    def _target(self, folder: PictureFolder, source: conditioning.Source, row: int, rng: np.random.Generator) -> Target:
+        views = conditioning.draw_views(source, tracker_noise(folder.points[row], rng), self._shift(rng))
+        body, windows = conditioning.cut_views(conditioning.premultiply(np.asarray(folder.images[row])), views.corners)
+        parts = np.asarray(folder.parts[row])
+        whole = cv2.resize(parts, (types.CANVAS_PX, types.CANVAS_PX), interpolation=cv2.INTER_NEAREST)
+        window_parts = conditioning.cut_views(whole, views.corners)[1]
+        return Target(views, body, windows, parts, window_parts)

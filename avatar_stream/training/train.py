@@ -1,0 +1,394 @@
+"""Train the autoencoder and the twin networks: `avatar-stream train configs/train/signer-small.yaml`.
+
+Runs under accelerate: on CPU in bf16, on one GPU, on many by `accelerate launch -m avatar_stream.training.train`.
+A run is resumed from its last checkpoint by the same command; `--weights` starts anew from weights alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from avatar_stream.errors import ModelError
+from avatar_stream.modeling import flow
+from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
+from avatar_stream.modeling.conditioning import WINDOWS
+from avatar_stream.modeling.denoiser import SourceNet, TargetNet
+from avatar_stream.training.config import LossConfig, TrainConfig, load_train_config
+from avatar_stream.training.dataset import FACE_PARTS, HAND_PARTS, PairDataset, PictureFolder, Target
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Networks(nn.Module):
+    """Both networks as one, so that one optimizer, one EMA and one wrapper hold them."""
+
+    def __init__(self, source_net: SourceNet, target_net: TargetNet):
+        super().__init__()
+        self.source_net, self.target_net = source_net, target_net
+
+    def forward(self, autoencoder: nn.Module, step: Step, t: torch.Tensor, x_t: torch.Tensor, look: torch.Tensor) -> torch.Tensor:
+        """Velocity for the step's targets; the source is read once for all targets of one person."""
+        memory = flow.read_source(self.source_net, step.source, autoencoder.encode(step.source.look))
+        memory = flow.repeat_memory(memory, step.targets, step.group)
+        batch = step.target
+        return self.target_net(x_t, t, look, batch.geometry, batch.parts, batch.kinds, memory)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One size of view of one training step.
+
+    Attributes:
+        source: views of the sources. target: views of the targets, `targets` of each source after another.
+        truth: (B, 4, H, W) premultiplied RGBA. weight: (B, 1, H, W) what each pixel counts.
+        group: rows that belong to one pose (3 for windows).
+    """
+
+    source: flow.ViewBatch
+    target: flow.ViewBatch
+    truth: torch.Tensor
+    weight: torch.Tensor
+    targets: int
+    group: int
+
+
+@dataclass
+class Progress:
+    """What a checkpoint remembers beside weights."""
+
+    step: int = 0
+    samples: int = 0
+    trained_s: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.add_argument("config", type=Path, help="a YAML of configs/train/")
+    parser.add_argument("--max-minutes", type=float, help="end cleanly after this time, with a checkpoint")
+    parser.add_argument("--output", type=Path, help="folder of the run, instead of the configuration's")
+    parser.add_argument("--weights", help="start from these weights (a folder in diffusers' layout), without a checkpoint")
+    parser.add_argument("--data", type=Path, action="append", help="data set folder, instead of the configuration's")
+    parser.add_argument("--threads", type=int, help="processor threads of the training step")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train as the command line says."""
+    overrides: dict[str, object] = {"output": arguments.output} if arguments.output else {}
+    config = load_train_config(arguments.config, overrides)
+    if arguments.data:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"folders": arguments.data})})
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    train(config, max_minutes=arguments.max_minutes, weights=arguments.weights)
+    return 0
+
+
+def train(config: TrainConfig, max_minutes: float | None = None, weights: str | None = None) -> Progress:
+    """Train until `max_steps` or `max_minutes`; returns what was done. Leaves checkpoint and weights in `output`."""
+    torch.manual_seed(config.seed)
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=not torch.cuda.is_available())
+    config.output.mkdir(parents=True, exist_ok=True)
+    folders = [PictureFolder(path, tuple(config.data.exclude)) for path in config.data.folders]
+    autoencoder = _autoencoder(config, folders, weights).to(accelerator.device).eval().requires_grad_(False)
+    networks = _networks(config, weights, autoencoder)
+    optimizer = torch.optim.AdamW(
+        networks.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+    )
+    ema = EMAModel(networks.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
+    progress = _resume(config, networks, optimizer, ema)
+    networks, optimizer = accelerator.prepare(networks, optimizer)
+    ema.to(accelerator.device)
+    loop = _Loop(config, accelerator, autoencoder, networks, optimizer, ema, progress, max_minutes)
+    loop.run(_batches(config, folders, progress.step + accelerator.process_index))
+    return progress
+
+
+class _Loop:
+    """The training loop with its clock, checkpoints and log."""
+
+    def __init__(self, config, accelerator, autoencoder, networks, optimizer, ema, progress, max_minutes):  # noqa: ANN001
+        self.config, self.accelerator, self.autoencoder = config, accelerator, autoencoder
+        self.networks, self.optimizer, self.ema, self.progress = networks, optimizer, ema, progress
+        self.limit_s = max_minutes * 60 if max_minutes else None
+        self.start_s = self.checkpoint_s = self.picture_s = time.monotonic()
+        self.first_step = progress.step
+
+    def run(self, batches: Iterator[list]) -> None:
+        writer = self._writer()
+        bar = tqdm(initial=self.progress.step, unit="step", dynamic_ncols=True, mininterval=5.0)
+        try:
+            while self.progress.step < self.config.max_steps and self._share_of_time() < 1.0:
+                samples = next(batches)
+                losses = self._step(samples)
+                bar.update()
+                self._record(writer, bar, losses, len(samples))
+                self._save_when_due(writer, samples)
+        finally:
+            self._save(samples=None, writer=writer)
+            bar.close()
+
+    def _share_of_time(self) -> float:
+        if self.limit_s is None:
+            return 0.0
+        return (time.monotonic() - self.start_s) / self.limit_s
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.progress.step - self.first_step + 1) / max(self.config.warmup_steps, 1))
+        if self.config.cooldown_share == 0 or self.limit_s is None:
+            return warm
+        left = (1.0 - self._share_of_time()) / self.config.cooldown_share
+        return warm * float(np.clip(left, 0.02, 1.0))
+
+    def _step(self, samples: list) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self._rate()
+        losses: dict[str, float] = {}
+        for name, step in make_steps(samples, self.config, self.accelerator.device).items():
+            with self.accelerator.autocast():
+                terms = losses_of(self.networks, self.autoencoder, step, self.config)
+            self.accelerator.backward(sum(terms.values()))
+            losses |= {f"{name}_{term}": float(value.detach()) for term, value in terms.items()}
+        self.accelerator.clip_grad_norm_(self.networks.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.accelerator.unwrap_model(self.networks).parameters())
+        self.progress.step += 1
+        return losses
+
+    def _record(self, writer, bar, losses: dict[str, float], sources: int) -> None:  # noqa: ANN001
+        self.progress.samples += sources * self.config.data.targets
+        if self.progress.step % 20:
+            return
+        seconds = time.monotonic() - self.start_s
+        rate = (self.progress.step - self.first_step) * sources * self.config.data.targets / seconds
+        bar.set_postfix({key: f"{value:.4f}" for key, value in losses.items()} | {"samples/s": f"{rate:.1f}"})
+        for key, value in (losses | {"samples_per_s": rate, "rate": self._rate()}).items():
+            writer.add_scalar(key, value, self.progress.step)
+
+    def _save_when_due(self, writer, samples: list) -> None:  # noqa: ANN001
+        now = time.monotonic()
+        if now - self.checkpoint_s > self.config.checkpoint_minutes * 60:
+            pictures = now - self.picture_s > self.config.picture_minutes * 60
+            self._save(samples if pictures else None, writer)
+            self.checkpoint_s = now
+            self.picture_s = now if pictures else self.picture_s
+
+    def _save(self, samples: list | None, writer) -> None:  # noqa: ANN001
+        if not self.accelerator.is_main_process:
+            return
+        networks = self.accelerator.unwrap_model(self.networks)
+        self.progress.trained_s += time.monotonic() - max(self.checkpoint_s, self.start_s)
+        state = {"networks": networks.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state |= {"ema": self.ema.state_dict(), "progress": vars(self.progress)}
+        temporary = self.config.output / (CHECKPOINT + ".part")
+        torch.save(state, temporary)
+        os.replace(temporary, self.config.output / CHECKPOINT)
+        self.ema.store(networks.parameters())
+        self.ema.copy_to(networks.parameters())
+        save_weights(self.config, networks, self.autoencoder, self.progress)
+        if samples is not None:
+            grid = picture_grid(networks, self.autoencoder, samples, self.config, self.accelerator.device)
+            writer.add_image("source_warped_made_truth", grid, self.progress.step, dataformats="HWC")
+            _write_picture(self.config.output / f"pictures-{self.progress.step:06d}.png", grid)
+        self.ema.restore(networks.parameters())
+
+    def _writer(self):  # noqa: ANN202
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.config.output / "tensorboard"))
+
+
+def make_steps(samples: list, config: TrainConfig, device: torch.device | str) -> dict[str, Step]:
+    """Make a training step of samples: the windows of all targets, the body's view of some of them.
+
+    Args:
+        samples: [(source Views, [Target, ...]), ...].
+        config: the run.
+        device: where the tensors go.
+    """
+    sources = [source for source, _ in samples]
+    targets = [target for _, several in samples for target in several]
+    some = [target for _, several in samples for target in several[: config.bodies]]
+    windows = Step(
+        flow.window_batch(sources, device),
+        flow.window_batch([target.views for target in targets], device),
+        _truth([target.windows for target in targets], device),
+        _weights([target.window_parts for target in targets], config.loss, device),
+        config.data.targets, WINDOWS,
+    )  # fmt: skip
+    bodies = Step(
+        flow.body_batch(sources, device),
+        flow.body_batch([target.views for target in some], device),
+        _truth([target.body[None] for target in some], device),
+        _weights([target.body_parts[None] for target in some], config.loss, device),
+        min(config.bodies, config.data.targets), 1,
+    )  # fmt: skip
+    return {"windows": windows, "body": bodies}
+
+
+def _truth(pictures: list[np.ndarray], device: torch.device | str) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(pictures)).to(device).permute(0, 3, 1, 2).float() / 255.0
+
+
+def _weights(parts: list[np.ndarray], loss: LossConfig, device: torch.device | str) -> torch.Tensor:
+    table = torch.ones(8)
+    table[list(FACE_PARTS)], table[list(HAND_PARTS)] = loss.face, loss.hand
+    table[0] = 0.5
+    return table.to(device)[torch.from_numpy(np.concatenate(parts)).to(device).long()].unsqueeze(1)
+
+
+def losses_of(networks: nn.Module, autoencoder: nn.Module, step: Step, config: TrainConfig) -> dict[str, torch.Tensor]:
+    """The loss terms of one step, as the configuration weighs them."""
+    look = autoencoder.encode(step.target.look)
+    dropped = torch.rand(len(look), device=look.device) < config.conditioning_dropout
+    look = torch.where(dropped.view(-1, 1, 1, 1), torch.zeros_like(look), look)
+    x_1 = autoencoder.encode(step.truth)
+    x_0 = flow.start_of_path(look, config.model.start, config.seed)
+    t = torch.rand(len(look), device=look.device)
+    t = torch.where(torch.rand_like(t) < config.loss.first_step_share, torch.zeros_like(t), t)
+    x_t = flow.straight_path(x_0, x_1, t)
+    velocity = networks(autoencoder, step, t, x_t, look)
+    terms: dict[str, torch.Tensor] = {}
+    if config.loss.velocity:
+        terms["velocity"] = config.loss.velocity * functional.mse_loss(velocity.float(), (x_1 - x_0).float())
+    if config.loss.pixels or config.loss.edges:
+        made = autoencoder.decode(flow.endpoint(x_t, velocity, t)).float()
+        terms |= pixel_losses(made, step.truth, step.weight, config.loss)
+    return terms
+
+
+def pixel_losses(made: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, loss: LossConfig) -> dict[str, torch.Tensor]:
+    """Weighted absolute error of pixels and of neighbours' differences; all (B, ., H, W)."""
+    error = made - truth
+    pixels = (weight * error.abs()).mean()
+    across = (weight[..., 1:] * (error[..., 1:] - error[..., :-1]).abs()).mean()
+    down = (weight[..., 1:, :] * (error[..., 1:, :] - error[..., :-1, :]).abs()).mean()
+    return {"pixels": loss.pixels * pixels, "edges": loss.edges * (across + down)}
+
+
+@torch.no_grad()
+def picture_grid(networks: Networks, autoencoder: nn.Module, samples: list, config: TrainConfig, device: torch.device) -> np.ndarray:
+    """Windows of a few targets side by side, (H, W, 3) uint8: warped source, made in one step, truth."""
+    step = make_steps(samples, config, device)["windows"]
+    memory = flow.repeat_memory(flow.read_source(networks.source_net, step.source, autoencoder.encode(step.source.look)), step.targets, step.group)
+    look = autoencoder.encode(step.target.look)
+    x = flow.start_of_path(look, config.model.start, config.seed)
+    made = autoencoder.decode(flow.integrate(networks.target_net, x, look, step.target, memory, [1.0, 0.0]))
+    columns = [torch.cat(list(x[:12]), dim=1) for x in (step.target.look, made.float(), step.truth)]
+    grid = torch.cat(columns, dim=2)
+    grid = grid[:3] + (1 - grid[3:]) * 0.8
+    height = grid.shape[1] // 2
+    grid = torch.cat([grid[:, :height], grid[:, height:]], dim=2)
+    return (grid.clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
+
+
+def _write_picture(path: Path, picture: np.ndarray) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture).save(path)
+
+
+def save_weights(config: TrainConfig, networks: Networks, autoencoder: nn.Module, progress: Progress) -> None:
+    """Write `output/weights` in diffusers' layout, loadable as a model folder."""
+    from avatar_stream.modeling.pipeline import save_pipeline
+
+    folder = config.output / "weights"
+    save_pipeline(folder, autoencoder, networks.source_net, networks.target_net, config.model.start, config.seed)
+    told = {"steps": progress.step, "samples": progress.samples, "trained_minutes": round(progress.trained_s / 60, 1)}
+    (folder / "training.json").write_text(json.dumps(told | {"config": config.model_dump(mode="json")}, indent=1))
+
+
+def _autoencoder(config: TrainConfig, folders: list[PictureFolder], weights: str | None) -> nn.Module:
+    place = config.output / "weights" / "autoencoder"
+    if weights:
+        return load_autoencoder(str(Path(weights) / "autoencoder"))
+    if config.model.autoencoder != "patch":
+        return load_autoencoder(config.model.autoencoder)
+    if place.exists():
+        return load_autoencoder(str(place))
+    autoencoder = PatchAutoencoder(latent_channels=config.model.latent_channels)
+    kept = fit_autoencoder(autoencoder, folders, config)
+    logger.info("patch autoencoder keeps %.4f of the weighted variance", kept)
+    return autoencoder
+
+
+def fit_autoencoder(autoencoder: PatchAutoencoder, folders: list[PictureFolder], config: TrainConfig, samples: int = 150) -> float:
+    """Fit the linear autoencoder to truth's views, hands and face weighted as in the loss."""
+    dataset = PairDataset(folders, targets=2, seed=config.seed)
+    rng = np.random.default_rng(config.seed)
+    patches, weights = [], []
+    for _ in range(samples):
+        for target in dataset.sample(rng)[1]:
+            for pictures, parts in ((target.windows, target.window_parts), (target.body[None], target.body_parts[None])):
+                unfolded = functional.pixel_unshuffle(_truth([pictures], "cpu"), autoencoder.config.patch_px)
+                weight = functional.avg_pool2d(_weights([parts], config.loss, "cpu"), autoencoder.config.patch_px)
+                patches.append(unfolded.flatten(2).transpose(1, 2).reshape(-1, unfolded.shape[1]))
+                weights.append(weight.reshape(-1))
+    return autoencoder.fit(torch.cat(patches), torch.cat(weights))
+
+
+def _networks(config: TrainConfig, weights: str | None, autoencoder: nn.Module) -> Networks:
+    if weights:
+        loaded = [kind.from_pretrained(Path(weights) / name, low_cpu_mem_usage=False)
+                  for kind, name in ((SourceNet, "source_net"), (TargetNet, "target_net"))]  # fmt: skip
+        return Networks(*[network.float() for network in loaded]).to(memory_format=torch.channels_last)
+    probe = autoencoder.encode(torch.zeros(1, 4, 128, 128))
+    if probe.shape[1] != config.model.latent_channels:
+        raise ModelError(f"the autoencoder has {probe.shape[1]} channels, the configuration says {config.model.latent_channels}")
+    size = {"latent_channels": config.model.latent_channels, "patch_px": 128 // probe.shape[2]}
+    size |= {"widths": config.model.widths, "heads": config.model.heads}
+    networks = Networks(SourceNet(**size), TargetNet(blocks=config.model.blocks, **size))
+    return networks.to(memory_format=torch.channels_last)
+
+
+def _resume(config: TrainConfig, networks: Networks, optimizer: torch.optim.Optimizer, ema: EMAModel) -> Progress:
+    path = config.output / CHECKPOINT
+    if not path.exists():
+        return Progress()
+    state = torch.load(path, map_location="cpu", weights_only=False)
+    networks.load_state_dict(state["networks"])
+    optimizer.load_state_dict(state["optimizer"])
+    ema.load_state_dict(state["ema"])
+    return Progress(**state["progress"])
+
+
+def _batches(config: TrainConfig, folders: list[PictureFolder], seed: int) -> Iterator[list]:
+    dataset = PairDataset(folders, config.data.targets, config.data.portrait_share, seed=config.seed + seed)
+    loader = DataLoader(
+        dataset, batch_size=config.sources, num_workers=config.data.workers, collate_fn=list,
+        persistent_workers=config.data.workers > 0, prefetch_factor=4 if config.data.workers else None,
+        # Forked workers hang in OpenCV's and OpenMP's thread pools.
+        multiprocessing_context="spawn" if config.data.workers else None,
+    )  # fmt: skip
+    return iter(loader)
+
+
+def target_count(samples: list[tuple[object, list[Target]]]) -> int:
+    """How many targets a batch of samples holds."""
+    return sum(len(targets) for _, targets in samples)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    raise SystemExit(run(parser.parse_args()))
