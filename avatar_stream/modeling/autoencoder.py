@@ -65,7 +65,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         kept = torch.arange(len(values) - 1, len(values) - 1 - self.config.latent_channels, -1)
         self.mean.copy_(mean)
         self.basis.copy_(vectors[:, kept].T)
-        self.scale.copy_(values[kept].clamp_min(1e-8).sqrt())
+        # A component that hardly occurs must not blow up what lies outside the data.
+        self.scale.copy_(values[kept].clamp_min(1e-3).sqrt())
         return float(values[kept].sum() / values.sum())
 
 

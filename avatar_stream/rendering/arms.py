@@ -7,12 +7,14 @@ forwards, positive = palm up), the wrist's flexion (towards the palm) and its de
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from avatar_stream.rendering.handshapes import Hand
-from avatar_stream.rendering.rotations import about, cross, frame, from_vector, to_vector, twist, unit
+from avatar_stream.rendering.rotations import about, between, cross, frame, from_vector, to_vector, twist, unit
 from avatar_stream.rendering.skeleton import INDEX
 
 LOWEST = np.deg2rad([-35.0, -88.0, -68.0, -32.0])
@@ -54,7 +56,10 @@ class Arm:
         self._fore_inverse = frame(self.forearm_axis, hinge).T
         self._flexion = cross(self.hand.along, self.hand.palm)
         self._deviation = self.mirror * self.hand.palm
-        self._pole = np.array([0.45 * self.mirror, -1.0, -0.55])
+        # An elbow's natural way for a wrist straight ahead; other wrists turn it along. Only behind the back, where
+        # no wrist goes, it is undefined.
+        self._ahead = unit(np.array([-0.2 * self.mirror, 0.1, 1.0]))
+        self._below = np.array([0.45 * self.mirror, -1.0, 0.0])
 
     def clamp_reach(self, shoulder_m: np.ndarray, wrist_m: np.ndarray) -> np.ndarray:
         """(3,) the wrist, moved along its line from the shoulder into reach."""
@@ -64,19 +69,15 @@ class Arm:
 
     def _bones(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, swivel: np.ndarray):
         """Elbow (..., 3) and the turns of upper arm and unrolled forearm (..., 3, 3) for swivel angles (...)."""
-        line = wrist_m - shoulder_m
-        distance = np.sqrt(line @ line)
-        line = line / distance
-        along = (self.upper_m**2 - self.fore_m**2 + distance**2) / (2 * distance)
-        radius = np.sqrt(max(self.upper_m**2 - along**2, 1e-8))
-        pole = chest @ self._pole
-        down = unit(pole - line * (pole @ line))
-        out = self.mirror * cross(line, down)
-        swivel = np.asarray(swivel)[..., None]
-        elbow = shoulder_m + line * along + radius * (np.cos(swivel) * down + np.sin(swivel) * out)
-        upper, fore = (elbow - shoulder_m) / self.upper_m, (wrist_m - elbow) / self.fore_m
+        elbow, upper, fore = _elbows(shoulder_m, wrist_m, self._down(chest, unit(wrist_m - shoulder_m)), self.mirror,
+                                     self.upper_m, self.fore_m, np.asarray(swivel, np.float64))
         hinge = cross(upper, fore)
         return elbow, frame(upper, hinge) @ self._upper_inverse, frame(fore, hinge) @ self._fore_inverse
+
+    def _down(self, chest: np.ndarray, line: np.ndarray) -> np.ndarray:
+        """(3,) unit direction of the elbow from the shoulder-wrist line (3,) at swivel 0."""
+        down = between(chest @ self._ahead, line) @ (chest @ self._below)
+        return unit(down - line * (down @ line))
 
     def wrist_angles(self, forearm: np.ndarray, hand: np.ndarray) -> np.ndarray:
         """(..., 3) roll, flexion, deviation in radians of hand turns relative to unrolled forearm turns."""
@@ -102,14 +103,22 @@ class Arm:
         _, _, forearms = self._bones(chest, shoulder_m, wrist_m, SWIVELS)
         angles = self.wrist_angles(forearms, hand)
         passed = np.maximum(LOWEST[1:] - angles, 0) + np.maximum(angles - HIGHEST[1:], 0)
-        total = 2.0 * (passed**2).sum(-1) + 0.10 * SWIVELS**2 + 0.05 * (angles**2).sum(-1)
+        total = 2.0 * (passed**2).sum(-1) + 0.25 * SWIVELS**2 + 0.05 * (angles**2).sum(-1)
         best = int((total if cost is None else total + cost).argmin())
         wanted = np.concatenate(([SWIVELS[best]], angles[best]))
-        return np.clip(wanted, LOWEST, HIGHEST), float(np.sqrt((passed[best] ** 2).sum()))
+        return np.clip(wanted, LOWEST, HIGHEST), float(np.sqrt((passed[best] ** 2).sum())) + 0.4 * max(
+            SWIVELS[best] - 0.35, 0.0)
 
     def elbows(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray) -> np.ndarray:
         """(len(SWIVELS), 3) metres: where the elbow would be for each of `SWIVELS`."""
         return self._bones(chest, shoulder_m, wrist_m, SWIVELS)[0]
+
+    def swivel(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, elbow_m: np.ndarray) -> float:
+        """Radians: the swivel whose elbow lies nearest to `elbow_m` (3,)."""
+        line = unit(wrist_m - shoulder_m)
+        down = self._down(chest, line)
+        elbow = elbow_m - shoulder_m
+        return float(np.arctan2(elbow @ (self.mirror * cross(line, down)), elbow @ down))
 
     def place(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, angles: np.ndarray) -> ArmPlace:
         """Bones for a wrist (3,) metres and posture angles (4,) radians; both are moved into the limits."""
@@ -137,3 +146,20 @@ class Arm:
         """(3, 3) the shoulder girdle's rotation: raised and drawn forwards, radians."""
         forward = about(np.array([0.0, -self.mirror, 0.0]), forward_rad)
         return forward @ about(np.array([0.0, 0.0, self.mirror]), raise_rad)
+
+
+@numba.guvectorize(["(float64[:], float64[:], float64[:], float64, float64, float64, float64, float64[:], "
+                    "float64[:], float64[:])"], "(n),(n),(n),(),(),(),()->(n),(n),(n)", nopython=True, cache=True)
+def _elbows(shoulder, wrist, down, mirror, upper_m, fore_m, swivel, elbow, upper, fore):
+    """Elbow places and unit directions of both bones (..., 3), for swivels (...) about the shoulder-wrist line."""
+    line = wrist - shoulder
+    distance = math.sqrt(line[0] ** 2 + line[1] ** 2 + line[2] ** 2) + 1e-9
+    line /= distance
+    along = (upper_m**2 - fore_m**2 + distance**2) / (2 * distance)
+    radius = math.sqrt(max(upper_m**2 - along**2, 1e-8))
+    cosine, sine = radius * math.cos(swivel), mirror * radius * math.sin(swivel)
+    for k in range(3):
+        out = line[(k + 1) % 3] * down[(k + 2) % 3] - line[(k + 2) % 3] * down[(k + 1) % 3]
+        elbow[k] = shoulder[k] + line[k] * along + cosine * down[k] + sine * out
+        upper[k] = (elbow[k] - shoulder[k]) / upper_m
+        fore[k] = (wrist[k] - elbow[k]) / fore_m

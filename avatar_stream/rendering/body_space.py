@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import njit
 
 from avatar_stream.rendering.rotations import unit
 from avatar_stream.rendering.skeleton import INDEX
@@ -71,16 +74,7 @@ class BodySpace:
         """
         turn = turns[self.joints]
         centres = places[self.joints] + (turn @ self.offsets[:, :, None])[..., 0]
-        local = np.einsum("nei,eij->nej", points[:, None] - centres, turn)
-        scaled = local / self.radii
-        gradient = scaled / self.radii
-        near = np.sqrt((scaled * scaled).sum(-1)) + 1e-9
-        distance = near * (near - 1) / (np.sqrt((gradient * gradient).sum(-1)) + 1e-9)
-        depth = radii[:, None] - distance
-        deepest = depth.argmax(1)
-        rows = np.arange(len(points))
-        way = (turn[deepest] @ gradient[rows, deepest, :, None])[..., 0]
-        return depth[rows, deepest], unit(way)
+        return _push(turn, centres, self.radii, points, radii)
 
     def face_site(self, turns: np.ndarray, places: np.ndarray, name: str,
                   mirror: float) -> tuple[np.ndarray, np.ndarray]:
@@ -99,3 +93,29 @@ class BodySpace:
         ball = np.array([x, y, np.sqrt(1 - x * x - y * y)])
         offset = self.offsets[chest] + self.radii[chest] * ball
         return places[row] + turns[row] @ offset, unit(turns[row] @ (ball / self.radii[chest]))
+
+
+@njit(cache=True)
+def _push(turns, centres, axes, points, radii):
+    """Depth (N,) and way out (N, 3) of balls among ellipsoids; first-order distance, exact on the surface."""
+    depth = np.full(len(points), -np.inf)
+    way = np.zeros((len(points), 3))
+    for n in range(len(points)):
+        for e in range(len(centres)):
+            near, steep = 0.0, 0.0
+            gradient = np.zeros(3)
+            for k in range(3):
+                local = 0.0
+                for i in range(3):
+                    local += (points[n, i] - centres[e, i]) * turns[e, i, k]
+                near += (local / axes[e, k]) ** 2
+                slope = local / axes[e, k] ** 2
+                steep += slope * slope
+                for i in range(3):
+                    gradient[i] += turns[e, i, k] * slope
+            near, steep = math.sqrt(near) + 1e-9, math.sqrt(steep) + 1e-9
+            inside = radii[n] - near * (near - 1) / steep
+            if inside > depth[n]:
+                depth[n] = inside
+                way[n] = gradient / steep
+    return depth, way

@@ -47,7 +47,7 @@ _DEGREES: dict[str, tuple] = {
     "flat": (_SIDE, _UP, _UP, _UP, _UP),
     "b": (_ACROSS, _UP, _UP, _UP, _UP),
     "bent_b": (_SIDE, _BENT, _BENT, _BENT, _BENT),
-    "open": (_OUT, (0, 2, 2, 10), _UP, (0, 2, 2, 9), (0, 2, 2, 16)),
+    "open": ((48, 16, 4, 4), (4, 6, 4, 6), (4, 6, 4, 0), (4, 6, 4, 5), (4, 6, 4, 9)),
     "five": (_OUT, (-2, 2, 2, 13), _UP, (-2, 2, 2, 12), (-2, 2, 2, 20)),
     "claw": (_FACING, (14, 55, 38, 9), _CLAW, (14, 55, 38, 7), (14, 55, 38, 13)),
     "relaxed": (_LOOSE, (14, 18, 10, 4), (20, 22, 12, 0), (24, 26, 14, 1), (26, 28, 16, 4)),
@@ -69,7 +69,6 @@ _DEGREES: dict[str, tuple] = {
     "open_8": ((30, 50, 6, 6), (2, 4, 2, 6), (58, 16, 6, 0), (2, 4, 2, 5), (0, 2, 2, 12)),
     "g": ((14, 30, 4, 4), _UP, _FIST, _FIST, _FIST),
     "g_closed": ((22, 26, 8, 14), (50, 22, 10, 0), _FIST, _FIST, _FIST),
-    "h": (_HOLD, _UP, _UP, _FIST, _FIST),
     "k": ((18, 38, 2, 0), (0, 2, 2, 4), (34, 4, 2, 2), _FIST, _FIST),
     "l": (_OUT, _UP, _FIST, _FIST, _FIST),
     "bent_l": (_OUT, _HOOK, _FIST, _FIST, _FIST),
@@ -94,7 +93,7 @@ _DEGREES: dict[str, tuple] = {
 }
 
 # Letters and numbers of the American manual alphabet (J and Z move; their shape is that of I and 1).
-LETTERS = {"A": "a", "B": "b", "C": "c", "D": "d", "E": "e", "F": "f", "G": "g", "H": "h", "I": "i", "J": "i",
+LETTERS = {"A": "a", "B": "b", "C": "c", "D": "d", "E": "e", "F": "f", "G": "g", "H": "u", "I": "i", "J": "i",
            "K": "k", "L": "l", "M": "m", "N": "n", "O": "o", "P": "k", "Q": "g", "R": "r", "S": "s", "T": "t",
            "U": "u", "V": "v", "W": "w", "X": "x", "Y": "y", "Z": "one", "0": "o", "1": "one", "2": "v",
            "3": "three", "4": "four", "5": "five", "6": "six", "7": "seven", "8": "eight", "9": "f"}
@@ -142,7 +141,7 @@ class Hand:
     def _finger_axes(self, joints: np.ndarray, mirror: float) -> None:
         """Flexion axes per finger, and the thumb's direction at bind time."""
         directions = unit(joints[1:, 3] - joints[1:, 0])
-        self.flexion = unit(cross(directions, np.broadcast_to(self.palm, (4, 3))))
+        self.flexion = unit(cross(directions, self.palm))
         self.spread = self.palm * mirror * np.array([1.0, 1.0, -1.0, -1.0])[:, None]
         self.thumb = unit(joints[0, 3] - joints[0, 0])
         bends = -0.85 * self.across + 0.5 * self.palm  # where the thumb's pad looks at bind time
@@ -172,7 +171,7 @@ class Hand:
         aim = self.thumb_direction(thumb[..., 0], thumb[..., 1])
         # Opposition rolls the thumb: the further it stands out of the palm's plane, the more its pad faces them.
         roll = about(self.thumb, self._thumb_roll(thumb))
-        out[..., 0, 0, :, :] = between(np.broadcast_to(self.thumb, aim.shape), aim) @ roll
+        out[..., 0, 0, :, :] = between(self.thumb, aim) @ roll
         out[..., 0, 1:3, :, :] = about(self.thumb_flexion, thumb[..., 2:4])
         return out
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from avatar_stream.rendering.expressions import close_eyes, random_face, random_gaze
 from avatar_stream.rendering.handshapes import shape
@@ -17,6 +18,8 @@ _TRIES = 8
 _GOOD_M = 0.004  # what may remain of one limb in another
 _SHAPE_LEAD_S = 0.06  # fingers start before the arm and are done before it: coarticulation
 _BLINK_S = 0.16
+_SMOOTHINGS, _PUSH_SPREAD_S = 3, 0.07
+_ARC = 0.22  # of a way's length
 
 
 @dataclass
@@ -26,6 +29,7 @@ class _Track:
     arrives: list[float] = field(default_factory=list)
     moves_s: list[float] = field(default_factory=list)
     values: list[np.ndarray] = field(default_factory=list)
+    arc: float = 0.0
 
     def add(self, arrive_s: float, move_s: float, value: np.ndarray) -> None:
         self.arrives.append(arrive_s)
@@ -40,7 +44,14 @@ class _Track:
         start, end = self.values[after - 1], self.values[after]
         move = min(self.moves_s[after], self.arrives[after] - self.arrives[after - 1])
         part = np.clip(1 - (self.arrives[after] - time_s) / max(move, 1e-6), 0, 1)
-        return start + (end - start) * (part**3 * (10 + part * (6 * part - 15)))
+        part = part**3 * (10 + part * (6 * part - 15))
+        return start + (end - start) * part + self._arc(start, end) * (16 * part**2 * (1 - part) ** 2)
+
+    def _arc(self, start: np.ndarray, end: np.ndarray) -> np.ndarray | float:
+        """How far the way bends away from the body: hands go round it and round the shoulder, not through."""
+        if not self.arc:
+            return 0.0
+        return np.array([0.0, 0.0, self.arc * float(np.linalg.norm(end - start))])
 
 
 @dataclass
@@ -50,7 +61,7 @@ class _Score:
     trunk: _Track = field(default_factory=_Track)
     face: _Track = field(default_factory=_Track)
     gaze: _Track = field(default_factory=_Track)
-    wrists: tuple[_Track, _Track] = field(default_factory=lambda: (_Track(), _Track()))
+    wrists: tuple[_Track, _Track] = field(default_factory=lambda: (_Track(arc=_ARC), _Track(arc=_ARC)))
     angles: tuple[_Track, _Track] = field(default_factory=lambda: (_Track(), _Track()))
     shapes: tuple[_Track, _Track] = field(default_factory=lambda: (_Track(), _Track()))
     blinks: list[float] = field(default_factory=list)
@@ -59,6 +70,16 @@ class _Score:
         self.wrists[side].add(arrive_s, move_s, state.wrist)
         self.angles[side].add(arrive_s, move_s, state.angles)
         self.shapes[side].add(max(arrive_s - _SHAPE_LEAD_S, 1e-3), 0.85 * move_s, state.shape)
+
+    def least_move_s(self, posture: Posture) -> float:
+        """Seconds that the way from the last key to a posture takes at signing's fastest."""
+        longest = 0.0
+        for side in (LEFT, RIGHT):
+            state = posture.arms[side]
+            way_m = np.linalg.norm(state.wrist - self.wrists[side].values[-1])
+            turn_rad = np.abs(state.angles - self.angles[side].values[-1]).max()
+            longest = max(longest, way_m + 0.12 * turn_rad)
+        return 0.16 + 0.62 * longest
 
     def start(self, posture: Posture) -> None:
         self.trunk.add(0.0, 0.0, posture.trunk)
@@ -96,7 +117,7 @@ class Sampler:
 
     def pose(self) -> RigPose:
         """One random signing pose, independent of the others, with no limb inside the body or another limb."""
-        return self._figure.resolve(self._free_posture())[0]
+        return self._free_posture()[1]
 
     def portrait(self) -> RigPose:
         """Neutral standing: arms a little away from the body, both whole hands in view, mouth closed, eyes open."""
@@ -113,7 +134,7 @@ class Sampler:
             `round(duration_s * fps)` poses.
         """
         score = _Score()
-        score.start(self._free_posture())
+        score.start(self._free_posture()[0])
         self._sign_until(score, 0.0, duration_s)
         self._live(score, duration_s)
         return self._play(score, duration_s, fps)
@@ -129,7 +150,7 @@ class Sampler:
         rest = portrait(self._signer)
         score = _Score()
         score.start(rest)
-        ending_s, spelling_s = 1.1, 0.45 * len(letters) + 0.7
+        ending_s, spelling_s = 1.1, 0.45 * len(letters) + 0.8
         signing_s = max(duration_s - ending_s - spelling_s - 0.4, 0.0)
         now = self._sign_until(score, 0.4, 0.4 + 0.55 * signing_s, two_handed=True)
         now = self._spell(score, now, letters, side)
@@ -142,14 +163,14 @@ class Sampler:
         score.gaze.add(duration_s - 0.3, 0.2, rest.gaze)
         return self._play(score, duration_s, fps)
 
-    def _free_posture(self, draw: Callable[[], Posture] | None = None) -> Posture:
-        """A drawn posture whose limbs are free of each other after they were pushed apart."""
+    def _free_posture(self, draw: Callable[[], Posture] | None = None) -> tuple[Posture, RigPose]:
+        """A drawn posture whose limbs are free of each other once they were pushed apart, and its rig pose."""
         best, least = None, np.inf
         for _ in range(_TRIES):
             posture = (draw or self._signer.posture)()
-            depth = self._figure.resolve(posture)[1]
+            rig_pose, depth = self._figure.resolve(posture)
             if depth < least:
-                best, least = posture, depth
+                best, least = (posture, rig_pose), depth
             if depth <= _GOOD_M:
                 break
         return best
@@ -158,8 +179,8 @@ class Sampler:
         """Add signs to the score; return the time of the last one's end."""
         random = self._random
         while True:
-            move_s = random.uniform(0.28, 0.55)
-            posture = self._free_posture(self._two_handed if two_handed else None)
+            posture, _ = self._free_posture(self._two_handed if two_handed else None)
+            move_s = max(random.uniform(0.28, 0.50), score.least_move_s(posture))
             beats = random.integers(1, 4)
             beat_s, hold_s = random.uniform(0.20, 0.32), random.uniform(0.08, 0.35)
             length_s = move_s + (beats - 1) * beat_s + hold_s
@@ -200,12 +221,12 @@ class Sampler:
         trunk = np.zeros(8)
         stand = self._figure.stand(trunk)
         other = self._signer.portrait_arm(stand, 1 - side)
-        now_s += 0.5
-        score.trunk.add(now_s, 0.5, trunk)
-        score.add_arm(1 - side, now_s, 0.5, other)
+        now_s += 0.6
+        score.trunk.add(now_s, 0.6, trunk)
+        score.add_arm(1 - side, now_s, 0.6, other)
         for letter in letters:
             state = self._signer.spelling(stand, side, letter, loose=0.03)
-            score.add_arm(side, now_s, 0.24 if letter is not letters[0] else 0.5, state)
+            score.add_arm(side, now_s, 0.24 if letter is not letters[0] else 0.6, state)
             now_s += 0.45
         score.add_arm(side, now_s - 0.1, 0.05, state)
         return now_s + 0.1
@@ -224,5 +245,17 @@ class Sampler:
         score.blinks += list(np.cumsum(random.uniform(1.2, 4.5, int(duration_s) + 1)))
 
     def _play(self, score: _Score, duration_s: float, fps: float) -> list[RigPose]:
-        times = np.arange(round(duration_s * fps)) / fps
-        return [self._figure.resolve(score.at(time_s))[0] for time_s in times]
+        """Resolve every frame; what pushes the wrists out of the body is first spread over time, so nothing jumps."""
+        postures = [score.at(time_s) for time_s in np.arange(round(duration_s * fps)) / fps]
+        pushes = np.zeros((len(postures), 2, 3))
+        for _ in range(_SMOOTHINGS):
+            found = [self._figure.settle(self._figure.stand(posture.trunk), _moved(posture, push).arms)[1]
+                     for posture, push in zip(postures, pushes, strict=True)]
+            pushes = gaussian_filter1d(pushes + np.array(found), _PUSH_SPREAD_S * fps, axis=0, mode="nearest")
+        return [self._figure.resolve(_moved(posture, push))[0] for posture, push in zip(postures, pushes, strict=True)]
+
+
+def _moved(posture: Posture, push: np.ndarray) -> Posture:
+    """A posture whose wrists are moved by (2, 3) metres in the chest's axes."""
+    arms = tuple(replace(state, wrist=state.wrist + way) for state, way in zip(posture.arms, push, strict=True))
+    return replace(posture, arms=arms)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 
 from avatar_stream.rendering.arms import SWIVELS, Arm, ArmPlace
 from avatar_stream.rendering.body_space import BodySpace
@@ -21,6 +23,7 @@ _TRUNK_ROWS = [INDEX[n] for n in ("Hips", "Spine", "Spine1", "Spine2", "Neck", "
 _ARM_PARTS = np.array([0.0, 0.3, 0.6, 0.85, 1.0])
 _ARM_RADII = np.array([0.046, 0.042, 0.036, 0.030, 0.026])
 _ALLOWED_M = 0.003  # skin gives way
+_PUSHES = 5
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Figure:
         up = np.clip(wrist[1] / self.arm_m + 0.35, 0, 1.3)
         forward = np.clip(wrist[2] / self.arm_m, 0, 1) * np.clip(1.1 - wrist[0] * arm.mirror / self.arm_m, 0, 1.5)
         row = arm.rows[0]
-        stand.rotations[row] = arm.clavicle(0.26 * up + stand.shrugs[side], 0.16 * forward)
+        stand.rotations[row] = arm.clavicle(0.32 * up - 0.13 + stand.shrugs[side], 0.16 * forward)
         stand.follow(row)
         stand.follow(arm.rows[1])
         return stand.places[arm.rows[1]]
@@ -181,46 +184,75 @@ class Figure:
             The rig pose, and the depth in metres that remains between limbs or in the body (0 = none).
         """
         stand = self.stand(posture.trunk)
-        hands = [self.hand_balls(side, posture.arms[side].shape) for side in (0, 1)]
-        wrists = [self.to_space(stand, state.wrist) for state in posture.arms]
-        shoulders = [self.shoulder(stand, side, posture.arms[side].wrist) for side in (0, 1)]
-        for turn in range(5):
+        depth, _ = self.settle(stand, posture.arms)
+        pose = RigPose(stand.rotations.astype(np.float32), np.zeros(3, np.float32), weights(posture.face),
+                       posture.gaze.astype(np.float32))
+        return pose, depth
+
+    def settle(self, stand: Stand, states: Sequence[ArmState], forwards: bool = False) -> tuple[float, np.ndarray]:
+        """Write both arms into a stand's rotations, pushed out of the body and out of each other.
+
+        Args:
+            stand: the trunk; its rotations are completed in place.
+            states: left and right.
+            forwards: push towards the viewer rather than the shortest way, which keeps the picture of a tracked arm.
+
+        Returns:
+            The depth in metres that remains between limbs or in the body (0 = none), and (2, 3) metres: how far the
+            wrists were pushed, in the chest's axes.
+        """
+        hands = [self.hand_balls(side, states[side].shape) for side in (0, 1)]
+        wrists = [self.to_space(stand, state.wrist) for state in states]
+        shoulders = [self.shoulder(stand, side, states[side].wrist) for side in (0, 1)]
+        for attempt in range(_PUSHES):
             places = [self.arms[side].place(stand.turns[self._chest], shoulders[side], wrists[side],
-                                            posture.arms[side].angles) for side in (0, 1)]
-            moves, depth = self._moves(stand, places, [balls for _, balls in hands])
-            if depth <= _ALLOWED_M or turn == 4:
+                                            states[side].angles) for side in (0, 1)]
+            moves, depth = self._moves(stand, places, [balls for _, balls in hands], forwards)
+            if depth <= _ALLOWED_M or attempt == _PUSHES - 1:
                 break
             wrists = [place.wrist_m + 1.05 * move for place, move in zip(places, moves, strict=True)]
         for side in (0, 1):
             arm = self.arms[side]
             arm.write(stand.rotations, stand.turns[arm.rows[0]], places[side])
             stand.rotations[arm.hand.first:arm.hand.first + 20] = hands[side][0]
-        pose = RigPose(stand.rotations.astype(np.float32), np.zeros(3, np.float32), weights(posture.face),
-                       posture.gaze.astype(np.float32))
-        return pose, max(depth - _ALLOWED_M, 0.0)
+        pushed = [self.to_chest(stand, place.wrist_m) - state.wrist for place, state in zip(places, states, strict=True)]
+        return max(depth - _ALLOWED_M, 0.0), np.stack(pushed)
 
     def _balls(self, place: ArmPlace, balls: np.ndarray) -> np.ndarray:
         arm = place.elbow_m + _ARM_PARTS[:, None] * (place.wrist_m - place.elbow_m)
         return np.concatenate((arm, place.wrist_m + balls @ place.hand.T))
 
-    def _moves(self, stand: Stand, places: list[ArmPlace], hands: list[np.ndarray]):
+    def _moves(self, stand: Stand, places: list[ArmPlace], hands: list[np.ndarray],
+               forwards: bool) -> tuple[list[np.ndarray], float]:
         """(3,) metres each wrist should move by, and the greatest depth."""
         balls = [self._balls(place, hand) for place, hand in zip(places, hands, strict=True)]
         radii = np.concatenate((self._arm_radii, self._hand_radii))
         depth, way = self.body.push(stand.turns, stand.places, np.concatenate(balls), np.tile(radii, 2))
         depth, way = depth.reshape(2, -1), way.reshape(2, -1, 3)
         deepest = depth.argmax(1)
+        if forwards:
+            way = 0.3 * way + np.array([0.0, 0.0, 1.0])
         moves = [way[s, deepest[s]] * max(depth[s, deepest[s]], 0.0) for s in (0, 1)]
-        apart = balls[0][:, None] - balls[1][None]
-        distance = np.sqrt((apart * apart).sum(-1))
-        overlap = radii[:, None] + radii[None] - distance
-        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
-        if overlap[row, column] > _ALLOWED_M:
-            # One pair of finger balls may lie beyond each other's middle: the hands' own centres say the way.
-            direction = apart[row, column] + 0.5 * (balls[0][5:].mean(0) - balls[1][5:].mean(0))
-            step = 0.5 * overlap[row, column] * direction / (np.linalg.norm(direction) + 1e-9)
+        overlap, row, column = _overlap(balls[0], balls[1], radii)
+        if overlap > _ALLOWED_M:
+            # Two finger balls may have passed each other already: the hands' own centres say which way is back.
+            direction = balls[0][row] - balls[1][column] + 0.5 * (balls[0][5:].mean(0) - balls[1][5:].mean(0))
+            step = 0.5 * overlap * direction / (np.sqrt(direction @ direction) + 1e-9)
             moves = [moves[0] + step, moves[1] - step]
-        return moves, max(float(depth.max()), float(overlap[row, column]))
+        return moves, max(float(depth.max()), overlap)
+
+
+@njit(cache=True)
+def _overlap(left, right, radii):
+    """The greatest overlap between balls of two arms, metres, and their rows."""
+    best, row, column = -np.inf, 0, 0
+    for i in range(len(left)):
+        for j in range(len(right)):
+            x, y, z = left[i, 0] - right[j, 0], left[i, 1] - right[j, 1], left[i, 2] - right[j, 2]
+            distance = np.sqrt(x * x + y * y + z * z)
+            if radii[i] + radii[j] - distance > best:
+                best, row, column = radii[i] + radii[j] - distance, i, j
+    return best, row, column
 
 
 def mirrored(posture: Posture) -> Posture:

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
+import math
+
+import numba
 import numpy as np
 
+# Compiled, because a pose takes hundreds of these on arrays of a few numbers, where numpy's overhead is everything.
+_compiled = {"nopython": True, "cache": True, "fastmath": False}
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+
+@numba.guvectorize(["(float64[:], float64[:])"], "(n)->(n)", **_compiled)
+def unit(vector, out):
     """Scale (..., 3) vectors to length 1; a zero vector stays near zero instead of becoming NaN."""
-    return vectors / np.sqrt(np.maximum((vectors * vectors).sum(-1, keepdims=True), 1e-18))
+    length = math.sqrt(max(vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2], 1e-18))
+    for k in range(3):
+        out[k] = vector[k] / length
 
 
-def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross product of (..., 3) arrays. `np.cross` costs five times as much on small arrays."""
-    ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
-    bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
-    return np.stack((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx), -1)
+@numba.guvectorize(["(float64[:], float64[:], float64[:])"], "(n),(n)->(n)", **_compiled)
+def cross(a, b, out):
+    """Cross product of (..., 3) arrays."""
+    out[0] = a[1] * b[2] - a[2] * b[1]
+    out[1] = a[2] * b[0] - a[0] * b[2]
+    out[2] = a[0] * b[1] - a[1] * b[0]
 
 
-def about(axis: np.ndarray, angle: np.ndarray | float) -> np.ndarray:
-    """Turn by `angle` (radians, any batch shape) about unit `axis` (..., 3).
-
-    Returns:
-        (..., 3, 3) rotation matrices; the batch shapes of both arguments broadcast.
-    """
-    angle = np.asarray(angle, np.float64)
-    shape = np.broadcast_shapes(angle.shape, axis.shape[:-1])
-    cosine, sine = np.cos(angle), np.sin(angle)
+@numba.guvectorize(["(float64[:], float64, float64[:, :])"], "(n),()->(n,n)", **_compiled)
+def about(axis, angle, out):
+    """Turn by `angle` (...) radians about unit `axis` (..., 3): (..., 3, 3) matrices; the batches broadcast."""
+    cosine, sine = math.cos(angle), math.sin(angle)
     rest = 1 - cosine
-    x, y, z = axis[..., 0], axis[..., 1], axis[..., 2]
-    out = np.empty((*shape, 3, 3))
-    xy, xz, yz = x * y * rest, x * z * rest, y * z * rest
-    xs, ys, zs = x * sine, y * sine, z * sine
-    out[..., 0, 0], out[..., 0, 1], out[..., 0, 2] = cosine + x * x * rest, xy - zs, xz + ys
-    out[..., 1, 0], out[..., 1, 1], out[..., 1, 2] = xy + zs, cosine + y * y * rest, yz - xs
-    out[..., 2, 0], out[..., 2, 1], out[..., 2, 2] = xz - ys, yz + xs, cosine + z * z * rest
-    return out
+    x, y, z = axis[0], axis[1], axis[2]
+    out[0, 0], out[0, 1], out[0, 2] = cosine + x * x * rest, x * y * rest - z * sine, x * z * rest + y * sine
+    out[1, 0], out[1, 1], out[1, 2] = x * y * rest + z * sine, cosine + y * y * rest, y * z * rest - x * sine
+    out[2, 0], out[2, 1], out[2, 2] = x * z * rest - y * sine, y * z * rest + x * sine, cosine + z * z * rest
 
 
-def frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+@numba.guvectorize(["(float64[:], float64[:], float64[:, :])"], "(n),(n)->(n,n)", **_compiled)
+def frame(first, second, out):
     """(..., 3, 3) right-handed axes as columns: `first`, then `second` made square to it, then their product."""
-    x = unit(first)
-    z = unit(cross(x, second))
-    return np.stack((x, cross(z, x), z), -1)
+    length = math.sqrt(max(first[0] * first[0] + first[1] * first[1] + first[2] * first[2], 1e-18))
+    x0, x1, x2 = first[0] / length, first[1] / length, first[2] / length
+    z0, z1, z2 = x1 * second[2] - x2 * second[1], x2 * second[0] - x0 * second[2], x0 * second[1] - x1 * second[0]
+    length = math.sqrt(max(z0 * z0 + z1 * z1 + z2 * z2, 1e-18))
+    z0, z1, z2 = z0 / length, z1 / length, z2 / length
+    out[0, 0], out[1, 0], out[2, 0] = x0, x1, x2
+    out[0, 1], out[1, 1], out[2, 1] = z1 * x2 - z2 * x1, z2 * x0 - z0 * x2, z0 * x1 - z1 * x0
+    out[0, 2], out[1, 2], out[2, 2] = z0, z1, z2
 
 
 def between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -83,7 +90,7 @@ def twist(turn: np.ndarray, axis: np.ndarray) -> np.ndarray:
 
     The swing (the shortest turn of the axis) comes after the roll: turn = swing @ about(axis, roll).
     """
-    swing = between(np.broadcast_to(axis, turn.shape[:-1]), turn @ axis)
+    swing = between(axis, turn @ axis)
     roll = np.swapaxes(swing, -1, -2) @ turn
     helper = np.eye(3)[np.abs(axis).argmin()]
     side = unit(cross(axis, helper))

@@ -30,7 +30,7 @@ _PALMS = (0.30, 0.17, 0.20, 0.10, 0.19, 0.04)
 _FINGERS = (0.14, 0.03, 0.06, 0.45, 0.27, 0.05)
 # What part of the hand touches, with shapes that bring it forward.
 _TOUCHES = {
-    "index": ("one", "l", "d", "x", "r", "u", "v", "bent_v", "three", "k", "bent_l", "g", "h"),
+    "index": ("one", "l", "d", "x", "r", "u", "v", "bent_v", "three", "k", "bent_l", "g"),
     "middle": ("flat", "b", "bent_b", "open_8", "u", "v", "five", "w", "claw", "open", "flat_o", "o", "m"),
     "thumb": ("five", "open", "y", "thumb_up", "ily", "a", "l", "three"),
     "palm": ("flat", "b", "open", "five", "claw", "relaxed", "c"),
@@ -174,7 +174,7 @@ class Signer:
         width = np.linalg.norm(shoulders[0] - shoulders[1])
         frame_m = SIDE_PER_SHOULDERS_AND_TORSO * (width + np.linalg.norm(shoulders.mean(0) - hips))
         lowest = -(0.54 * frame_m - 0.03 * frame_m)
-        at = np.array([arm.mirror * (0.5 * width + 0.17), lowest + 2.15 * arm.hand.palm_m, 0.09])
+        at = np.array([arm.mirror * (0.5 * width + 0.13), lowest + 2.15 * arm.hand.palm_m, 0.09])
         palm = np.array([-1, 0, 0.75 if side == LEFT else 0.15]) * (arm.mirror, 1, 1)
         turn = arm.hand_turn(unit(np.array([0.12 * arm.mirror, -1, 0.12])), unit(palm))
         angles = 0.6 * shape("relaxed") + 0.4 * shape("open")

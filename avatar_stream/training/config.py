@@ -32,6 +32,7 @@ class ModelConfig(_Section):
 
     autoencoder: str = "patch"  # "patch", or a folder or hub id of a stock VAE
     latent_channels: int = 64
+    autoencoder_samples: int = 150  # sources whose targets the patch autoencoder is fitted to
     widths: tuple[int, int, int] = (80, 160, 256)
     heads: int = 4
     blocks: tuple[int, int, int] = (1, 1, 1)

@@ -30,7 +30,7 @@ from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencode
 from avatar_stream.modeling.conditioning import WINDOWS
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.training.config import LossConfig, TrainConfig, load_train_config
-from avatar_stream.training.dataset import FACE_PARTS, HAND_PARTS, PairDataset, PictureFolder, Target
+from avatar_stream.training.dataset import FACE_PARTS, HAND_PARTS, PairDataset, PictureFolder
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
     config.output.mkdir(parents=True, exist_ok=True)
     folders = [PictureFolder(path, tuple(config.data.exclude)) for path in config.data.folders]
     autoencoder = _autoencoder(config, folders, weights).to(accelerator.device).eval().requires_grad_(False)
-    networks = _networks(config, weights, autoencoder)
+    networks = build_networks(config, weights, autoencoder)
     optimizer = torch.optim.AdamW(
         networks.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
     )
@@ -176,6 +176,8 @@ class _Loop:
 
     def _record(self, writer, bar, losses: dict[str, float], sources: int) -> None:  # noqa: ANN001
         self.progress.samples += sources * self.config.data.targets
+        self.progress.history.append({"step": self.progress.step, "loss": sum(losses.values())})
+        del self.progress.history[:-1000]
         if self.progress.step % 20:
             return
         seconds = time.monotonic() - self.start_s
@@ -331,12 +333,12 @@ def _autoencoder(config: TrainConfig, folders: list[PictureFolder], weights: str
     return autoencoder
 
 
-def fit_autoencoder(autoencoder: PatchAutoencoder, folders: list[PictureFolder], config: TrainConfig, samples: int = 150) -> float:
+def fit_autoencoder(autoencoder: PatchAutoencoder, folders: list[PictureFolder], config: TrainConfig) -> float:
     """Fit the linear autoencoder to truth's views, hands and face weighted as in the loss."""
     dataset = PairDataset(folders, targets=2, seed=config.seed)
     rng = np.random.default_rng(config.seed)
     patches, weights = [], []
-    for _ in range(samples):
+    for _ in range(config.model.autoencoder_samples):
         for target in dataset.sample(rng)[1]:
             for pictures, parts in ((target.windows, target.window_parts), (target.body[None], target.body_parts[None])):
                 unfolded = functional.pixel_unshuffle(_truth([pictures], "cpu"), autoencoder.config.patch_px)
@@ -346,7 +348,8 @@ def fit_autoencoder(autoencoder: PatchAutoencoder, folders: list[PictureFolder],
     return autoencoder.fit(torch.cat(patches), torch.cat(weights))
 
 
-def _networks(config: TrainConfig, weights: str | None, autoencoder: nn.Module) -> Networks:
+def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Module) -> Networks:
+    """New networks of the configured size, or those of a weights folder."""
     if weights:
         loaded = [kind.from_pretrained(Path(weights) / name, low_cpu_mem_usage=False)
                   for kind, name in ((SourceNet, "source_net"), (TargetNet, "target_net"))]  # fmt: skip
@@ -380,11 +383,6 @@ def _batches(config: TrainConfig, folders: list[PictureFolder], seed: int) -> It
         multiprocessing_context="spawn" if config.data.workers else None,
     )  # fmt: skip
     return iter(loader)
-
-
-def target_count(samples: list[tuple[object, list[Target]]]) -> int:
-    """How many targets a batch of samples holds."""
-    return sum(len(targets) for _, targets in samples)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,90 @@
+"""How a person is lit and tinted: one file gives many identities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_LUMINANCE = np.array([0.3, 0.59, 0.11])
+# Colours that hair and cloth are found in, linear light (gamma 2).
+_HAIR_COLOURS = np.array([
+    [0.010, 0.008, 0.007], [0.03, 0.018, 0.012], [0.09, 0.045, 0.022], [0.22, 0.13, 0.06], [0.45, 0.32, 0.17],
+    [0.20, 0.07, 0.025], [0.33, 0.33, 0.34], [0.12, 0.12, 0.125],
+])
+
+
+@dataclass(frozen=True)
+class Look:
+    """Light and tints.
+
+    Attributes:
+        key: (3,) direction to the key light in view axes (right, up, to the camera), any length.
+        key_colour: (3,) linear light, 1 = full.
+        fill: (3,) ambient light from the camera's side, linear.
+        sky: (3,) ambient light from above, linear.
+        tints: (4, 3, 3) colour matrices in linear light of hair, skin, upper clothes, lower clothes.
+    """
+
+    key: tuple[float, float, float] = (-0.5, 0.65, 0.75)
+    key_colour: tuple[float, float, float] = (0.78, 0.76, 0.73)
+    fill: tuple[float, float, float] = (0.28, 0.285, 0.30)
+    sky: tuple[float, float, float] = (0.16, 0.165, 0.175)
+    tints: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self):
+        """Without tints the person looks as filed."""
+        if self.tints is None:
+            object.__setattr__(self, "tints", np.tile(np.eye(3, dtype=np.float32), (4, 1, 1)))
+
+    def as_json(self) -> dict:
+        """The same as lists of floats."""
+        return {
+            "key": [float(v) for v in self.key], "key_colour": [float(v) for v in self.key_colour],
+            "fill": [float(v) for v in self.fill], "sky": [float(v) for v in self.sky],
+            "tints": np.round(self.tints, 4).tolist(),
+        }
+
+
+def repaint(mean: np.ndarray, colour: np.ndarray, amount: float) -> np.ndarray:
+    """(3, 3) colour matrix that moves a part of mean colour `mean` (3,) towards `colour` (3,) by `amount` 0..1.
+
+    At 1 only the light and dark of the texture stay and all else is the new colour; folds and strands survive.
+    """
+    luminance = max(float(_LUMINANCE @ mean), 0.012)
+    full = np.outer(colour, _LUMINANCE) / luminance
+    return ((1 - amount) * np.eye(3) + amount * full).astype(np.float32)
+
+
+def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Look:
+    """Draw a look.
+
+    Args:
+        part_colours: (4, 3) `Rig.part_colours` of the person.
+        random: where chance comes from.
+    """
+    tints = np.tile(np.eye(3, dtype=np.float32), (4, 1, 1))
+    if random.random() < 0.5:
+        colour = _HAIR_COLOURS[random.integers(len(_HAIR_COLOURS))] * np.exp(random.normal(0, 0.2))
+        tints[0] = repaint(part_colours[0], colour, float(random.uniform(0.7, 1)))
+    gain = np.exp(random.normal(0, 0.16) + np.array([0.0, 1.0, 1.6]) * random.normal(0, 0.07))
+    tints[1] = np.diag(np.minimum(gain, 0.85 / np.maximum(part_colours[1], 0.05))).astype(np.float32)
+    for row in (2, 3):
+        if random.random() < 0.75:
+            colour = random_cloth(random)
+            tints[row] = repaint(part_colours[row], colour, float(random.uniform(0.6, 1)))
+    side, height = random.normal(0, 0.6), random.uniform(0.2, 1.1)
+    warm = random.normal(0, 0.05)
+    key = random.uniform(0.55, 0.95) * np.array([1 + warm, 1, 1 - 1.5 * warm])
+    cool = random.normal(0, 0.04)
+    fill = random.uniform(0.2, 0.42) * np.array([1 - cool, 1, 1 + cool])
+    sky = random.uniform(0.1, 0.24) * np.array([1 - cool, 1, 1 + cool])
+    return Look((float(side), float(height), 0.8), tuple(key), tuple(fill), tuple(sky), tints)
+
+
+def random_cloth(random: np.random.Generator) -> np.ndarray:
+    """(3,) a cloth colour in linear light: any hue, mostly muted, from near black to near white."""
+    hue = random.uniform(0, 2 * np.pi)
+    wheel = 0.5 + 0.5 * np.cos(hue - np.array([0, 2.094, 4.189]))
+    value = random.uniform(0.13, 0.9) ** 2
+    return value * (1 - random.beta(1.5, 2.0) * (1 - wheel))

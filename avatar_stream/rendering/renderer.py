@@ -1,0 +1,238 @@
+"""Drawing rigged people without a screen: OpenGL on EGL, a GPU where there is one, Mesa's llvmpipe else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import moderngl
+import numpy as np
+
+from avatar_stream.errors import RenderError
+from avatar_stream.rendering import shaders
+from avatar_stream.rendering.camera import Camera, PlacedCamera
+from avatar_stream.rendering.look import Look
+from avatar_stream.rendering.parts import region_weights
+from avatar_stream.rendering.rig import HAIR, Rig
+from avatar_stream.rendering.skeleton import JOINTS, RigPose
+
+_CACHED_RIGS = 4
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One drawn person.
+
+    Attributes:
+        image: (S, S, 4) uint8 RGBA, straight alpha, antialiased; 0 where nobody is.
+        parts: (S // 2, S // 2) uint8 part map (numbers in docs/architecture.md), not antialiased.
+    """
+
+    image: np.ndarray
+    parts: np.ndarray
+
+
+class Renderer:
+    """Owns an OpenGL context and its buffers. Use from one thread; `close()` gives everything back."""
+
+    def __init__(self, size_px: int = 512, samples: int = 4):
+        """Open the graphics card or its stand-in.
+
+        Args:
+            size_px: side of the square pictures.
+            samples: antialiasing samples a pixel: 1, 2 or 4.
+
+        Raises:
+            RenderError: OpenGL without a screen is not there.
+        """
+        self.size_px = size_px
+        try:
+            self._context = moderngl.create_standalone_context(backend="egl", require=330)
+        except Exception as error:
+            # moderngl raises bare Exception where libEGL or a driver is missing.
+            raise RenderError(
+                "OpenGL without a screen (EGL) is missing: apt-get install libegl1 libgl1-mesa-dri "
+                f"({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})"
+            ) from error
+        self.device = self._context.info["GL_RENDERER"]
+        samples = min(samples, self._context.max_samples)
+        self._program = self._context.program(vertex_shader=shaders.VERTEX, fragment_shader=shaders.FRAGMENT)
+        self._bones = self._context.buffer(reserve=len(JOINTS) * 48, dynamic=True)
+        size = (size_px, size_px)
+        self._multisampled = self._target(size, samples if samples > 1 else 0)
+        self._resolved = self._target(size, 0, depth=False) if samples > 1 else self._multisampled
+        self._finder = self._found = None
+        self._models: dict[int, _Model] = {}
+
+    def _target(self, size: tuple[int, int], samples: int, depth: bool = True) -> moderngl.Framebuffer:
+        colours = [self._context.renderbuffer(size, 4, samples=samples),
+                   self._context.renderbuffer(size, 1, samples=samples, dtype="u1")]
+        buffer = self._context.depth_renderbuffer(size, samples=samples) if depth else None
+        return self._context.framebuffer(colours, buffer)
+
+    def draw(self, rig: Rig, pose: RigPose, camera: Camera | PlacedCamera | None = None,
+             look: Look | None = None) -> Rendered:
+        """Draw one person in one pose.
+
+        Args:
+            rig: who.
+            pose: how the person stands.
+            camera: from where; the canonical signing frame by default.
+            look: light and tints.
+        """
+        camera = camera or Camera()
+        placed = camera.place(rig.bind_m) if isinstance(camera, Camera) else camera
+        model = self._model(rig)
+        self._multisampled.use()
+        self._context.enable_only(moderngl.DEPTH_TEST)
+        # The picture is drawn upside down, which turns the winding of every triangle around.
+        self._context.front_face = "cw"
+        self._multisampled.clear()
+        self._bones.write(rig.matrices(pose).tobytes())
+        self._bones.bind_to_uniform_block(0)
+        model.draw(self._program, placed, look or Look(), rig.morphed(pose.morphs))
+        if self._resolved is not self._multisampled:
+            self._context.copy_framebuffer(self._resolved, self._multisampled)
+        shape = (self.size_px, self.size_px)
+        image = np.frombuffer(bytearray(self._resolved.read(components=4)), np.uint8).reshape(*shape, 4)
+        labels = np.frombuffer(self._resolved.read(components=1, attachment=1, dtype="u1"), np.uint8).reshape(shape)
+        return Rendered(straightened(image), labels[::2, ::2].copy())
+
+    def triangle_map(self, rig: Rig, pose: RigPose, camera: PlacedCamera, triangles: np.ndarray) -> np.ndarray:
+        """Find which triangle is seen from its front at each pixel.
+
+        Args:
+            rig: who.
+            pose: how the person stands.
+            camera: from where.
+            triangles: (N,) numbers of the triangles that take part, all others are not there.
+
+        Returns:
+            (S, S) int32 numbers into `rig.triangles`, -1 where none is.
+        """
+        if self._finder is None:
+            self._finder = self._context.program(shaders.VERTEX, fragment_shader=shaders.FIND)
+            size = (self.size_px, self.size_px)
+            self._found = self._context.framebuffer([self._context.renderbuffer(size, 1, dtype="u4")],
+                                                    self._context.depth_renderbuffer(size))
+        self._found.use()
+        self._context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
+        self._context.front_face = "cw"
+        self._found.clear()
+        self._bones.write(rig.matrices(pose).tobytes())
+        self._bones.bind_to_uniform_block(0)
+        self._model(rig).find(self._finder, camera, rig.morphed(pose.morphs), triangles)
+        data = self._found.read(components=1, dtype="u4")
+        numbers = np.frombuffer(data, np.uint32).reshape(self.size_px, self.size_px).astype(np.int32) - 1
+        return np.where(numbers < 0, -1, np.append(triangles, -1)[numbers]).astype(np.int32)
+
+    def _model(self, rig: Rig) -> _Model:
+        key = id(rig)
+        if key not in self._models or self._models[key].rig is not rig:
+            while len(self._models) >= _CACHED_RIGS:
+                self._models.pop(next(iter(self._models))).release()
+            self._models[key] = _Model(self._context, self._program, rig)
+        return self._models[key]
+
+    def close(self) -> None:
+        """Give the context back. May be called twice."""
+        for model in self._models.values():
+            model.release()
+        self._models.clear()
+        if self._context is not None:
+            self._context.release()
+            self._context = None
+
+    def __enter__(self) -> Renderer:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
+class _Model:
+    """One person's buffers and textures on the device."""
+
+    def __init__(self, context: moderngl.Context, program: moderngl.Program, rig: Rig):
+        self.rig = rig
+        self._context = context
+        self._positions = context.buffer(np.ascontiguousarray(rig.positions_m, np.float32).tobytes(), dynamic=True)
+        self._fixed = context.buffer(_fixed_attributes(rig).tobytes())
+        self._textures = [_texture(context, pixels) for pixels in rig.textures]
+        self._masks = _texture(context, rig.part_masks, mipmaps=False)
+        self._indices, self._batches = [], []
+        for texture, first, count in rig.batches:
+            index = context.buffer(np.ascontiguousarray(rig.triangles[first : first + count], np.uint32).tobytes())
+            layout = [(self._positions, "3f", "position"),
+                      (self._fixed, "3f 2f 4f1 4u1 4f1", "normal", "texcoord", "weights", "joints", "region")]
+            self._indices.append(index)
+            closed = not np.any(rig.kinds[rig.triangles[first : first + count, 0]] == HAIR)
+            self._batches.append((self._textures[texture], context.vertex_array(program, layout, index), closed))
+
+    def draw(self, program: moderngl.Program, camera: PlacedCamera, look: Look, morphed: np.ndarray) -> None:
+        if len(morphed):
+            self._positions.write(np.ascontiguousarray(morphed, np.float32).tobytes())
+        program["clip"].write(camera.matrix().T.tobytes())
+        program["eye_m"] = tuple(camera.eye_m())
+        key = camera.turn.T @ (np.asarray(look.key) / np.linalg.norm(look.key))
+        program["key"] = tuple(key)
+        program["key_colour"], program["fill"], program["sky"] = look.key_colour, look.fill, look.sky
+        program["tints"].write(np.ascontiguousarray(np.swapaxes(look.tints, 1, 2), np.float32).tobytes())
+        program["picture"], program["masks"] = 0, 1
+        self._masks.use(1)
+        for texture, batch, closed in self._batches:
+            texture.use(0)
+            # Bodies are closed, so backs are never seen, and half the triangles go; strands of hair are sheets.
+            (self._context.enable if closed else self._context.disable)(moderngl.CULL_FACE)
+            batch.render()
+
+    def find(self, program: moderngl.Program, camera: PlacedCamera, morphed: np.ndarray,
+             triangles: np.ndarray) -> None:
+        if len(morphed):
+            self._positions.write(np.ascontiguousarray(morphed, np.float32).tobytes())
+        program["clip"].write(camera.matrix().T.tobytes())
+        index = self._context.buffer(np.ascontiguousarray(self.rig.triangles[triangles], np.uint32).tobytes())
+        layout = [(self._positions, "3f", "position"), (self._fixed, "20x 4f1 4u1 4x", "weights", "joints")]
+        batch = self._context.vertex_array(program, layout, index)
+        batch.render()
+        batch.release()
+        index.release()
+
+    def release(self) -> None:
+        for _, batch, _ in self._batches:
+            batch.release()
+        for held in (*self._textures, self._masks, *self._indices, self._positions, self._fixed):
+            held.release()
+
+
+def straightened(image: np.ndarray) -> np.ndarray:
+    """Premultiplied (H, W, 4) uint8 RGBA -> straight alpha, in place; only border pixels are touched."""
+    alpha = image[..., 3]
+    rows, columns = np.nonzero((alpha > 0) & (alpha < 255))
+    border = image[rows, columns].astype(np.uint16)
+    colour = (border[:, :3] * 255 + border[:, 3:] // 2) // border[:, 3:]
+    image[rows, columns, :3] = np.minimum(colour, 255)
+    return image
+
+
+def _fixed_attributes(rig: Rig) -> np.ndarray:
+    layout = np.dtype([("normal", "3f4"), ("texcoord", "2f4"), ("weights", "4u1"), ("joints", "4u1"),
+                       ("region", "4u1")])
+    rows = np.zeros(len(rig.positions_m), layout)
+    rows["normal"], rows["texcoord"] = rig.normals, rig.texcoords
+    rows["weights"], rows["joints"] = np.round(rig.weights * 255), rig.joints
+    rows["region"][:, :3] = np.round(region_weights(rig.joints, rig.weights) * 255)
+    # One number a vertex: 0 body, 1 eyes, 2 teeth, 3 hair, spread so that it survives as a normalised byte.
+    rows["region"][:, 3] = rig.kinds * (255 // HAIR)
+    return rows
+
+
+def _texture(context: moderngl.Context, pixels: np.ndarray, mipmaps: bool = True) -> moderngl.Texture:
+    texture = context.texture(pixels.shape[1::-1], 4, np.ascontiguousarray(pixels).tobytes())
+    if mipmaps:
+        texture.build_mipmaps()
+        texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
+    else:
+        texture.filter = (moderngl.LINEAR, moderngl.LINEAR)
+    return texture

@@ -1,0 +1,104 @@
+"""The two programs that run on the graphics card."""
+
+VERTEX = """
+#version 330
+uniform Bones { vec4 rows[207]; };  // three rows of four numbers for each of 69 joints
+uniform mat4 clip;
+in vec3 position;
+in vec3 normal;
+in vec2 texcoord;
+in vec4 weights;
+in uvec4 joints;
+in vec4 region;
+out vec3 place;
+out vec3 outward;
+out vec2 uv;
+out vec4 part;
+
+void main() {
+    vec4 a = vec4(0.0), b = vec4(0.0), c = vec4(0.0);
+    for (int k = 0; k < 4; k++) {
+        int row = int(joints[k]) * 3;
+        a += weights[k] * rows[row];
+        b += weights[k] * rows[row + 1];
+        c += weights[k] * rows[row + 2];
+    }
+    float total = 1.0 / (weights.x + weights.y + weights.z + weights.w);  // bytes do not sum to one exactly
+    vec4 bind = vec4(position, 1.0);
+    place = vec3(dot(a, bind), dot(b, bind), dot(c, bind)) * total;
+    outward = vec3(dot(a.xyz, normal), dot(b.xyz, normal), dot(c.xyz, normal));
+    uv = texcoord;
+    part = region;
+    gl_Position = clip * vec4(place, 1.0);
+}
+"""
+
+# Light is worked out in "gamma 2": squares and square roots are near enough to sRGB, and far cheaper than powers.
+FRAGMENT = """
+#version 330
+uniform sampler2D picture;
+uniform sampler2D masks;
+uniform vec3 eye_m;
+uniform vec3 key;
+uniform vec3 key_colour;
+uniform vec3 fill;
+uniform vec3 sky;
+uniform mat3 tints[4];
+in vec3 place;
+in vec3 outward;
+in vec2 uv;
+in vec4 part;
+layout(location = 0) out vec4 colour;
+layout(location = 1) out uint label;
+
+void main() {
+    vec4 texel = texture(picture, uv);
+    if (texel.a < 0.5) discard;
+    vec3 base = texel.rgb * texel.rgb;
+    vec3 normal = normalize(outward);
+    vec3 to_eye = normalize(eye_m - place);
+    if (dot(normal, to_eye) < -0.2 && !gl_FrontFacing) normal = -normal;  // inside of sleeves and hair
+    float kind = part.w * 3.0;
+    float skin = 0.0, wet = 0.0;
+    if (kind < 0.5) {
+        vec4 mask = texture(masks, uv);
+        float hand = max(part.y, part.z);
+        mask = hand > 0.5 ? vec4(0.0, 1.0, 0.0, 0.0) : mask / max(dot(mask, vec4(1.0)), 0.01);
+        mat3 tint = tints[0] * mask.x + tints[1] * mask.y + tints[2] * mask.z + tints[3] * mask.w;
+        base = clamp(tint * base, 0.0, 1.0);
+        skin = mask.y;
+        float most = max(max(mask.x, mask.y), max(mask.z, mask.w));
+        label = hand > 0.5 ? (part.y > part.z ? 4u : 5u)
+              : mask.y == most ? (part.x > 0.5 ? 2u : 3u)
+              : mask.x == most ? 1u : mask.z == most ? 6u : 7u;
+    } else if (kind > 2.5) {
+        base = clamp(tints[0] * base, 0.0, 1.0);
+        label = 1u;
+    } else {
+        wet = kind < 1.5 ? 1.0 : 0.3;
+        label = 2u;
+    }
+    float facing = dot(normal, key);
+    vec3 wrap = mix(vec3(0.12), vec3(0.30, 0.20, 0.16), skin);  // light goes deeper into skin, red deepest
+    vec3 lit = key_colour * clamp((facing + wrap) / (1.0 + wrap), 0.0, 1.0);
+    float side = dot(normal, to_eye);
+    vec3 ambient = fill * (0.55 + 0.45 * side) + sky * (0.5 + 0.5 * normal.y);
+    vec3 light = base * (lit + ambient);
+    vec3 half_way = normalize(key + to_eye);
+    float shine = max(dot(normal, half_way), 0.0);
+    shine *= shine; shine *= shine; shine *= shine;
+    float sharp = shine * shine * shine * shine;
+    float rim = (1.0 - max(side, 0.0)); rim *= rim * rim;
+    light += key_colour * (skin * (0.030 * shine + 0.05 * rim * max(facing, 0.0)) + wet * 0.25 * sharp);
+    colour = vec4(sqrt(light), 1.0);
+}
+"""
+
+FIND = """
+#version 330
+layout(location = 0) out uint number;
+
+void main() {
+    number = uint(gl_PrimitiveID) + 1u;
+}
+"""

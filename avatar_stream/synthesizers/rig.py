@@ -1,0 +1,65 @@
+"""The avatar's rigged person, posed by the landmarks and drawn by OpenGL: no learned model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from avatar_stream import stages
+from avatar_stream.errors import RenderError
+from avatar_stream.types import CANVAS_PX, Avatar, Pose
+
+
+class RigSynthesizer:
+    """Draws `avatar.rig_path` in the pose: what a user would otherwise use, and the model's baseline."""
+
+    class Options(stages.Options):
+        """Which person, and from how far the camera sees it."""
+
+        avatar: Avatar | None = None
+        rig_path: Path | None = None  # of a rigged glTF person; None: the avatar's own
+        mirrored: bool = False  # the avatar signs with the other hand
+        distance_m: float = 2.2
+        samples: int = 4  # antialiasing
+
+    def __init__(self, options: Options):
+        self.options = options
+        self._renderer = self._rig = self._solver = self._camera = None
+
+    def open(self) -> None:
+        """Load the person and start OpenGL.
+
+        Raises:
+            RenderError: the avatar has no rigged person, its file is broken, or OpenGL is missing.
+        """
+        avatar = self.options.avatar
+        path = self.options.rig_path or (avatar.rig_path if avatar else None)
+        if path is None:
+            name = f"avatar '{avatar.name}' has" if avatar else "there is"
+            raise RenderError(f"{name} no rigged person: choose an avatar with one, or the 'flow' synthesizer")
+        from avatar_stream.rendering.camera import Camera
+        from avatar_stream.rendering.inverse_kinematics import RigSolver
+        from avatar_stream.rendering.renderer import Renderer
+        from avatar_stream.rendering.rig import Rig
+
+        self._rig = Rig.load(path)
+        self._camera = Camera(distance_m=self.options.distance_m).place(self._rig.bind_m)
+        self._solver = RigSolver(
+            self._rig.bind_m, metres_per_px=self._camera.side_m / CANVAS_PX, neutral=avatar.pose if avatar else None,
+            mirrored=self.options.mirrored, distance_m=self.options.distance_m,
+        )
+        self._renderer = Renderer(CANVAS_PX, self.options.samples)
+
+    def synthesize(self, pose: Pose) -> np.ndarray:
+        """Return (512, 512, 4) uint8 RGBA, straight alpha, of the rigged person in `pose` (canvas px)."""
+        return self._renderer.draw(self._rig, self._solver.solve(pose), self._camera).image
+
+    def close(self) -> None:
+        """Give OpenGL back. May be called twice."""
+        if self._renderer is not None:
+            self._renderer.close()
+        self._renderer = self._rig = self._solver = self._camera = None
+
+
+STAGE = RigSynthesizer
