@@ -81,7 +81,9 @@ def _find(name: str) -> Path:
     if Path(name).is_dir():
         raise AvatarError(f"{name} has no avatar.yaml: an avatar needs license, source_url and consent there")
     known = ", ".join(list_avatars()) or "none"
-    raise AvatarError(f"unknown avatar '{name}'. Here are: {known}. The path of an avatar's folder works too.")
+    raise AvatarError(
+        f"unknown avatar '{name}'. Here are: {known}. The path of an avatar's folder works too."
+    )
 
 
 def _read_card(path: Path) -> _Card:

@@ -1,4 +1,4 @@
-"""The person over a background, and the pictures beside each other that show what the avatar was driven by."""
+"""The person over a background, and driver, pose and avatar beside each other."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Composer:
             person: (512, 512, 4) uint8 RGBA, straight alpha.
 
         Returns:
-            A Frame with image (512, 512, 3) uint8 RGB and alpha (512, 512) uint8; with a transparent background
-            the image is the person's own colour everywhere.
+            A Frame with image (512, 512, 3) uint8 RGB and alpha (512, 512) uint8; with a transparent
+            background the image is the person's own colour everywhere.
         """
         alpha = person[..., 3:]
         if self.transparent:
@@ -73,19 +73,20 @@ class Composer:
         return self._front.astype(np.uint8)
 
 
-def side_by_side(driver: Frame, pose: Pose, shown: Frame) -> Frame:
+def side_by_side(driver: Frame, pose: Pose, shown: Frame, draw_driver: bool = False) -> Frame:
     """Return one picture of driver, pose and avatar, for eyes.
 
     Args:
-        driver: the input frame, any size; where its pose is known and the picture is none (a pose file), it is drawn.
+        driver: the input frame, any size.
         pose: the pose the avatar takes, in pixels of the 512 canvas.
         shown: the composed frame, (512, 512, 3) uint8 RGB.
+        draw_driver: draw the driver's own pose into its picture; for sources without a picture.
 
     Returns:
         A Frame with image (512, 1536, 3) uint8 RGB, `shown`'s time and index.
     """
     board = np.zeros((CANVAS_PX, CANVAS_PX, 3), np.uint8)
-    left = _fit(driver.image)
+    left = _fit(draw_pose(driver.image, driver.pose) if draw_driver else driver.image)
     image = np.concatenate([left, draw_pose(board, pose), shown.image], axis=1)
     return dataclasses.replace(shown, image=image, alpha=None)
 
@@ -156,7 +157,7 @@ def _load_background(background: str) -> np.ndarray:
         colour = ImageColor.getrgb(background)[:3]
     except ValueError as error:
         raise ConfigError(
-            f"unknown background {background!r}: give a colour (white, #dde4ec), a picture file or {TRANSPARENT!r}"
+            f"unknown background {background!r}: a colour (white, #dde4ec), a picture file or {TRANSPARENT}"
         ) from error
     return np.full((CANVAS_PX, CANVAS_PX, 3), colour, np.uint8)
 
@@ -172,7 +173,30 @@ _BODY_CHAINS = (
 # MediaPipe's face mesh: oval, lips outside and inside, eyes, brows.
 _FACE_CHAINS = (
     (
-        (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149)
+        (
+            10,
+            338,
+            297,
+            332,
+            284,
+            251,
+            389,
+            356,
+            454,
+            323,
+            361,
+            288,
+            397,
+            365,
+            379,
+            378,
+            400,
+            377,
+            152,
+            148,
+            176,
+            149,
+        )
         + (150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109, 10),
         _LIGHT,
     ),

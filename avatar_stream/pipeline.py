@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -54,8 +56,8 @@ class Pipeline:
     def run(self, on_frame: Callable[[Frame], None] | None = None) -> Report:
         """Open the stages, bring every frame through, close them.
 
-        Outputs are finished at the end of the source and when the user interrupts (Ctrl-C); after any error they
-        are discarded, so that no half file has the final name.
+        Outputs are finished at the end of the source and when the user interrupts (Ctrl-C); after any
+        error they are discarded, so that no half file has the final name.
 
         Args:
             on_frame: called after each frame, for a progress bar.
@@ -67,23 +69,19 @@ class Pipeline:
             AvatarStreamError: what the stages raise.
         """
         frames = with_signer = 0
-        interrupted = False
         with contextlib.ExitStack() as stack:
             self._open(stack)
-            try:
-                while True:
+            interrupt = stack.enter_context(_Interrupt())
+            with contextlib.suppress(EndOfStream):
+                while not interrupt.asked:
                     shown = self._next_frame()
                     frames += 1
                     with_signer += shown.pose is not None
                     if on_frame is not None:
                         on_frame(shown)
-            except EndOfStream:
-                pass
-            except KeyboardInterrupt:
-                interrupted = True
             for sink in (*self.sinks, *self.side_by_side_sinks):
                 sink.close()
-        return Report(frames, with_signer, interrupted)
+        return Report(frames, with_signer, interrupt.asked)
 
     def _next_frame(self) -> Frame:
         frame = self.source.read()
@@ -95,18 +93,43 @@ class Pipeline:
         for sink in self.sinks:
             sink.write(shown)
         for sink in self.side_by_side_sinks:
-            sink.write(side_by_side(frame, pose, shown))
+            sink.write(side_by_side(frame, pose, shown, draw_driver=self.tracker is None))
         return shown
 
     def _open(self, stack: contextlib.ExitStack) -> None:
-        # Cheap things first, so that a wrong name is told before networks are loaded.
+        # Cheap things first, so that a wrong name is told before networks are loaded. What the stack calls
+        # after an error leaves nothing under a final name; after a clean end it finds nothing left to do.
         for sink in (*self.sinks, *self.side_by_side_sinks):
-            # After an error: nothing may stay under the final name. After a clean end this finds nothing to do.
             stack.callback(getattr(sink, "discard", sink.close))
-        for stage in (self.source, *self.sinks, *self.side_by_side_sinks, self.tracker, self.synthesizer):
+        for stage in (self.source, self.tracker, self.synthesizer):
             if stage is not None:
-                stack.callback(stage.close) if stage not in self.sinks else None
+                stack.callback(stage.close)
+        for stage in (self.source, *self.sinks, *self.side_by_side_sinks, self.synthesizer, self.tracker):
+            if stage is not None:
                 stage.open()
+
+
+class _Interrupt:
+    """Inside it the first Ctrl-C only asks: the frame at work is finished, and the outputs with it."""
+
+    def __init__(self):
+        self.asked = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> _Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 class RecordOptions(stages.Options):
@@ -139,9 +162,13 @@ def build_record(options: RecordOptions) -> Pipeline:
     output = _make_sink(options.output, composer.transparent)
     extra = [_make_sink(options.side_by_side, False)] if options.side_by_side else []
     if composer.transparent and options.output.suffix.lower() == ".mp4":
-        raise ConfigError(f"{options.output}: .mp4 has no transparency; name it .webm, or a folder for pictures")
+        raise ConfigError(
+            f"{options.output}: .mp4 has no transparency; name it .webm, or a folder for pictures"
+        )
     if composer.transparent and extra:
-        raise ConfigError(f"--side-by-side cannot be had with --background {TRANSPARENT}: leave one of them out")
+        raise ConfigError(
+            f"--side-by-side cannot be had with --background {TRANSPARENT}: leave one of them out"
+        )
     avatar = load_avatar(options.avatar)
     source, tracker = _make_source(options.input)
     synthesizer = _make_synthesizer(options, avatar)

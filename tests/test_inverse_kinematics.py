@@ -1,4 +1,4 @@
-"""Landmarks to joint rotations: round trips with exact and noisy landmarks, missing parts, faces, mirroring."""
+"""Landmarks to joint rotations: round trips, noise, missing parts, faces, mirroring."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from avatar_stream.rendering import face_fit
+from avatar_stream.rendering.handshapes import Hand, shape
 from avatar_stream.rendering.inverse_kinematics import RigSolver
 from avatar_stream.rendering.motion import Sampler
 from avatar_stream.rendering.rig import Rig
@@ -16,8 +17,16 @@ from avatar_stream.types import LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Pose
 PEOPLE = Path(__file__).parents[1].parent / "shared" / "people"
 SIZE = 512
 METRES_PER_PX = 1.2 / SIZE
-BODY = {11: "LeftArm", 12: "RightArm", 13: "LeftForeArm", 14: "RightForeArm", 15: "LeftHand", 16: "RightHand",
-        23: "LeftUpLeg", 24: "RightUpLeg"}
+BODY = {
+    11: "LeftArm",
+    12: "RightArm",
+    13: "LeftForeArm",
+    14: "RightForeArm",
+    15: "LeftHand",
+    16: "RightHand",
+    23: "LeftUpLeg",
+    24: "RightUpLeg",
+}
 
 
 @pytest.fixture(scope="module")
@@ -97,15 +106,34 @@ def test_what_is_not_seen_keeps_its_last_posture(bind_m):
     after = solver.solve(replace(pose, points=points, confidence=confidence, time_s=0.1))
     rows = hand_rows("Left")[1:]
     np.testing.assert_allclose(after.rotations[rows], before.rotations[rows], atol=1e-6)
-    nobody = replace(pose, points=np.full_like(pose.points, np.nan), confidence=np.zeros(553, np.float32), time_s=0.2)
+    nobody = replace(
+        pose, points=np.full_like(pose.points, np.nan), confidence=np.zeros(553, np.float32), time_s=0.2
+    )
     held = solver.solve(nobody)
     assert np.isfinite(held.rotations).all()
     np.testing.assert_allclose(held.rotations, after.rotations, atol=1e-5)
 
 
+def test_a_hand_lost_for_long_goes_limp(bind_m):
+    sampler, solver = Sampler(bind_m, 1), RigSolver(bind_m, METRES_PER_PX)
+    pose, _ = landmarks(bind_m, sampler.pose())
+    solver.solve(pose)
+    points, confidence = pose.points.copy(), pose.confidence.copy()
+    points[LEFT_HAND], confidence[LEFT_HAND] = np.nan, 0
+    for step in range(1, 61):
+        found = solver.solve(replace(pose, points=points, confidence=confidence, time_s=step / 30))
+    relaxed = Hand(bind_m, "Left").rotations(shape("relaxed")).reshape(20, 3, 3)
+    np.testing.assert_allclose(found.rotations[hand_rows("Left")[1:]], relaxed, atol=0.01)
+
+
 def test_a_first_frame_with_nobody_gives_the_rest_pose(bind_m):
-    empty = Pose(np.full((553, 3), np.nan, np.float32), np.zeros(553, np.float32), np.full((33, 3), np.nan, np.float32),
-                 (SIZE, SIZE), 0.0)
+    empty = Pose(
+        np.full((553, 3), np.nan, np.float32),
+        np.zeros(553, np.float32),
+        np.full((33, 3), np.nan, np.float32),
+        (SIZE, SIZE),
+        0.0,
+    )
     found = RigSolver(bind_m).solve(empty)
     rest = Sampler(bind_m, 0).portrait()
     rows = hand_rows("Left") + hand_rows("Right")
@@ -132,11 +160,32 @@ def test_the_scale_of_an_unknown_picture_does_not_matter(bind_m):
 def face(open_by=0.0, brow_by=0.0, right_lid=0.3, iris_by=0.0):
     """A drawn face mesh (478, 3), y up: only the points that are measured stand where a face has them."""
     mesh = np.zeros((478, 3))
-    at = {33: (-1, 0), 133: (-0.35, 0), 263: (1, 0), 362: (0.35, 0), 159: (-0.67, 0), 145: (-0.67, -right_lid),
-          386: (0.67, 0), 374: (0.67, -0.3), 234: (-1.5, 0), 454: (1.5, 0), 127: (-1.5, 0.3), 356: (1.5, 0.3),
-          2: (0, -1), 10: (0, 1.6), 164: (0, -1.2), 151: (0, 1.2), 6: (0, 0), 9: (0, 0.5), 13: (0, -1.5),
-          14: (0, -1.5 - open_by), 61: (-0.6, -1.5), 291: (0.6, -1.5), 468: (-0.67 + iris_by, -0.1),
-          473: (0.67 + iris_by, -0.1)}
+    at = {
+        33: (-1, 0),
+        133: (-0.35, 0),
+        263: (1, 0),
+        362: (0.35, 0),
+        159: (-0.67, 0),
+        145: (-0.67, -right_lid),
+        386: (0.67, 0),
+        374: (0.67, -0.3),
+        234: (-1.5, 0),
+        454: (1.5, 0),
+        127: (-1.5, 0.3),
+        356: (1.5, 0.3),
+        2: (0, -1),
+        10: (0, 1.6),
+        164: (0, -1.2),
+        151: (0, 1.2),
+        6: (0, 0),
+        9: (0, 0.5),
+        13: (0, -1.5),
+        14: (0, -1.5 - open_by),
+        61: (-0.6, -1.5),
+        291: (0.6, -1.5),
+        468: (-0.67 + iris_by, -0.1),
+        473: (0.67 + iris_by, -0.1),
+    }
     for row, (x, y) in at.items():
         mesh[row, :2] = x, y
     for sign, rows in ((-1, (70, 63, 105, 66, 107)), (1, (300, 293, 334, 296, 336))):

@@ -106,7 +106,9 @@ def test_the_portrait_shows_both_whole_hands(bind_m):
     _, places = forward(bind_m, pose)
     arms = bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]]
     hips = bind_m[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
-    side_m = SIDE_PER_SHOULDERS_AND_TORSO * (np.linalg.norm(arms[0] - arms[1]) + np.linalg.norm(arms.mean(0) - hips))
+    side_m = SIDE_PER_SHOULDERS_AND_TORSO * (
+        np.linalg.norm(arms[0] - arms[1]) + np.linalg.norm(arms.mean(0) - hips)
+    )
     for side, mirror in (("Left", 1), ("Right", -1)):
         hand = places[hand_rows(side)] - arms.mean(0)
         assert hand[:, 1].min() > -0.54 * side_m + 0.01 and hand[:, 1].max() < -0.25
@@ -133,7 +135,7 @@ def test_the_demonstration_signs_spells_and_returns_to_rest(bind_m):
     for pose in (poses[0], poses[-1]):
         assert np.abs(forward(bind_m, pose)[1] - rest)[hand_rows("Left") + hand_rows("Right")].max() < 0.01
     hand = INDEX["RightHandThumb1"]
-    spelled = [pose.rotations[hand:hand + 20] for pose in poses]
+    spelled = [pose.rotations[hand : hand + 20] for pose in poses]
     right = Hand(bind_m, "Right")
     for letter in "AVTR":
         wanted = right.rotations(shape(letter)).reshape(20, 3, 3)

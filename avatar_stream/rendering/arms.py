@@ -1,8 +1,9 @@
 """One arm of a rigged person: from a wrist in space to joint rotations, inside what an arm can do.
 
-An arm's posture is four angles besides the wrist's place: the elbow's swivel about the line from shoulder to wrist
-(0 = down and a bit outwards, positive = up and outwards), the forearm's roll (0 = thumb up when the forearm points
-forwards, positive = palm up), the wrist's flexion (towards the palm) and its deviation (towards the thumb).
+An arm's posture is four angles besides the wrist's place: the elbow's swivel about the line from shoulder to
+wrist (0 = down and a bit outwards, positive = up and outwards), the forearm's roll (0 = thumb up when the
+forearm points forwards, positive = palm up), the wrist's flexion (towards the palm) and its deviation
+(towards the thumb).
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ import numba
 import numpy as np
 
 from avatar_stream.rendering.handshapes import Hand
-from avatar_stream.rendering.rotations import about, between, cross, frame, from_vector, to_vector, twist, unit
+from avatar_stream.rendering.rotations import (
+    about,
+    between,
+    cross,
+    frame,
+    from_vector,
+    to_vector,
+    twist,
+    unit,
+)
 from avatar_stream.rendering.skeleton import INDEX
 
 LOWEST = np.deg2rad([-35.0, -88.0, -68.0, -32.0])
@@ -56,8 +66,8 @@ class Arm:
         self._fore_inverse = frame(self.forearm_axis, hinge).T
         self._flexion = cross(self.hand.along, self.hand.palm)
         self._deviation = self.mirror * self.hand.palm
-        # An elbow's natural way for a wrist straight ahead; other wrists turn it along. Only behind the back, where
-        # no wrist goes, it is undefined.
+        # An elbow's natural way for a wrist straight ahead; other wrists turn it along. Only behind the
+        # back, where no wrist goes, it is undefined.
         self._ahead = unit(np.array([-0.2 * self.mirror, 0.1, 1.0]))
         self._below = np.array([0.45 * self.mirror, -1.0, 0.0])
 
@@ -68,9 +78,16 @@ class Arm:
         return shoulder_m + line * (np.clip(distance, *(self.length_m * r for r in REACH)) / distance)
 
     def _bones(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, swivel: np.ndarray):
-        """Elbow (..., 3) and the turns of upper arm and unrolled forearm (..., 3, 3) for swivel angles (...)."""
-        elbow, upper, fore = _elbows(shoulder_m, wrist_m, self._down(chest, unit(wrist_m - shoulder_m)), self.mirror,
-                                     self.upper_m, self.fore_m, np.asarray(swivel, np.float64))
+        """Elbow (..., 3) and turns of upper arm and unrolled forearm (..., 3, 3) for swivels (...)."""
+        elbow, upper, fore = _elbows(
+            shoulder_m,
+            wrist_m,
+            self._down(chest, unit(wrist_m - shoulder_m)),
+            self.mirror,
+            self.upper_m,
+            self.fore_m,
+            np.asarray(swivel, np.float64),
+        )
         hinge = cross(upper, fore)
         return elbow, frame(upper, hinge) @ self._upper_inverse, frame(fore, hinge) @ self._fore_inverse
 
@@ -86,8 +103,14 @@ class Arm:
         bend = to_vector(np.swapaxes(about(self.forearm_axis, roll), -1, -2) @ relative)
         return np.stack((-self.mirror * roll, bend @ self._flexion, bend @ self._deviation), -1)
 
-    def fit(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, hand: np.ndarray,
-            cost: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    def fit(
+        self,
+        chest: np.ndarray,
+        shoulder_m: np.ndarray,
+        wrist_m: np.ndarray,
+        hand: np.ndarray,
+        cost: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, float]:
         """The posture that comes nearest to a wanted wrist and hand.
 
         Args:
@@ -107,20 +130,25 @@ class Arm:
         best = int((total if cost is None else total + cost).argmin())
         wanted = np.concatenate(([SWIVELS[best]], angles[best]))
         return np.clip(wanted, LOWEST, HIGHEST), float(np.sqrt((passed[best] ** 2).sum())) + 0.4 * max(
-            SWIVELS[best] - 0.35, 0.0)
+            SWIVELS[best] - 0.35, 0.0
+        )
 
     def elbows(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray) -> np.ndarray:
         """(len(SWIVELS), 3) metres: where the elbow would be for each of `SWIVELS`."""
         return self._bones(chest, shoulder_m, wrist_m, SWIVELS)[0]
 
-    def swivel(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, elbow_m: np.ndarray) -> float:
+    def swivel(
+        self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, elbow_m: np.ndarray
+    ) -> float:
         """Radians: the swivel whose elbow lies nearest to `elbow_m` (3,)."""
         line = unit(wrist_m - shoulder_m)
         down = self._down(chest, line)
         elbow = elbow_m - shoulder_m
         return float(np.arctan2(elbow @ (self.mirror * cross(line, down)), elbow @ down))
 
-    def place(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, angles: np.ndarray) -> ArmPlace:
+    def place(
+        self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, angles: np.ndarray
+    ) -> ArmPlace:
         """Bones for a wrist (3,) metres and posture angles (4,) radians; both are moved into the limits."""
         swivel, roll, flexion, deviation = np.clip(angles, LOWEST, HIGHEST)
         wrist_m = self.clamp_reach(shoulder_m, wrist_m)
@@ -132,14 +160,14 @@ class Arm:
         return ArmPlace(upper, fore, hand, shoulder_m, elbow, wrist_m)
 
     def write(self, rotations: np.ndarray, clavicle: np.ndarray, place: ArmPlace) -> None:
-        """Put the arm's joint rotations into (J, 3, 3) `rotations`; `clavicle` is its parent's accumulated turn."""
+        """Put the arm's rotations into (J, 3, 3) `rotations`; `clavicle` is its parent's accumulated turn."""
         _, arm, forearm, hand = self.rows
         rotations[arm] = clavicle.T @ place.arm
         rotations[forearm] = place.arm.T @ place.forearm
         rotations[hand] = place.forearm.T @ place.hand
 
     def hand_turn(self, fingers: np.ndarray, palm: np.ndarray) -> np.ndarray:
-        """(3, 3) accumulated turn of the hand whose fingers point to and whose palm faces given directions (3,)."""
+        """(3, 3) accumulated turn of a hand whose fingers point to, and palm faces, directions (3,)."""
         return frame(fingers, palm) @ frame(self.hand.along, self.hand.palm).T
 
     def clavicle(self, raise_rad: float, forward_rad: float) -> np.ndarray:
@@ -148,10 +176,17 @@ class Arm:
         return forward @ about(np.array([0.0, 0.0, self.mirror]), raise_rad)
 
 
-@numba.guvectorize(["(float64[:], float64[:], float64[:], float64, float64, float64, float64, float64[:], "
-                    "float64[:], float64[:])"], "(n),(n),(n),(),(),(),()->(n),(n),(n)", nopython=True, cache=True)
+@numba.guvectorize(
+    [
+        "(float64[:], float64[:], float64[:], float64, float64, float64, float64, float64[:], "
+        "float64[:], float64[:])"
+    ],
+    "(n),(n),(n),(),(),(),()->(n),(n),(n)",
+    nopython=True,
+    cache=True,
+)
 def _elbows(shoulder, wrist, down, mirror, upper_m, fore_m, swivel, elbow, upper, fore):
-    """Elbow places and unit directions of both bones (..., 3), for swivels (...) about the shoulder-wrist line."""
+    """Elbow places and both bones' unit directions (..., 3), for swivels (...) about shoulder-wrist."""
     line = wrist - shoulder
     distance = math.sqrt(line[0] ** 2 + line[1] ** 2 + line[2] ** 2) + 1e-9
     line /= distance

@@ -1,4 +1,4 @@
-"""The space a rigged person's trunk, neck and head take, from bind positions alone, and places on their surface."""
+"""The space a person's trunk, neck and head take, from bind positions alone, and places on their surface."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numba import njit
 from avatar_stream.rendering.rotations import unit
 from avatar_stream.rendering.skeleton import INDEX
 
-# Places on the face, metres from the middle of the eyes of an average head (x = the hand's own side), and what
-# way the skin looks there. Measured on the meshes of eight people.
+# Places on the face, metres from the middle of the eyes of an average head (x = the hand's own side), and
+# what way the skin looks there. Measured on the meshes of eight people.
 FACE_SITES = {
     "nose": ((0.0, -0.036, 0.055), (0.0, 0.0, 1.0)),
     "chin": ((0.0, -0.104, 0.031), (0.0, -0.45, 0.9)),
@@ -46,21 +46,37 @@ class BodySpace:
         width = bind[INDEX["LeftArm"], 0] - bind[INDEX["RightArm"], 0]
         depth = 0.5 * (width + 0.33)  # wide people are not as much deeper as they are wider
         return [
-            ("Hips", np.array([0, hips[1] - 0.06 * height, 0.040]), (0.50 * width, 0.42 * height, 0.36 * depth)),
-            ("Spine1", np.array([0, hips[1] + 0.35 * height, 0.064]), (0.46 * width, 0.45 * height, 0.36 * depth)),
-            ("Spine2", np.array([0, hips[1] + 0.66 * height, 0.050]), (0.50 * width, 0.40 * height, 0.38 * depth)),
+            (
+                "Hips",
+                np.array([0, hips[1] - 0.06 * height, 0.040]),
+                (0.50 * width, 0.42 * height, 0.36 * depth),
+            ),
+            (
+                "Spine1",
+                np.array([0, hips[1] + 0.35 * height, 0.064]),
+                (0.46 * width, 0.45 * height, 0.36 * depth),
+            ),
+            (
+                "Spine2",
+                np.array([0, hips[1] + 0.66 * height, 0.050]),
+                (0.50 * width, 0.40 * height, 0.38 * depth),
+            ),
         ]
 
     def _head(self, bind: np.ndarray) -> list[tuple]:
         scale, eyes = self.head_scale, self.eyes
         neck = (bind[INDEX["Neck"]] + bind[INDEX["Head"]]) / 2
-        parts = [((0, 0.005, -0.075), (0.090, 0.132, 0.108)), ((0, -0.065, -0.028), (0.060, 0.056, 0.066)),
-                 ((0, -0.034, 0.030), (0.016, 0.026, 0.024))]
+        parts = [
+            ((0, 0.005, -0.075), (0.090, 0.132, 0.108)),
+            ((0, -0.065, -0.028), (0.060, 0.056, 0.066)),
+            ((0, -0.034, 0.030), (0.016, 0.026, 0.024)),
+        ]
         head = [("Head", eyes + scale * np.array(at), tuple(scale * r for r in radii)) for at, radii in parts]
         return [("Neck", neck, (0.062, 0.10, 0.066)), *head]
 
-    def push(self, turns: np.ndarray, places: np.ndarray, points: np.ndarray,
-             radii: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def push(
+        self, turns: np.ndarray, places: np.ndarray, points: np.ndarray, radii: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """How deep balls stand inside the body.
 
         Args:
@@ -70,22 +86,25 @@ class BodySpace:
             radii: (N,) of the balls, metres.
 
         Returns:
-            (N,) metres of depth in the ellipsoid they are deepest in (negative: free), and (N, 3) unit ways out.
+            (N,) metres of depth in the ellipsoid they are deepest in (negative: free), and (N, 3) unit ways
+            out.
         """
         turn = turns[self.joints]
         centres = places[self.joints] + (turn @ self.offsets[:, :, None])[..., 0]
         return _push(turn, centres, self.radii, points, radii)
 
-    def face_site(self, turns: np.ndarray, places: np.ndarray, name: str,
-                  mirror: float) -> tuple[np.ndarray, np.ndarray]:
-        """(3,) metres and (3,) outward direction of a place of `FACE_SITES` on the side `mirror` (1 = left)."""
+    def face_site(
+        self, turns: np.ndarray, places: np.ndarray, name: str, mirror: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(3,) metres and (3,) outward direction of one of `FACE_SITES` on the side `mirror` (1 = left)."""
         at, way = (np.array(value) * (mirror, 1, 1) for value in FACE_SITES[name])
         head = INDEX["Head"]
         offset = self.eyes + self.head_scale * at - self._bind[head]
         return places[head] + turns[head] @ offset, unit(turns[head] @ way)
 
-    def chest_site(self, turns: np.ndarray, places: np.ndarray, across: float,
-                   up: float) -> tuple[np.ndarray, np.ndarray]:
+    def chest_site(
+        self, turns: np.ndarray, places: np.ndarray, across: float, up: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(3,) metres and outward direction on the chest's front; across (left positive) and up are -1..1."""
         chest = 2
         row = self.joints[chest]

@@ -1,11 +1,24 @@
-"""What a signing face does: valid combinations of the rigged people's face morphs, and where the eyes look."""
+"""What a signing face does: valid combinations of face morphs, and where the eyes look."""
 
 from __future__ import annotations
 
 import numpy as np
 
-VISEMES = ("AE_AA_h", "AO_a_h", "Ax_E_h", "TD_I_h", "UH_OO_h", "UW_U_h", "H_EST_h", "FV_h", "S_h", "SH_CH_h",
-           "MPB_Up_h", "MPB_Down_h", "KG_h")
+VISEMES = (
+    "AE_AA_h",
+    "AO_a_h",
+    "Ax_E_h",
+    "TD_I_h",
+    "UH_OO_h",
+    "UW_U_h",
+    "H_EST_h",
+    "FV_h",
+    "S_h",
+    "SH_CH_h",
+    "MPB_Up_h",
+    "MPB_Down_h",
+    "KG_h",
+)
 BROWS_UP = ("RRbrowUp_h", "RbrowUp_h", "LbrowUp_h", "LLbrowUp_h")
 BROWS_DOWN = ("RRbrowDown_h", "RbrowDown_h", "LbrowDown_h", "LLbrowDown_h")
 BLINK = ("ReyeClose_h", "LeyeClose_h")
@@ -18,8 +31,21 @@ _BLOW = ("Rblow_h", "Lblow_h")
 _DISGUST = ("Rdisgust_h", "Ldisgust_h")
 
 # Every morph the sampler may move; a face is one weight of each.
-MORPHS: tuple[str, ...] = (*VISEMES, *BROWS_UP, *BROWS_DOWN, *BLINK, *_WIDE, *_SQUINT, *_SMILE_CLOSED, *_SMILE_OPEN,
-                           *_SAD, *_BLOW, *_DISGUST, "MouthOpen_h", "Kiss_h")
+MORPHS: tuple[str, ...] = (
+    *VISEMES,
+    *BROWS_UP,
+    *BROWS_DOWN,
+    *BLINK,
+    *_WIDE,
+    *_SQUINT,
+    *_SMILE_CLOSED,
+    *_SMILE_OPEN,
+    *_SAD,
+    *_BLOW,
+    *_DISGUST,
+    "MouthOpen_h",
+    "Kiss_h",
+)
 _ROW = {name: row for row, name in enumerate(MORPHS)}
 
 

@@ -18,9 +18,14 @@ _EYES = ((33, 133, 159, 145, 468), (263, 362, 386, 374, 473))  # outer, inner, u
 _BROWS = ((70, 63, 105, 66, 107), (300, 293, 334, 296, 336))
 # The line from under the nose to the forehead leans back by this on a head that looks straight ahead.
 _FACE_LEANS = np.deg2rad(8.7)
-# Change of a measure (see FaceMeasures) that is a morph's full weight.
-_FULL_OPEN, _FULL_BROW, _FULL_CORNER, _FULL_PUCKER, _FULL_WIDE = 0.42, 0.11, 0.10, 0.22, 0.24
-_EYE_PER_BALL = 2.6  # an eye's width in radii of the eyeball
+# Change of a measure (see FaceMeasures) that is a morph's full weight, measured on four rigged people.
+_FULL_OPEN, _FULL_PUCKER, _FULL_SMILE, _FULL_SAD = 0.21, 0.24, 0.035, 0.072
+_FULL_WIDE, _FULL_WIDE_OPEN = 0.155, 0.215
+_FULL_BROW_UP, _FULL_BROW_DOWN = 0.042, 0.032
+# What opening the mouth does to the other measures, and what an open smile does to the opening.
+_CORNER_PER_OPEN, _NARROW_PER_OPEN, _OPEN_OF_SMILE = -0.42, 0.45, 0.085
+_SMILES_OPEN = 0.05  # lips further apart than this smile with the open morph
+_EYE_PER_BALL = 2.15  # an eye's width in radii of the eyeball
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,9 @@ def measure(face: np.ndarray, turn: np.ndarray) -> FaceMeasures:
         mouth_open=float(np.linalg.norm((lips - face[_LOWER_LIP])[:2])),
         mouth_width=float(np.linalg.norm(face[_CORNERS[0]] - face[_CORNERS[1]])),
         corners=np.array([face[row, 1] - lips[1] for row in _CORNERS]),
-        brows=np.array([face[list(rows), 1].mean() - middle[1] for rows, middle in zip(_BROWS, middles, strict=True)]),
+        brows=np.array(
+            [face[list(rows), 1].mean() - middle[1] for rows, middle in zip(_BROWS, middles, strict=True)]
+        ),
         lids=np.array([abs(face[upper, 1] - face[lower, 1]) for _, _, upper, lower, _ in _EYES]),
         iris=np.array([(face[eye[4]] - middle)[:2] for eye, middle in zip(_EYES, middles, strict=True)]),
     )
@@ -75,32 +82,46 @@ def measure(face: np.ndarray, turn: np.ndarray) -> FaceMeasures:
 
 def average(measures: list[FaceMeasures]) -> FaceMeasures:
     """The median of several measures: the neutral face of a stretch of signing."""
-    return FaceMeasures(*(np.median([getattr(m, name) for m in measures], axis=0)
-                          for name in FaceMeasures.__dataclass_fields__))
+    return FaceMeasures(
+        *(
+            np.median([getattr(m, name) for m in measures], axis=0)
+            for name in FaceMeasures.__dataclass_fields__
+        )
+    )
 
 
 def morphs(now: FaceMeasures, neutral: FaceMeasures) -> dict[str, float]:
     """Morph weights 0..1 that make the neutral face look like this one."""
-    weights: dict[str, float] = {}
     opened = now.mouth_open - neutral.mouth_open
-    weights["MouthOpen_h"] = opened / _FULL_OPEN
-    narrower = 1 - now.mouth_width / max(float(neutral.mouth_width), 1e-6)
-    weights["Kiss_h"] = (narrower - 0.25 * max(opened, 0)) / _FULL_PUCKER
-    corners = now.corners - neutral.corners
-    for side, corner in zip("RL", corners, strict=True):
-        smile = 0.6 * corner / _FULL_CORNER + 0.4 * max(-narrower, 0) / _FULL_WIDE
-        weights[f"{side}smileClose_h"] = smile if opened < 0.05 else 0.0
-        weights[f"{side}smileOpen_h"] = smile if opened >= 0.05 else 0.0
-        weights[f"{side}mouthSad_h"] = (-corner - 0.3 * max(opened, 0)) / _FULL_CORNER
+    weights = _mouth(now, neutral, opened)
     for side, lid, usual in zip("RL", now.lids, neutral.lids, strict=True):
         ratio = lid / max(float(usual), 1e-6)
-        weights[f"{side}eyeClose_h"] = (0.85 - ratio) / 0.62
-        weights[f"{side}eyeOpen_h"] = (ratio - 1.18) / 0.4
-    raised = (now.brows - neutral.brows) / _FULL_BROW
-    for names, sign in ((BROWS_UP, 1.0), (BROWS_DOWN, -1.0)):
-        for name in names:
-            weights[name] = sign * raised[int(name.startswith("L"))] - 0.12
+        weights[f"{side}eyeClose_h"] = (0.9 - ratio) / 0.75
+        weights[f"{side}eyeOpen_h"] = (ratio - 1.12) / 0.2
+    raised = now.brows - neutral.brows
+    for names, full in ((BROWS_UP, _FULL_BROW_UP), (BROWS_DOWN, -_FULL_BROW_DOWN)):
+        for name in names:  # brows seem to twitch with every turn of the head: a little is nothing
+            weights[name] = raised[int(name.startswith("L"))] / full - 0.15
     return {name: float(min(weight, 1.0)) for name, weight in weights.items() if weight > 0.02}
+
+
+def _mouth(now: FaceMeasures, neutral: FaceMeasures, opened: float) -> dict[str, float]:
+    """Weights of the mouth's morphs, not yet cut to 0..1."""
+    weights = {}
+    apart = max(opened, 0.0)
+    narrower = 1 - now.mouth_width / max(float(neutral.mouth_width), 1e-6) - _NARROW_PER_OPEN * apart
+    weights["Kiss_h"] = narrower / _FULL_PUCKER - 0.1
+    smiles = opened >= _SMILES_OPEN
+    wide = max(-narrower, 0.0) / (_FULL_WIDE_OPEN if smiles else _FULL_WIDE)
+    corners = now.corners - neutral.corners - _CORNER_PER_OPEN * apart
+    for side, corner in zip("RL", corners, strict=True):
+        smile = 0.6 * wide + 0.4 * min(corner / _FULL_SMILE, 1.5) - 0.1
+        weights[f"{side}smileOpen_h"] = smile if smiles else 0.0
+        weights[f"{side}smileClose_h"] = 0.0 if smiles else smile
+        weights[f"{side}mouthSad_h"] = -corner / _FULL_SAD - 0.15
+    open_smile = np.clip([weights["RsmileOpen_h"], weights["LsmileOpen_h"]], 0, 1).mean()
+    weights["MouthOpen_h"] = (opened - _OPEN_OF_SMILE * open_smile) / _FULL_OPEN
+    return weights
 
 
 def gaze(now: FaceMeasures, neutral: FaceMeasures) -> np.ndarray:

@@ -29,7 +29,9 @@ def _kabsch(model: np.ndarray, seen: np.ndarray, weights: np.ndarray) -> np.ndar
     return u @ vt
 
 
-def fit_palm(hand: Hand, seen_m: np.ndarray, scale: float, before: np.ndarray | None) -> tuple[np.ndarray, float, float]:
+def fit_palm(
+    hand: Hand, seen_m: np.ndarray, scale: float, before: np.ndarray | None
+) -> tuple[np.ndarray, float, float]:
     """The hand's turn and size.
 
     Args:
@@ -51,14 +53,16 @@ def fit_palm(hand: Hand, seen_m: np.ndarray, scale: float, before: np.ndarray | 
     weights = weights.reshape(-1)
     for _ in range(7):
         placed = sizes[:, None, None] * (model @ np.swapaxes(turns, 1, 2))
-        error = np.concatenate(((placed - seen).reshape(2, -1) * weights,
-                                (np.log(sizes / scale) / _SCALE_SPREAD)[:, None]), 1)
+        error = np.concatenate(
+            ((placed - seen).reshape(2, -1) * weights, (np.log(sizes / scale) / _SCALE_SPREAD)[:, None]), 1
+        )
         slope = np.zeros((2, len(weights) + 1, 4))
         x, y, z = (placed[..., k] for k in range(3))
         zero = np.zeros_like(x)
         # a small turn w moves a point p by w x p
-        turn_slope = np.stack([np.stack([zero, z, -y], -1), np.stack([-z, zero, x], -1),
-                               np.stack([y, -x, zero], -1)], -2)
+        turn_slope = np.stack(
+            [np.stack([zero, z, -y], -1), np.stack([-z, zero, x], -1), np.stack([y, -x, zero], -1)], -2
+        )
         slope[:, :-1, :3] = turn_slope.reshape(2, -1, 3) * weights[:, None]
         slope[:, :-1, 3] = placed.reshape(2, -1) * weights
         slope[:, -1, 3] = 1 / _SCALE_SPREAD
@@ -96,7 +100,7 @@ class FingerFit:
         """
         seen = seen_m[1:].reshape(5, 4, 3) / scale
         bones = (seen - seen[:, :1])[:, 1:] @ turn  # in the hand's unturned axes, from each finger's root
-        weight = (turn / np.array([_PICTURE_M, _PICTURE_M, _FINGER_DEPTH_M])[:, None])
+        weight = turn / np.array([_PICTURE_M, _PICTURE_M, _FINGER_DEPTH_M])[:, None]
         angles = np.concatenate((before[None], self._starts))
         for _ in range(8):
             angles = self._improve(angles, bones, weight)

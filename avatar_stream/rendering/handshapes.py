@@ -1,11 +1,11 @@
-"""Handshapes of the manual alphabets and of signing, as joint angles that fit any rigged person's either hand.
+"""Handshapes of the manual alphabets and of signing, as joint angles that fit any person's either hand.
 
 A shape is a (5, 4) array of radians: thumb, index, middle, ring, pinky.
-Fingers: flexion at the knuckle (towards the palm), the middle and the end joint, then spread (away from the middle
-finger; the middle finger's own is towards the thumb).
-Thumb: where it points, as two angles in the hand's frame (around: 0 along the fingers, 90 degrees away from the
-hand in the palm's plane, negative across the palm; out: towards the side the palm faces), then flexion at the
-knuckle and the end joint.
+Fingers: flexion at the knuckle (towards the palm), the middle and the end joint, then spread (away from the
+middle finger; the middle finger's own is towards the thumb).
+Thumb: where it points, as two angles in the hand's frame (around: 0 along the fingers, 90 degrees away from
+the hand in the palm's plane, negative across the palm; out: towards the side the palm faces), then flexion
+at the knuckle and the end joint.
 """
 
 from __future__ import annotations
@@ -93,16 +93,50 @@ _DEGREES: dict[str, tuple] = {
 }
 
 # Letters and numbers of the American manual alphabet (J and Z move; their shape is that of I and 1).
-LETTERS = {"A": "a", "B": "b", "C": "c", "D": "d", "E": "e", "F": "f", "G": "g", "H": "u", "I": "i", "J": "i",
-           "K": "k", "L": "l", "M": "m", "N": "n", "O": "o", "P": "k", "Q": "g", "R": "r", "S": "s", "T": "t",
-           "U": "u", "V": "v", "W": "w", "X": "x", "Y": "y", "Z": "one", "0": "o", "1": "one", "2": "v",
-           "3": "three", "4": "four", "5": "five", "6": "six", "7": "seven", "8": "eight", "9": "f"}
+LETTERS = {
+    "A": "a",
+    "B": "b",
+    "C": "c",
+    "D": "d",
+    "E": "e",
+    "F": "f",
+    "G": "g",
+    "H": "u",
+    "I": "i",
+    "J": "i",
+    "K": "k",
+    "L": "l",
+    "M": "m",
+    "N": "n",
+    "O": "o",
+    "P": "k",
+    "Q": "g",
+    "R": "r",
+    "S": "s",
+    "T": "t",
+    "U": "u",
+    "V": "v",
+    "W": "w",
+    "X": "x",
+    "Y": "y",
+    "Z": "one",
+    "0": "o",
+    "1": "one",
+    "2": "v",
+    "3": "three",
+    "4": "four",
+    "5": "five",
+    "6": "six",
+    "7": "seven",
+    "8": "eight",
+    "9": "f",
+}
 
 NAMES: tuple[str, ...] = tuple(_DEGREES)
 
 
 def shape(name: str) -> np.ndarray:
-    """(5, 4) float64 radians of a handshape in `NAMES`, or of a capital letter or digit; ConfigError if unknown."""
+    """(5, 4) float64 radians of a shape in `NAMES`, a capital letter or a digit; ConfigError if unknown."""
     name = LETTERS.get(name, name)
     if name not in _DEGREES:
         raise ConfigError(f"Unknown handshape {name!r}. Known: {', '.join(NAMES)}.")
@@ -126,7 +160,7 @@ class Hand:
         self.side = side
         self.wrist = INDEX[f"{side}Hand"]
         self.first = INDEX[f"{side}HandThumb1"]
-        joints = np.asarray(bind_m, np.float64)[self.first:self.first + 20].reshape(5, 4, 3)
+        joints = np.asarray(bind_m, np.float64)[self.first : self.first + 20].reshape(5, 4, 3)
         wrist = np.asarray(bind_m[self.wrist], np.float64)
         self.offsets_m = np.concatenate((joints[:, :1] - wrist, np.diff(joints, axis=1)), 1)
         self.palm_m = float(np.linalg.norm(joints[2, 0] - wrist))
@@ -160,7 +194,8 @@ class Hand:
             angles: (..., 5, 4) radians, see the module.
 
         Returns:
-            (..., 5, 4, 3, 3) float64, each relative to its parent in the model's bind axes; tips stay unturned.
+            (..., 5, 4, 3, 3) float64, each relative to its parent in the model's bind axes; tips stay
+            unturned.
         """
         out = np.broadcast_to(np.eye(3), (*angles.shape, 3, 3)).copy()
         fingers = angles[..., 1:, :]
@@ -169,7 +204,8 @@ class Hand:
         out[..., 1:, 0, :, :] = about(self.spread, fingers[..., 3]) @ bend[..., 0, :, :]
         thumb = angles[..., 0, :]
         aim = self.thumb_direction(thumb[..., 0], thumb[..., 1])
-        # Opposition rolls the thumb: the further it stands out of the palm's plane, the more its pad faces them.
+        # Opposition rolls the thumb: the further it stands out of the palm's plane, the more its pad faces
+        # them.
         roll = about(self.thumb, self._thumb_roll(thumb))
         out[..., 0, 0, :, :] = between(self.thumb, aim) @ roll
         out[..., 0, 1:3, :, :] = about(self.thumb_flexion, thumb[..., 2:4])

@@ -1,16 +1,19 @@
 """From MediaPipe's landmarks to a rigged person's joint rotations, inside what a body can do.
 
-Depth from one camera is a guess, lengths of bones are known: where the picture shows a bone shorter than it is, it
-points towards or away from the camera, and the tracker's depth only says which of the two.
+Depth from one camera is a guess, lengths of bones are known: where the picture shows a bone shorter than it
+is, it points towards or away from the camera, and the tracker's depth only says which of the two.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from avatar_stream.rendering import face_fit
 from avatar_stream.rendering.arms import Arm
 from avatar_stream.rendering.hand_fit import FingerFit, fit_palm
+from avatar_stream.rendering.handshapes import shape
 from avatar_stream.rendering.postures import ArmState, Figure, Stand
 from avatar_stream.rendering.rotations import about, from_vector, to_vector, unit
 from avatar_stream.rendering.signing import LEFT, RIGHT, Signer, portrait
@@ -20,13 +23,14 @@ from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Po
 _SHOULDERS, _ELBOWS, _WRISTS, _HIPS = (11, 12), (13, 14), (15, 16), (23, 24)
 _SEEN = 0.35  # confidence below which a body point is not used
 _CALIBRATION_S = 1.0
+_HOLD_S, _EASE_S = 0.3, 0.2  # of a hand that is no longer seen
 _FORWARDS_M = 0.04  # where depth says nothing, a forearm points to the viewer rather than away
 _HEAD_LIMIT_RAD = 1.2
 _HAND_SCALE_PULL = 0.08  # how fast the expected hand size follows what is measured
 
 
 def _swapped(pose: Pose) -> np.ndarray:
-    """(553, 3) the points as the mirror image's own signer has them: x turned round, left and right exchanged."""
+    """(553, 3) the points of the mirror image's own signer: x turned round, left and right exchanged."""
     points = np.array(pose.points, np.float64)
     points[:, 0] = pose.size[0] - points[:, 0]
     out = points.copy()
@@ -39,18 +43,24 @@ def _swapped(pose: Pose) -> np.ndarray:
 class RigSolver:
     """Follows one signer with one rigged person. It remembers: what is not seen keeps its last posture."""
 
-    def __init__(self, bind_m: np.ndarray, metres_per_px: float | None = None, neutral: Pose | None = None,
-                 mirrored: bool = False, distance_m: float = np.inf):
+    def __init__(
+        self,
+        bind_m: np.ndarray,
+        metres_per_px: float | None = None,
+        neutral: Pose | None = None,
+        mirrored: bool = False,
+        distance_m: float = np.inf,
+    ):
         """Measure the rigged person.
 
         Args:
             bind_m: (J, 3) joint positions in the bind pose, metres.
-            metres_per_px: size of the poses' pixels at the body, for poses in the canonical signing frame; None: it
-                and the signer's place are found from shoulders and hips over the first second.
+            metres_per_px: size of the poses' pixels at the body, for poses in the canonical signing frame;
+                None: it and the signer's place are found from shoulders and hips over the first second.
             neutral: a pose with a neutral face looking at the camera; None: the first second's median face.
             mirrored: the rigged person signs with the other hand.
-            distance_m: of the camera from the shoulders: what is nearer looks larger and further out. Infinite:
-                no perspective.
+            distance_m: of the camera from the shoulders: what is nearer looks larger and further out.
+                Infinite: no perspective.
         """
         self._figure = Figure(bind_m)
         self._fixed_scale = metres_per_px
@@ -75,6 +85,8 @@ class RigSolver:
         self._trunk = np.zeros(8)
         self._root = np.zeros(3)
         self._start_s: float | None = None
+        self._seen_s = [0.0, 0.0]
+        self._relaxed_s = [0.0, 0.0]
         self._scales: list[float] = []
         self._origins: list[np.ndarray] = []
         self._origin_px = np.zeros(2)
@@ -93,6 +105,7 @@ class RigSolver:
         """Joint rotations, morphs and gaze for one tracked pose; call it in the order of the frames."""
         if self._start_s is None or pose.time_s < self._start_s:
             self._start_s = pose.time_s
+            self._seen_s, self._relaxed_s = [pose.time_s] * 2, [pose.time_s] * 2
         calibrating = pose.time_s - self._start_s <= _CALIBRATION_S
         points, confidence = self._oriented(pose, self._pixel_m(pose, calibrating))
         self._solve_trunk(points, confidence)
@@ -104,9 +117,14 @@ class RigSolver:
         self._solve_root(points, confidence, stand)
         for side in (LEFT, RIGHT):
             self._solve_arm(side, points, confidence, stand)
+            self._relax(side, confidence, pose.time_s)
         self._figure.settle(stand, self._states, forwards=True)
-        return RigPose(stand.rotations.astype(np.float32), self._root.astype(np.float32), dict(self._morphs),
-                       self._gaze.copy())
+        return RigPose(
+            stand.rotations.astype(np.float32),
+            self._root.astype(np.float32),
+            dict(self._morphs),
+            self._gaze.copy(),
+        )
 
     def _oriented(self, pose: Pose, scale: float) -> tuple[np.ndarray, np.ndarray]:
         """(553, 3) metres in the model, z from the tracker's own zero, and (553,) confidence."""
@@ -117,7 +135,9 @@ class RigSolver:
             confidence = np.abs(_swapped(fake)[:, 0])
         confidence = np.where(np.isfinite(points[:, :2]).all(1), confidence, 0.0)
         points[:, 2] = np.nan_to_num(points[:, 2])
-        origin = np.append(np.multiply(SHOULDER_CENTRE, pose.size) if self._fixed_scale else self._origin_px, 0.0)
+        origin = np.append(
+            np.multiply(SHOULDER_CENTRE, pose.size) if self._fixed_scale else self._origin_px, 0.0
+        )
         if self._mirrored and not self._fixed_scale:
             origin[0] = pose.size[0] - origin[0]
         return (points - origin) * (scale, -scale, -scale) + self._bind_shoulders, confidence
@@ -130,8 +150,10 @@ class RigSolver:
         bind = self._figure.bind_m
         arms = bind[[INDEX["LeftArm"], INDEX["RightArm"]]]
         if (calibrating or not self._scales) and seen[list(_SHOULDERS)].all():
-            width_m, width_px = np.linalg.norm(arms[0] - arms[1]), np.linalg.norm(np.subtract(
-                points[_SHOULDERS[0], :2], points[_SHOULDERS[1], :2]))
+            width_m, width_px = (
+                np.linalg.norm(arms[0] - arms[1]),
+                np.linalg.norm(np.subtract(points[_SHOULDERS[0], :2], points[_SHOULDERS[1], :2])),
+            )
             if seen[list(_HIPS)].all():
                 hips = bind[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
                 width_m += np.linalg.norm((arms.mean(0) - hips)[:2])
@@ -154,8 +176,9 @@ class RigSolver:
         lean, sway = 0.0, -0.5 * tilt
         if confidence[list(_HIPS)].min() > 0.6:
             up = (left + right) / 2 - points[list(_HIPS)].mean(0)
-            resting = self._figure.bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]].mean(0) - self._figure.bind_m[
-                [INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
+            resting = self._figure.bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]].mean(
+                0
+            ) - self._figure.bind_m[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
             lean = np.clip(np.arctan2(up[2], up[1]) - np.arctan2(resting[2], resting[1]), -0.2, 0.4)
             sway = np.arctan2(up[0], up[1])
         shrug = np.clip(tilt + np.clip(sway, -0.4, 0.4), -0.25, 0.25) * 1.1
@@ -221,10 +244,23 @@ class RigSolver:
             elbow, target = self._bones(arm, shoulder, body - self._root * (1, 1, 0))
             wrist = self._figure.to_chest(stand, arm.clamp_reach(shoulder, target))
             angles[0] = arm.swivel(chest, shoulder, self._figure.to_space(stand, wrist), elbow)
-        shape = state.shape
+        fingers = state.shape
         if hand_seen:
-            angles, shape = self._solve_hand(side, hand, wrist, angles, stand)
-        self._states[side] = ArmState(wrist, angles, shape)
+            angles, fingers = self._solve_hand(side, hand, wrist, angles, stand)
+        self._states[side] = ArmState(wrist, angles, fingers)
+
+    def _relax(self, side: int, confidence: np.ndarray, time_s: float) -> None:
+        """A hand that has not been seen for a while goes limp instead of keeping its last shape for ever."""
+        step_s, self._relaxed_s[side] = time_s - self._relaxed_s[side], time_s
+        if confidence[LEFT_HAND if side == LEFT else RIGHT_HAND].min() > 0:
+            self._seen_s[side] = time_s
+        elif time_s - self._seen_s[side] > _HOLD_S:
+            part = 1 - np.exp(-max(step_s, 0.0) / _EASE_S)
+            state = self._states[side]
+            angles = state.angles * np.array([1.0, 1 - part, 1 - part, 1 - part])
+            self._states[side] = replace(
+                state, angles=angles, shape=state.shape + part * (shape("relaxed") - state.shape)
+            )
 
     def _bones(self, arm: Arm, shoulder: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Elbow and wrist (3,) metres from a shoulder joint and seen shoulder, elbow and wrist (3, 3)."""
@@ -232,7 +268,7 @@ class RigSolver:
         return elbow, self._end(elbow, seen[2], seen[2, 2] - seen[1, 2] + _FORWARDS_M, arm.fore_m)
 
     def _end(self, start: np.ndarray, seen: np.ndarray, depth_m: float, length_m: float) -> np.ndarray:
-        """The end of a bone, with perspective: how far out it is seen depends on how near it is found to be."""
+        """The end of a bone with perspective: how far out it is seen depends on how near it is."""
         end = _known_length(start, seen, depth_m, length_m)
         if np.isfinite(self._distance_m):
             for _ in range(2):
@@ -241,8 +277,9 @@ class RigSolver:
                 end = _known_length(start, np.append(flat, 0.0), depth_m, length_m)
         return end
 
-    def _solve_hand(self, side: int, hand: np.ndarray, wrist: np.ndarray, angles: np.ndarray,
-                    stand: Stand) -> tuple[np.ndarray, np.ndarray]:
+    def _solve_hand(
+        self, side: int, hand: np.ndarray, wrist: np.ndarray, angles: np.ndarray, stand: Stand
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Posture angles and shape from a hand's 21 points."""
         arm = self._figure.arms[side]
         nearer = 1 - (self._figure.to_space(stand, wrist)[2] - self._focus[2]) / self._distance_m
@@ -250,20 +287,24 @@ class RigSolver:
         turn, scale, _ = fit_palm(arm.hand, seen, self._hand_scales[side], self._palms[side])
         self._palms[side] = turn
         self._hand_scales[side] += _HAND_SCALE_PULL * (scale - self._hand_scales[side])
-        shape = self._fits[side].fit(seen, turn, scale, self._states[side].shape)
-        place = arm.place(stand.turns[INDEX["Spine2"]], stand.places[arm.rows[1]],
-                          self._figure.to_space(stand, wrist), np.array([angles[0], 0.0, 0.0, 0.0]))
+        fingers = self._fits[side].fit(seen, turn, scale, self._states[side].shape)
+        place = arm.place(
+            stand.turns[INDEX["Spine2"]],
+            stand.places[arm.rows[1]],
+            self._figure.to_space(stand, wrist),
+            np.array([angles[0], 0.0, 0.0, 0.0]),
+        )
         angles = np.concatenate((angles[:1], arm.wrist_angles(place.forearm, turn)))
-        return angles, shape
+        return angles, fingers
 
 
 def _known_length(start: np.ndarray, seen: np.ndarray, depth_m: float, length_m: float) -> np.ndarray:
-    """(3,) the end of a bone of known length that is seen in the picture; the depth's sign comes from the tracker."""
+    """(3,) the end of a bone of known length; its depth's sign comes from the tracker."""
     flat = seen[:2] - start[:2]
     short = length_m**2 - flat @ flat
     if short <= 0:
         return start + np.append(flat * (length_m / np.linalg.norm(flat)), 0.0)
     depth = np.sqrt(short)
-    # A depth guess far smaller than the length says makes the sign a guess too: pass through zero, do not jump.
+    # A depth guess far smaller than the length says makes the sign a guess too: pass through zero, do not
+    # jump.
     return start + length_m * unit(np.append(flat, depth * np.clip(2.0 * depth_m / depth, -1.0, 1.0)))
-

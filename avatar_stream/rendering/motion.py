@@ -1,4 +1,4 @@
-"""The signing sampler: random postures, smooth clips, fingerspelling and the neutral portrait of one person."""
+"""The signing sampler: random postures, smooth clips, fingerspelling and one person's neutral portrait."""
 
 from __future__ import annotations
 
@@ -92,8 +92,10 @@ class _Score:
             self.shapes[side].add(0.0, 0.0, state.shape)
 
     def at(self, time_s: float) -> Posture:
-        arms = tuple(ArmState(self.wrists[side].at(time_s), self.angles[side].at(time_s),
-                              self.shapes[side].at(time_s)) for side in (LEFT, RIGHT))
+        arms = tuple(
+            ArmState(self.wrists[side].at(time_s), self.angles[side].at(time_s), self.shapes[side].at(time_s))
+            for side in (LEFT, RIGHT)
+        )
         face = self.face.at(time_s)
         for blink_s in self.blinks:
             if abs(time_s - blink_s) < _BLINK_S / 2:
@@ -116,11 +118,11 @@ class Sampler:
         self._signer = Signer(self._figure, self._random)
 
     def pose(self) -> RigPose:
-        """One random signing pose, independent of the others, with no limb inside the body or another limb."""
+        """One random signing pose, independent of the others, no limb inside the body or another limb."""
         return self._free_posture()[1]
 
     def portrait(self) -> RigPose:
-        """Neutral standing: arms a little away from the body, both whole hands in view, mouth closed, eyes open."""
+        """Neutral standing: arms a little away from the body, both whole hands in view, eyes open."""
         return self._figure.resolve(portrait(self._signer))[0]
 
     def clip(self, duration_s: float, fps: float) -> list[RigPose]:
@@ -139,11 +141,13 @@ class Sampler:
         self._live(score, duration_s)
         return self._play(score, duration_s, fps)
 
-    def fingerspelling_clip(self, word: str, duration_s: float, fps: float, hand: str = "Right") -> list[RigPose]:
+    def fingerspelling_clip(
+        self, word: str, duration_s: float, fps: float, hand: str = "Right"
+    ) -> list[RigPose]:
         """A demonstration: two-handed signing, then `word` letter by letter beside the shoulder, then rest.
 
-        It begins and ends in the portrait pose. Letters take about 0.45 s each; the rest of the time is signing,
-        half before and half after the word. ConfigError for a letter that has no handshape.
+        It begins and ends in the portrait pose. Letters take about 0.45 s each; the rest of the time is
+        signing, half before and half after the word. ConfigError for a letter that has no handshape.
         """
         side = LEFT if hand == "Left" else RIGHT
         letters = [shape(letter) for letter in word.upper()]
@@ -164,7 +168,7 @@ class Sampler:
         return self._play(score, duration_s, fps)
 
     def _free_posture(self, draw: Callable[[], Posture] | None = None) -> tuple[Posture, RigPose]:
-        """A drawn posture whose limbs are free of each other once they were pushed apart, and its rig pose."""
+        """A drawn posture whose limbs are free of each other once pushed apart, and its rig pose."""
         best, least = None, np.inf
         for _ in range(_TRIES):
             posture = (draw or self._signer.posture)()
@@ -193,13 +197,18 @@ class Sampler:
         signer = self._signer
         trunk = 0.7 * signer.trunk()
         stand = self._figure.stand(trunk)
-        draws = (signer.symmetric, signer.together, lambda s: signer.base_and_dominant(s, RIGHT),
-                 lambda s: [signer.free(s, LEFT), signer.touching(s, RIGHT)])
+        draws = (
+            signer.symmetric,
+            signer.together,
+            lambda s: signer.base_and_dominant(s, RIGHT),
+            lambda s: [signer.free(s, LEFT), signer.touching(s, RIGHT)],
+        )
         arms = draws[self._random.choice(4, p=(0.4, 0.2, 0.2, 0.2))](stand)
         return Posture(trunk, tuple(arms), random_face(self._random), np.zeros(2))
 
-    def _add_sign(self, score: _Score, arrive_s: float, move_s: float, posture: Posture, beats: int,
-                  beat_s: float) -> None:
+    def _add_sign(
+        self, score: _Score, arrive_s: float, move_s: float, posture: Posture, beats: int, beat_s: float
+    ) -> None:
         """One sign: both arms arrive, then a small movement to and fro, then hold."""
         random = self._random
         score.trunk.add(arrive_s + 0.05, move_s + 0.05, posture.trunk)
@@ -215,7 +224,9 @@ class Sampler:
                 odd = beat % 2
                 wrist = state.wrist + odd * sway[side]
                 angles = state.angles + odd * np.array([0, roll[side], 0.6 * roll[side], 0])
-                score.add_arm(side, arrive_s + late + beat * beat_s, beat_s, ArmState(wrist, angles, state.shape))
+                score.add_arm(
+                    side, arrive_s + late + beat * beat_s, beat_s, ArmState(wrist, angles, state.shape)
+                )
 
     def _spell(self, score: _Score, now_s: float, letters: Sequence[np.ndarray], side: int) -> float:
         trunk = np.zeros(8)
@@ -245,17 +256,24 @@ class Sampler:
         score.blinks += list(np.cumsum(random.uniform(1.2, 4.5, int(duration_s) + 1)))
 
     def _play(self, score: _Score, duration_s: float, fps: float) -> list[RigPose]:
-        """Resolve every frame; what pushes the wrists out of the body is first spread over time, so nothing jumps."""
+        """Resolve every frame; pushes out of the body are first spread over time, so nothing jumps."""
         postures = [score.at(time_s) for time_s in np.arange(round(duration_s * fps)) / fps]
         pushes = np.zeros((len(postures), 2, 3))
         for _ in range(_SMOOTHINGS):
-            found = [self._figure.settle(self._figure.stand(posture.trunk), _moved(posture, push).arms)[1]
-                     for posture, push in zip(postures, pushes, strict=True)]
+            found = [
+                self._figure.settle(self._figure.stand(posture.trunk), _moved(posture, push).arms)[1]
+                for posture, push in zip(postures, pushes, strict=True)
+            ]
             pushes = gaussian_filter1d(pushes + np.array(found), _PUSH_SPREAD_S * fps, axis=0, mode="nearest")
-        return [self._figure.resolve(_moved(posture, push))[0] for posture, push in zip(postures, pushes, strict=True)]
+        return [
+            self._figure.resolve(_moved(posture, push))[0]
+            for posture, push in zip(postures, pushes, strict=True)
+        ]
 
 
 def _moved(posture: Posture, push: np.ndarray) -> Posture:
     """A posture whose wrists are moved by (2, 3) metres in the chest's axes."""
-    arms = tuple(replace(state, wrist=state.wrist + way) for state, way in zip(posture.arms, push, strict=True))
+    arms = tuple(
+        replace(state, wrist=state.wrist + way) for state, way in zip(posture.arms, push, strict=True)
+    )
     return replace(posture, arms=arms)

@@ -1,4 +1,4 @@
-"""A whole person's posture as numbers that can be blended, and their way to joint rotations without collisions."""
+"""A whole person's posture as numbers that blend, and their way to joint rotations without collisions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from avatar_stream.rendering.skeleton import INDEX, PARENTS, RigPose, rest_rotat
 SIDES = ("Left", "Right")
 TRUNK = ("lean", "sway", "turn", "nod", "tilt", "look", "shrug_left", "shrug_right")
 _X, _Y, _Z = np.eye(3)
-_TRUNK_ROWS = [INDEX[n] for n in ("Hips", "Spine", "Spine1", "Spine2", "Neck", "Head", "LeftShoulder",
-                                  "RightShoulder")]
+_TRUNK_ROWS = [
+    INDEX[n] for n in ("Hips", "Spine", "Spine1", "Spine2", "Neck", "Head", "LeftShoulder", "RightShoulder")
+]
 # Balls along an arm: elbow, three on the forearm, wrist; then the hand's.
 _ARM_PARTS = np.array([0.0, 0.3, 0.6, 0.85, 1.0])
 _ARM_RADII = np.array([0.046, 0.042, 0.036, 0.030, 0.026])
@@ -46,8 +47,8 @@ class Posture:
     """A whole person.
 
     Attributes:
-        trunk: (8,) radians in the order of TRUNK; lean and nod forwards, sway, turn, tilt and look to the signer's
-            left, shrugs upwards.
+        trunk: (8,) radians in the order of TRUNK; lean and nod forwards, sway, turn, tilt and look to the
+            signer's left, shrugs upwards.
         arms: left and right.
         face: (len(MORPHS),) weights.
         gaze: (2,) radians yaw, pitch.
@@ -65,7 +66,7 @@ def neutral_face() -> np.ndarray:
 
 
 class Stand:
-    """A trunk in place: accumulated turns (J, 3, 3) and places (J, 3) of the trunk's joints, and rotations so far."""
+    """A trunk in place: accumulated turns (J, 3, 3), places (J, 3) and joint rotations so far."""
 
     def __init__(self, bind_m: np.ndarray, trunk: np.ndarray):
         """Pose hips, spine, neck and head by `trunk` (8,), see Posture."""
@@ -77,7 +78,9 @@ class Stand:
             bend = about(_X, part * lean) @ about(_Z, -part * sway)
             self.rotations[INDEX[name]] = about(_Y, part * turn) @ bend
         for name, part in (("Neck", 0.45), ("Head", 0.55)):
-            self.rotations[INDEX[name]] = about(_Y, part * look) @ about(_X, part * nod) @ about(_Z, -part * tilt)
+            self.rotations[INDEX[name]] = (
+                about(_Y, part * look) @ about(_X, part * nod) @ about(_Z, -part * tilt)
+            )
         self.shrugs = trunk[6:8]
         self._bind_m = bind_m
         for row in _TRUNK_ROWS:
@@ -90,7 +93,9 @@ class Stand:
             self.turns[row], self.places[row] = self.rotations[row], self._bind_m[row]
             return
         self.turns[row] = self.turns[parent] @ self.rotations[row]
-        self.places[row] = self.places[parent] + self.turns[parent] @ (self._bind_m[row] - self._bind_m[parent])
+        self.places[row] = self.places[parent] + self.turns[parent] @ (
+            self._bind_m[row] - self._bind_m[parent]
+        )
 
 
 class Figure:
@@ -110,7 +115,9 @@ class Figure:
         fingers = np.full((5, 4), 0.0085)
         fingers[0] = 0.0095
         between_joints = np.full((5, 3), 0.0085)
-        self._hand_radii = scale * np.concatenate((fingers.ravel(), between_joints.ravel(), np.full(5, 0.014)))
+        self._hand_radii = scale * np.concatenate(
+            (fingers.ravel(), between_joints.ravel(), np.full(5, 0.014))
+        )
 
     def stand(self, trunk: np.ndarray) -> Stand:
         """Put the trunk (8,) in place."""
@@ -125,10 +132,12 @@ class Figure:
         return stand.turns[self._chest].T @ (point - stand.places[self._chest]) - self._middle
 
     def shoulder(self, stand: Stand, side: int, wrist: np.ndarray) -> np.ndarray:
-        """Move the shoulder girdle towards a wrist (3,) in chest axes; return the shoulder joint (3,), metres."""
+        """Move the shoulder girdle towards a wrist (3,) in chest axes; return the shoulder joint (3,), m."""
         arm = self.arms[side]
         up = np.clip(wrist[1] / self.arm_m + 0.35, 0, 1.3)
-        forward = np.clip(wrist[2] / self.arm_m, 0, 1) * np.clip(1.1 - wrist[0] * arm.mirror / self.arm_m, 0, 1.5)
+        forward = np.clip(wrist[2] / self.arm_m, 0, 1) * np.clip(
+            1.1 - wrist[0] * arm.mirror / self.arm_m, 0, 1.5
+        )
         row = arm.rows[0]
         stand.rotations[row] = arm.clavicle(0.32 * up - 0.13 + stand.shrugs[side], 0.16 * forward)
         stand.follow(row)
@@ -144,8 +153,15 @@ class Figure:
         balls = np.concatenate((points.reshape(20, 3), middles.reshape(15, 3), 0.55 * points[:, 0]))
         return rotations.reshape(20, 3, 3), balls
 
-    def arm_state(self, stand: Stand, side: int, hand_turn: np.ndarray, shape: np.ndarray, at: np.ndarray,
-                  offset: np.ndarray | None = None) -> tuple[ArmState, float]:
+    def arm_state(
+        self,
+        stand: Stand,
+        side: int,
+        hand_turn: np.ndarray,
+        shape: np.ndarray,
+        at: np.ndarray,
+        offset: np.ndarray | None = None,
+    ) -> tuple[ArmState, float]:
         """The arm that brings a point of the hand to a place.
 
         Args:
@@ -154,10 +170,12 @@ class Figure:
             hand_turn: (3, 3) wanted accumulated turn of the hand.
             shape: (5, 4) radians.
             at: (3,) metres in the model.
-            offset: (3,) metres from the wrist to that point in the hand's unturned axes; None: the wrist itself.
+            offset: (3,) metres from the wrist to that point in the hand's unturned axes; None: the wrist
+                itself.
 
         Returns:
-            The state within the limits, and a measure of what had to give way (radians and 10 cm count alike).
+            The state within the limits, and a measure of what had to give way (radians and 10 cm count
+            alike).
         """
         arm, chest = self.arms[side], stand.turns[self._chest]
         offset = np.zeros(3) if offset is None else offset
@@ -185,28 +203,39 @@ class Figure:
         """
         stand = self.stand(posture.trunk)
         depth, _ = self.settle(stand, posture.arms)
-        pose = RigPose(stand.rotations.astype(np.float32), np.zeros(3, np.float32), weights(posture.face),
-                       posture.gaze.astype(np.float32))
+        pose = RigPose(
+            stand.rotations.astype(np.float32),
+            np.zeros(3, np.float32),
+            weights(posture.face),
+            posture.gaze.astype(np.float32),
+        )
         return pose, depth
 
-    def settle(self, stand: Stand, states: Sequence[ArmState], forwards: bool = False) -> tuple[float, np.ndarray]:
+    def settle(
+        self, stand: Stand, states: Sequence[ArmState], forwards: bool = False
+    ) -> tuple[float, np.ndarray]:
         """Write both arms into a stand's rotations, pushed out of the body and out of each other.
 
         Args:
             stand: the trunk; its rotations are completed in place.
             states: left and right.
-            forwards: push towards the viewer rather than the shortest way, which keeps the picture of a tracked arm.
+            forwards: push towards the viewer rather than the shortest way, which keeps the picture of a
+                tracked arm.
 
         Returns:
-            The depth in metres that remains between limbs or in the body (0 = none), and (2, 3) metres: how far the
-            wrists were pushed, in the chest's axes.
+            The depth in metres that remains between limbs or in the body (0 = none), and (2, 3) metres: how
+            far the wrists were pushed, in the chest's axes.
         """
         hands = [self.hand_balls(side, states[side].shape) for side in (0, 1)]
         wrists = [self.to_space(stand, state.wrist) for state in states]
         shoulders = [self.shoulder(stand, side, states[side].wrist) for side in (0, 1)]
         for attempt in range(_PUSHES):
-            places = [self.arms[side].place(stand.turns[self._chest], shoulders[side], wrists[side],
-                                            states[side].angles) for side in (0, 1)]
+            places = [
+                self.arms[side].place(
+                    stand.turns[self._chest], shoulders[side], wrists[side], states[side].angles
+                )
+                for side in (0, 1)
+            ]
             moves, depth = self._moves(stand, places, [balls for _, balls in hands], forwards)
             if depth <= _ALLOWED_M or attempt == _PUSHES - 1:
                 break
@@ -214,16 +243,20 @@ class Figure:
         for side in (0, 1):
             arm = self.arms[side]
             arm.write(stand.rotations, stand.turns[arm.rows[0]], places[side])
-            stand.rotations[arm.hand.first:arm.hand.first + 20] = hands[side][0]
-        pushed = [self.to_chest(stand, place.wrist_m) - state.wrist for place, state in zip(places, states, strict=True)]
+            stand.rotations[arm.hand.first : arm.hand.first + 20] = hands[side][0]
+        pushed = [
+            self.to_chest(stand, place.wrist_m) - state.wrist
+            for place, state in zip(places, states, strict=True)
+        ]
         return max(depth - _ALLOWED_M, 0.0), np.stack(pushed)
 
     def _balls(self, place: ArmPlace, balls: np.ndarray) -> np.ndarray:
         arm = place.elbow_m + _ARM_PARTS[:, None] * (place.wrist_m - place.elbow_m)
         return np.concatenate((arm, place.wrist_m + balls @ place.hand.T))
 
-    def _moves(self, stand: Stand, places: list[ArmPlace], hands: list[np.ndarray],
-               forwards: bool) -> tuple[list[np.ndarray], float]:
+    def _moves(
+        self, stand: Stand, places: list[ArmPlace], hands: list[np.ndarray], forwards: bool
+    ) -> tuple[list[np.ndarray], float]:
         """(3,) metres each wrist should move by, and the greatest depth."""
         balls = [self._balls(place, hand) for place, hand in zip(places, hands, strict=True)]
         radii = np.concatenate((self._arm_radii, self._hand_radii))
@@ -235,8 +268,11 @@ class Figure:
         moves = [way[s, deepest[s]] * max(depth[s, deepest[s]], 0.0) for s in (0, 1)]
         overlap, row, column = _overlap(balls[0], balls[1], radii)
         if overlap > _ALLOWED_M:
-            # Two finger balls may have passed each other already: the hands' own centres say which way is back.
+            # Two finger balls may have passed each other already: the hands' own centres say which way is
+            # back.
             direction = balls[0][row] - balls[1][column] + 0.5 * (balls[0][5:].mean(0) - balls[1][5:].mean(0))
+            if forwards:  # which hand is in front stays as it is, and where both are seen as well
+                direction = np.array([0.0, 0.0, 1.0 if direction[2] > 0 else -1.0])
             step = 0.5 * overlap * direction / (np.sqrt(direction @ direction) + 1e-9)
             moves = [moves[0] + step, moves[1] - step]
         return moves, max(float(depth.max()), overlap)

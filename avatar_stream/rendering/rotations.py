@@ -7,7 +7,8 @@ import math
 import numba
 import numpy as np
 
-# Compiled, because a pose takes hundreds of these on arrays of a few numbers, where numpy's overhead is everything.
+# Compiled, because a pose takes hundreds of these on arrays of a few numbers, where numpy's overhead is
+# everything.
 _compiled = {"nopython": True, "cache": True, "fastmath": False}
 
 
@@ -29,7 +30,7 @@ def cross(a, b, out):
 
 @numba.guvectorize(["(float64[:], float64, float64[:, :])"], "(n),()->(n,n)", **_compiled)
 def about(axis, angle, out):
-    """Turn by `angle` (...) radians about unit `axis` (..., 3): (..., 3, 3) matrices; the batches broadcast."""
+    """(..., 3, 3) turns by `angle` (...) radians about unit `axis` (..., 3); the batches broadcast."""
     cosine, sine = math.cos(angle), math.sin(angle)
     rest = 1 - cosine
     x, y, z = axis[0], axis[1], axis[2]
@@ -40,10 +41,14 @@ def about(axis, angle, out):
 
 @numba.guvectorize(["(float64[:], float64[:], float64[:, :])"], "(n),(n)->(n,n)", **_compiled)
 def frame(first, second, out):
-    """(..., 3, 3) right-handed axes as columns: `first`, then `second` made square to it, then their product."""
+    """(..., 3, 3) right-handed axes as columns: `first`, `second` made square to it, their product."""
     length = math.sqrt(max(first[0] * first[0] + first[1] * first[1] + first[2] * first[2], 1e-18))
     x0, x1, x2 = first[0] / length, first[1] / length, first[2] / length
-    z0, z1, z2 = x1 * second[2] - x2 * second[1], x2 * second[0] - x0 * second[2], x0 * second[1] - x1 * second[0]
+    z0, z1, z2 = (
+        x1 * second[2] - x2 * second[1],
+        x2 * second[0] - x0 * second[2],
+        x0 * second[1] - x1 * second[0],
+    )
     length = math.sqrt(max(z0 * z0 + z1 * z1 + z2 * z2, 1e-18))
     z0, z1, z2 = z0 / length, z1 / length, z2 / length
     out[0, 0], out[1, 0], out[2, 0] = x0, x1, x2
@@ -60,14 +65,22 @@ def between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 def to_vector(turn: np.ndarray) -> np.ndarray:
     """(..., 3) rotation vectors (axis times radians, 0..pi) of (..., 3, 3) matrices."""
-    double_sine = np.stack((turn[..., 2, 1] - turn[..., 1, 2], turn[..., 0, 2] - turn[..., 2, 0],
-                            turn[..., 1, 0] - turn[..., 0, 1]), -1)
+    double_sine = np.stack(
+        (
+            turn[..., 2, 1] - turn[..., 1, 2],
+            turn[..., 0, 2] - turn[..., 2, 0],
+            turn[..., 1, 0] - turn[..., 0, 1],
+        ),
+        -1,
+    )
     cosine = np.clip((np.trace(turn, axis1=-2, axis2=-1) - 1) / 2, -1, 1)
     angle = np.arccos(cosine)
     vector = unit(double_sine) * angle[..., None]
     if np.any(angle > 3.1):  # near half a turn the sine part vanishes: read the axis from the squares
         square = (turn + np.swapaxes(turn, -1, -2)) / 2 - cosine[..., None, None] * np.eye(3)
-        column = np.take_along_axis(square, square.diagonal(axis1=-2, axis2=-1).argmax(-1)[..., None, None], -1)
+        column = np.take_along_axis(
+            square, square.diagonal(axis1=-2, axis2=-1).argmax(-1)[..., None, None], -1
+        )
         axis = unit(column[..., 0])
         sign = np.where((axis * double_sine).sum(-1, keepdims=True) < 0, -1.0, 1.0)
         vector = np.where(angle[..., None] > 3.1, axis * sign * angle[..., None], vector)

@@ -13,8 +13,8 @@ from avatar_stream.rendering.skeleton import INDEX
 from avatar_stream.types import SIDE_PER_SHOULDERS_AND_TORSO
 
 LEFT, RIGHT = 0, 1
-# Regions of the signing space: low and high corner in arm lengths from the middle of the shoulders (x = the hand's
-# own side, y up, z forwards), and how often.
+# Regions of the signing space: low and high corner in arm lengths from the middle of the shoulders (x = the
+# hand's own side, y up, z forwards), and how often.
 _REGIONS = (
     (0.30, (-0.10, -0.72, 0.38), (0.48, -0.20, 0.80)),  # neutral space
     (0.16, (-0.12, -0.30, 0.38), (0.50, 0.12, 0.82)),  # before chest and shoulders
@@ -85,7 +85,7 @@ class Signer:
         return np.concatenate((head + np.deg2rad([2, 0, 0, 2, 0, 0]), shrugs))
 
     def shape(self) -> np.ndarray:
-        """(5, 4) radians: a named handshape, a blend of two, or a loose mixture; always a little of its own."""
+        """(5, 4) radians: a named shape, a blend of two, or a mixture; always a little of its own."""
         random = self.random
         angles = shape(NAMES[random.integers(len(NAMES))])
         kind = random.random()
@@ -105,8 +105,13 @@ class Signer:
     def _pick(self, names: tuple[str, ...]) -> np.ndarray:
         return self.vary(shape(names[self.random.integers(len(names))]))
 
-    def hand_turn(self, side: int, palm: np.ndarray | None = None, fingers: np.ndarray | None = None,
-                  loose: float = 0.22) -> np.ndarray:
+    def hand_turn(
+        self,
+        side: int,
+        palm: np.ndarray | None = None,
+        fingers: np.ndarray | None = None,
+        loose: float = 0.22,
+    ) -> np.ndarray:
         """(3, 3) a turn of the hand; directions (x = own side) that are not given are drawn."""
         mirror = np.array([self.figure.arms[side].mirror, 1, 1])
         if palm is None:
@@ -118,8 +123,15 @@ class Signer:
         turn = self.figure.arms[side].hand_turn(unit(fingers * mirror), unit(palm * mirror))
         return from_vector(self.random.normal(0, loose, 3)) @ turn
 
-    def _best(self, stand: Stand, side: int, turns: list[np.ndarray], angles: np.ndarray, at: np.ndarray,
-              offset: np.ndarray | None = None) -> ArmState:
+    def _best(
+        self,
+        stand: Stand,
+        side: int,
+        turns: list[np.ndarray],
+        angles: np.ndarray,
+        at: np.ndarray,
+        offset: np.ndarray | None = None,
+    ) -> ArmState:
         """The arm state whose wanted hand turn was the easiest."""
         tries = [self.figure.arm_state(stand, side, turn, angles, at, offset) for turn in turns]
         return min(tries, key=lambda entry: entry[1])[0]
@@ -138,7 +150,9 @@ class Signer:
         at = self.random.uniform(low, high) * self.figure.arm_m
         return at * (self.figure.arms[side].mirror, 1, 1)
 
-    def spelling(self, stand: Stand, side: int, angles: np.ndarray | None = None, loose: float = 0.12) -> ArmState:
+    def spelling(
+        self, stand: Stand, side: int, angles: np.ndarray | None = None, loose: float = 0.12
+    ) -> ArmState:
         """A letter or number beside the shoulder, palm out."""
         if angles is None:
             letters = list(handshapes.LETTERS)
@@ -153,13 +167,19 @@ class Signer:
         random, figure = self.random, self.figure
         kind = random.random()
         if kind < 0.45:  # hanging, hand in view or just below it
-            at = np.array([random.uniform(0.50, 0.66), random.uniform(-0.97, -0.78), random.uniform(0.02, 0.24)])
+            at = np.array(
+                [random.uniform(0.50, 0.66), random.uniform(-0.97, -0.78), random.uniform(0.02, 0.24)]
+            )
             turn = self.hand_turn(side, np.array([-1, 0, -0.1]), np.array([0.1, -1, 0.1]), 0.15 * spread)
         elif kind < 0.70:  # out of view
-            at = np.array([random.uniform(0.36, 0.5), random.uniform(-1.2, -0.98), random.uniform(-0.02, 0.15)])
+            at = np.array(
+                [random.uniform(0.36, 0.5), random.uniform(-1.2, -0.98), random.uniform(-0.02, 0.15)]
+            )
             turn = self.hand_turn(side, np.array([-1, 0, -0.1]), np.array([0, -1, 0.1]), 0.15 * spread)
         else:  # before the belly
-            at = np.array([random.uniform(0.08, 0.30), random.uniform(-0.88, -0.68), random.uniform(0.40, 0.55)])
+            at = np.array(
+                [random.uniform(0.08, 0.30), random.uniform(-0.88, -0.68), random.uniform(0.40, 0.55)]
+            )
             turn = self.hand_turn(side, np.array([-0.2, -0.3, -1]), np.array([-1, -0.25, 0.3]), 0.2 * spread)
         at = figure.to_space(stand, at * figure.arm_m * (figure.arms[side].mirror, 1, 1))
         names = ("relaxed", "relaxed", "loose_fist", "flat", "open")
@@ -231,7 +251,9 @@ class Signer:
         arms = []
         for side, place in ((LEFT, at + offset), (RIGHT, at * flip - offset * flip)):
             turn = self.hand_turn(side, palm, fingers, 0.12)
-            arms.append(figure.arm_state(stand, side, turn, self.vary(angles), figure.to_space(stand, place))[0])
+            arms.append(
+                figure.arm_state(stand, side, turn, self.vary(angles), figure.to_space(stand, place))[0]
+            )
         return arms
 
     def _meeting_point(self, stand: Stand) -> np.ndarray:
@@ -248,8 +270,9 @@ class Signer:
         base_shape = self._pick(_BASES)
         base = self.hand_turn(other, up, fingers, 0.15)
         arms: list[ArmState] = [None, None]
-        arms[other] = figure.arm_state(stand, other, base, base_shape, at,
-                                       self._contact(other, "palm", base_shape))[0]
+        arms[other] = figure.arm_state(
+            stand, other, base, base_shape, at, self._contact(other, "palm", base_shape)
+        )[0]
         out = unit(up * (figure.arms[other].mirror, 1, 1))
         part = list(_TOUCHES)[random.choice(5, p=(0.30, 0.25, 0.08, 0.20, 0.17))]
         angles = self._pick(_TOUCHES[part])
@@ -262,8 +285,9 @@ class Signer:
                 turns.append(self.hand_turn(dominant, towards, along, 0.1))
             else:
                 turns.append(self.hand_turn(dominant, None, 0.9 * towards + 0.6 * along, 0.1))
-        arms[dominant] = self._best(stand, dominant, turns, angles, at + gap * out,
-                                    self._contact(dominant, part, angles))
+        arms[dominant] = self._best(
+            stand, dominant, turns, angles, at + gap * out, self._contact(dominant, part, angles)
+        )
         return arms
 
     def together(self, stand: Stand) -> list[ArmState]:

@@ -38,7 +38,9 @@ class PictureFolderSink:
         """Make the folder; SinkError where that fails or the final one holds files already."""
         path = self.options.path
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise SinkError(f"cannot write {path}: it exists already; give a new folder, or a name ending with .mp4")
+            raise SinkError(
+                f"cannot write {path}: it exists already; give a new folder, or a name ending with .mp4"
+            )
         try:
             self._part.mkdir()
         except OSError as error:
@@ -69,7 +71,9 @@ class PictureFolderSink:
             self._part.replace(self.options.path)
         except OSError as error:
             self.discard()
-            raise SinkError(f"cannot make the folder {self.options.path}: {error.strerror or error}") from error
+            raise SinkError(
+                f"cannot make the folder {self.options.path}: {error.strerror or error}"
+            ) from error
 
     def discard(self) -> None:
         """Leave nothing: what a caller does after a failure. May be called twice."""

@@ -70,7 +70,9 @@ class VideoFileSink:
         # "bitexact" leaves out the random identifier that WebM files carry.
         flags = {"movflags": "+faststart"} if container == "mp4" else {}
         try:
-            self._container = av.open(str(self._part), "w", format=container, options={"fflags": "+bitexact", **flags})
+            self._container = av.open(
+                str(self._part), "w", format=container, options={"fflags": "+bitexact", **flags}
+            )
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
         self._stream, self._last_tick, self._step_ticks = None, -1, 0
@@ -113,7 +115,9 @@ class VideoFileSink:
         try:
             packets = self._stream.encode(None)
             if packets and self._step_ticks:
-                packets[-1].duration = self._step_ticks  # else the last frame lasts as long as the encoder thinks
+                packets[
+                    -1
+                ].duration = self._step_ticks  # else the last frame lasts as long as the encoder thinks
             self._container.mux(packets)
             self._container.close()
             self._container = self._stream = None

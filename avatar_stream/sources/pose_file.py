@@ -32,10 +32,11 @@ from avatar_stream.types import (
 _BODY_COUNT, _FACE_COUNT, _HAND_COUNT = 33, 478, 21
 # MediaPipe's names of the body points in its order; reduced files carry some of them, found by name.
 _BODY_NAMES = (
-    "NOSE LEFT_EYE_INNER LEFT_EYE LEFT_EYE_OUTER RIGHT_EYE_INNER RIGHT_EYE RIGHT_EYE_OUTER LEFT_EAR RIGHT_EAR "
-    "MOUTH_LEFT MOUTH_RIGHT LEFT_SHOULDER RIGHT_SHOULDER LEFT_ELBOW RIGHT_ELBOW LEFT_WRIST RIGHT_WRIST "
-    "LEFT_PINKY RIGHT_PINKY LEFT_INDEX RIGHT_INDEX LEFT_THUMB RIGHT_THUMB LEFT_HIP RIGHT_HIP LEFT_KNEE RIGHT_KNEE "
-    "LEFT_ANKLE RIGHT_ANKLE LEFT_HEEL RIGHT_HEEL LEFT_FOOT_INDEX RIGHT_FOOT_INDEX"
+    "NOSE LEFT_EYE_INNER LEFT_EYE LEFT_EYE_OUTER RIGHT_EYE_INNER RIGHT_EYE RIGHT_EYE_OUTER "
+    "LEFT_EAR RIGHT_EAR MOUTH_LEFT MOUTH_RIGHT LEFT_SHOULDER RIGHT_SHOULDER LEFT_ELBOW RIGHT_ELBOW "
+    "LEFT_WRIST RIGHT_WRIST LEFT_PINKY RIGHT_PINKY LEFT_INDEX RIGHT_INDEX LEFT_THUMB RIGHT_THUMB "
+    "LEFT_HIP RIGHT_HIP LEFT_KNEE RIGHT_KNEE LEFT_ANKLE RIGHT_ANKLE LEFT_HEEL RIGHT_HEEL "
+    "LEFT_FOOT_INDEX RIGHT_FOOT_INDEX"
 ).split()
 _STARTS = {
     "POSE_LANDMARKS": BODY.start,
@@ -91,7 +92,7 @@ class PoseFileSource:
         self._picture.setflags(write=False)
 
     def read(self) -> Frame:
-        """Return the next frame: a dark picture and the pose (None where nothing is seen); EndOfStream at the end."""
+        """Return the next frame: a dark picture and the pose, None where nothing is seen; or EndOfStream."""
         if self._poses is None:
             raise SourceError(f"{self.options.path} is not open")
         if self._index >= len(self._poses):
@@ -114,8 +115,9 @@ def read_pose_file(path: Path | str) -> list[Pose]:
         path: the file.
 
     Returns:
-        One Pose a frame (at least one), `time_s` from 0. Points with confidence 0, NaN or infinite coordinates,
-        and points the layout does not carry are NaN with confidence 0; without world landmarks `world` is NaN.
+        One Pose a frame (at least one), `time_s` from 0. Points with confidence 0, NaN or infinite
+        coordinates, and points the layout does not carry are NaN with confidence 0; without world landmarks
+        `world` is NaN.
 
     Raises:
         SourceError: missing, damaged, no frames, no frame rate, no size, or a foreign layout.
@@ -123,8 +125,12 @@ def read_pose_file(path: Path | str) -> list[Pose]:
     path = Path(path)
     file = _parse(path)
     size, fps = _checked_size_and_rate(path, file)
-    data = np.asarray(file.body.data.data if np.ma.isMaskedArray(file.body.data) else file.body.data, np.float32)
-    points, confidence, world = _arrange(path, file.header.components, data[:, 0], file.body.confidence[:, 0], size)
+    data = np.asarray(
+        file.body.data.data if np.ma.isMaskedArray(file.body.data) else file.body.data, np.float32
+    )
+    points, confidence, world = _arrange(
+        path, file.header.components, data[:, 0], file.body.confidence[:, 0], size
+    )
     return [
         Pose(points=points[k], confidence=confidence[k], world=world[k], size=size, time_s=k / fps)
         for k in range(len(points))
@@ -132,7 +138,7 @@ def read_pose_file(path: Path | str) -> list[Pose]:
 
 
 def write_pose_file(path: Path | str, poses: Sequence[Pose | None], fps: float) -> None:
-    """Write poses as a `.pose` file in the full layout (586 points, version 0.2) that pose-format's tools read.
+    """Write poses as a `.pose` file in the full layout: 586 points, version 0.2, as pose-format reads.
 
     Args:
         path: the file; its folder must exist. It appears complete or not at all.
@@ -177,16 +183,22 @@ def _parse(path: Path):
         return PoseFile.read(content)
     # What pose-format raises on damaged bytes: it unpacks whatever is there.
     except (struct.error, TypeError, ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
-        raise SourceError(f"{path} is not a complete .pose file: check that it was copied or written to its end") from error
+        raise SourceError(
+            f"{path} is not a complete .pose file: check that it was copied or written to its end"
+        ) from error
 
 
 def _checked_size_and_rate(path: Path, file) -> tuple[tuple[int, int], float]:
     dimensions, fps = file.header.dimensions, float(file.body.fps)
     if not any(component.name in _STARTS for component in file.header.components):
         found = ", ".join(component.name for component in file.header.components) or "nothing"
-        raise SourceError(f"{path} has another layout ({found}): only MediaPipe Holistic's points can be used")
+        raise SourceError(
+            f"{path} has another layout ({found}): only MediaPipe Holistic's points can be used"
+        )
     if not (math.isfinite(fps) and fps > 0):
-        raise SourceError(f"{path} has no frame rate (it says {fps:g}): write it again with the fps of its clip")
+        raise SourceError(
+            f"{path} has no frame rate (it says {fps:g}): write it again with the fps of its clip"
+        )
     if dimensions.width < 1 or dimensions.height < 1:
         raise SourceError(f"{path} has no picture size (it says {dimensions.width}x{dimensions.height})")
     if file.body.data.shape[0] == 0 or file.body.data.shape[1] == 0:
@@ -224,7 +236,7 @@ def _arrange(path: Path, components, data: np.ndarray, confidence: np.ndarray, s
 
 
 def _was_moved(points: np.ndarray) -> bool:
-    # Some published files were scaled and moved as a whole, depth too: then it is far from its parts' origins.
+    # Some published files were scaled and moved as a whole, depth too: far from its parts' origins.
     origins = np.concatenate([points[:, LEFT_HIP, 2], points[:, RIGHT_HIP, 2], points[:, FACE, 2].ravel()])
     origins = origins[np.isfinite(origins)]
     return origins.size > 0 and abs(float(np.median(origins))) > _MOVED_DEPTH
@@ -234,7 +246,9 @@ def _settle_depth(points: np.ndarray) -> None:
     # Puts a moved file's depth back: each part on its own origin, the scale from the depth of the face, which
     # is the same part of its width in all of MediaPipe's faces. Changes (F, 553, 3) in place.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a frame without hips or face gives NaN, as it should
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # a frame without hips or face gives NaN, as it should
         face = points[:, FACE]
         width = float(np.nanmedian(np.nanmax(face[..., 0], 1) - np.nanmin(face[..., 0], 1)))
         depth = float(np.nanmedian(np.nanmax(face[..., 2], 1) - np.nanmin(face[..., 2], 1)))
@@ -260,7 +274,7 @@ def _rows_of(component) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _as_file_rows(pose: Pose | None, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    # (586, 3) and (586,) float32 in the file's units; unseen points are 0 with confidence 0, as pose-format writes.
+    # (586, 3) and (586,) float32 in the file's units; unseen points are 0 with confidence 0.
     data = np.zeros((POINT_COUNT + _BODY_COUNT, 3), np.float32)
     confidence = np.zeros(POINT_COUNT + _BODY_COUNT, np.float32)
     if pose is None:

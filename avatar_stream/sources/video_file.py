@@ -65,7 +65,9 @@ class VideoFileSource:
         try:
             self._container = av.open(str(path))
         except (av.error.FFmpegError, OSError) as error:
-            raise SourceError(f"cannot read {path} as a video ({_reason(error)}): is it a clip, and complete?") from error
+            raise SourceError(
+                f"cannot read {path} as a video ({_reason(error)}): is it a clip, and complete?"
+            ) from error
         if not self._container.streams.video:
             self.close()
             raise SourceError(f"{path} has no picture, only sound or data: give a clip that shows a signer")
@@ -80,7 +82,9 @@ class VideoFileSource:
         if self._first is None:
             reason = self._trouble or "no frames"
             self.close()
-            raise SourceError(f"no picture of {path} can be decoded ({reason}): try to convert the clip again")
+            raise SourceError(
+                f"no picture of {path} can be decoded ({reason}): try to convert the clip again"
+            )
 
     def read(self) -> Frame:
         """Return the next frame.
@@ -98,11 +102,16 @@ class VideoFileSource:
         if decoded is None:
             if self._trouble:
                 logger.warning(
-                    "%s is damaged (%s): used the %d frames that can be read", self.options.path, self._trouble, self._index
+                    "%s is damaged (%s): used the %d frames that can be read",
+                    self.options.path,
+                    self._trouble,
+                    self._index,
                 )
                 self._trouble = ""
             raise EndOfStream
-        frame = Frame(image=_upright_rgb(decoded, self._pixel_shape), time_s=self._time_s(decoded), index=self._index)
+        frame = Frame(
+            image=_upright_rgb(decoded, self._pixel_shape), time_s=self._time_s(decoded), index=self._index
+        )
         self._index += 1
         return frame
 

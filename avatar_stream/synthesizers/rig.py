@@ -24,6 +24,7 @@ class RigSynthesizer:
         samples: int = 4  # antialiasing
 
     def __init__(self, options: Options):
+        """Keep the options."""
         self.options = options
         self._renderer = self._rig = self._solver = self._camera = None
 
@@ -37,7 +38,9 @@ class RigSynthesizer:
         path = self.options.rig_path or (avatar.rig_path if avatar else None)
         if path is None:
             name = f"avatar '{avatar.name}' has" if avatar else "there is"
-            raise RenderError(f"{name} no rigged person: choose an avatar with one, or the 'flow' synthesizer")
+            raise RenderError(
+                f"{name} no rigged person: choose an avatar with one, or the 'flow' synthesizer"
+            )
         from avatar_stream.rendering.camera import Camera
         from avatar_stream.rendering.inverse_kinematics import RigSolver
         from avatar_stream.rendering.renderer import Renderer
@@ -46,8 +49,11 @@ class RigSynthesizer:
         self._rig = Rig.load(path)
         self._camera = Camera(distance_m=self.options.distance_m).place(self._rig.bind_m)
         self._solver = RigSolver(
-            self._rig.bind_m, metres_per_px=self._camera.side_m / CANVAS_PX, neutral=avatar.pose if avatar else None,
-            mirrored=self.options.mirrored, distance_m=self.options.distance_m,
+            self._rig.bind_m,
+            metres_per_px=self._camera.side_m / CANVAS_PX,
+            neutral=avatar.pose if avatar else None,
+            mirrored=self.options.mirrored,
+            distance_m=self.options.distance_m,
         )
         self._renderer = Renderer(CANVAS_PX, self.options.samples)
 
