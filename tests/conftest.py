@@ -24,7 +24,13 @@ def make_upright_pose(size: tuple[int, int] = (512, 512), time_s: float = 0.0, l
     points = np.zeros((POINT_COUNT, 3), np.float32)
     world = np.zeros((33, 3), np.float32)
     places = {0: (0, -0.5), 7: (0.16, -0.5), 8: (-0.16, -0.5), 11: (0.35, 0), 12: (-0.35, 0), 13: (0.45, 0.5)}
-    places |= {14: (-0.45, 0.5), 15: (0.4, 0.95), 16: (-0.4, 0.95 - lift), 23: (0.25, 1.05), 24: (-0.25, 1.05)}
+    places |= {
+        14: (-0.45, 0.5),
+        15: (0.4, 0.95),
+        16: (-0.4, 0.95 - lift),
+        23: (0.25, 1.05),
+        24: (-0.25, 1.05),
+    }
     unit = min(size) * 0.35
     for row in range(33):
         x, y = places.get(row, (0.1 * (row % 3 - 1), -0.5 if row < 11 else 1.5))
@@ -52,7 +58,14 @@ def upright_pose():
 def make_clip(tmp_path):
     """A function that writes a clip of moving grey stripes with the frame times asked for."""
 
-    def make(name="clip.mp4", times_s=(0, 0.04, 0.08), size=(64, 48), codec="libx264", pixels="yuv420p", audio=False):
+    def make(
+        name="clip.mp4",
+        times_s=(0, 0.04, 0.08),
+        size=(64, 48),
+        codec="libx264",
+        pixels="yuv420p",
+        audio=False,
+    ):
         path = tmp_path / name
         with av.open(str(path), "w") as container:
             stream = container.add_stream(codec, rate=25, options={"crf": "10"})
@@ -67,7 +80,9 @@ def make_clip(tmp_path):
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
             if sound is not None:
-                silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                silence = av.AudioFrame.from_ndarray(
+                    np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+                )
                 silence.sample_rate, silence.pts = 48_000, 0
                 container.mux(sound.encode(silence))
                 container.mux(sound.encode(None))
@@ -126,7 +141,9 @@ def read_video(path: Path) -> tuple[list[float], list[np.ndarray]]:
     """Times in seconds and RGB pictures of a finished video."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        frames = [(float(f.pts * f.time_base), f.to_ndarray(format="rgb24")) for f in container.decode(stream)]
+        frames = [
+            (float(f.pts * f.time_base), f.to_ndarray(format="rgb24")) for f in container.decode(stream)
+        ]
     return [time for time, _ in frames], [image for _, image in frames]
 
 

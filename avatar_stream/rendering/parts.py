@@ -17,9 +17,10 @@ from avatar_stream.rendering.skeleton import INDEX, JOINTS
 
 # The part map's numbers (docs/architecture.md).
 BACKGROUND, HAIR, FACE, NECK_AND_ARMS, LEFT_HAND, RIGHT_HAND, UPPER_CLOTHES, LOWER_CLOTHES = range(8)
-MASK_PX = 1024
+MASK_PX = 512
 _HAIR, _SKIN, _UPPER, _LOWER = range(4)  # channels of the masks
-_SMOOTH_TEXELS = 7  # odd; speckles below this size are not parts
+_SMOOTH_TEXELS = 5  # odd; speckles below this size are not parts
+_HEM_M = 0.07  # hems are not level: this near to the waist colour decides
 _CLUSTERS = 6
 _SAMPLES = 3000
 _HAND_ROWS = {side: np.array([i for i, name in enumerate(JOINTS) if name.startswith((f"{side}Hand", f"{side}Finger"))])
@@ -70,7 +71,7 @@ def paint(texture: np.ndarray, texcoords: np.ndarray, triangles: np.ndarray, pos
     labels = _spread(labels, surface.inside)
     labels = cv2.medianBlur(labels, _SMOOTH_TEXELS)
     masks = np.stack([(labels == channel).astype(np.float32) for channel in range(4)], -1)
-    masks = (cv2.GaussianBlur(masks, (0, 0), 1.2) * 255 + 0.5).astype(np.uint8)
+    masks = (cv2.GaussianBlur(masks, (0, 0), 0.8) * 255 + 0.5).astype(np.uint8)
     linear = (surface.rgb.astype(np.float32) / 255) ** 2
     colours = np.full((4, 3), 0.2, np.float32)
     for channel in range(4):
@@ -102,15 +103,29 @@ def _unwrap(texture: np.ndarray, texcoords: np.ndarray, triangles: np.ndarray, p
     for number, corner in enumerate(np.round(corners * 16).astype(np.int32), 1):
         cv2.fillConvexPoly(owner, corner, number, shift=4)
     inside = owner > 0
-    centre = positions_m[triangles].mean(1)
+    rows, columns = np.nonzero(inside)
+    used = owner[inside] - 1
+    a, b, c = np.moveaxis(corners[used], 1, 0)
+    here = np.stack([columns, rows], 1) - a
+    whole = _area(b - a, c - a)
+    second, third = _area(here, c - a) / whole, _area(b - a, here) / whole
+    within = np.clip(np.stack([1 - second - third, second, third], 1), 0, 1)
+    within /= within.sum(1, keepdims=True)
     hands = np.concatenate([_HAND_ROWS["Left"], _HAND_ROWS["Right"]])
     groups = (_HEAD_ROWS, hands, _LEG_ROWS, _ARM_ROWS, np.array([INDEX["Neck"]]))
-    shares = np.stack([_share(joints, weights, rows) for rows in groups], 1)[triangles].mean(1)
+    shares = np.stack([_share(joints, weights, rows_of) for rows_of in groups], 1)
+    spread = np.zeros((MASK_PX, MASK_PX, 8), np.float32)
+    spread[inside] = np.einsum("nk,nka->na", within, np.concatenate([positions_m, shares], 1)[triangles[used]])
     rgb = cv2.resize(texture[..., :3], (MASK_PX, MASK_PX), interpolation=cv2.INTER_AREA)
-    smooth = cv2.GaussianBlur(rgb, (0, 0), 1.5).astype(np.float32) / 255
+    smooth = cv2.GaussianBlur(rgb, (0, 0), 0.8).astype(np.float32) / 255
     lab = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB)
-    row = np.maximum(owner, 1) - 1
-    return _Surface(inside, centre[row], shares[row], rgb, lab)
+    return _Surface(inside, spread[..., :3], spread[..., 3:], rgb, lab)
+
+
+def _area(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Twice the signed area between (N, 2) edges, never quite zero."""
+    area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
+    return np.where(np.abs(area) < 1e-9, 1e-9, area)
 
 
 def _clusters(lab: np.ndarray) -> np.ndarray:
@@ -147,10 +162,12 @@ def _classify(surface: _Surface, bind_m: np.ndarray) -> np.ndarray:
     to_skin, to_cloth = _distance(surface.lab, skin), _distance(surface.lab, cloth)
 
     labels = np.where((to_skin < to_cloth) & (to_skin < 22), _SKIN, _UPPER).astype(np.uint8)
-    labels[torso & (y < chest - 0.12) & (y > hips - 0.05)] = _UPPER
+    # From the chest to the middle of the thighs everybody is dressed, whatever the colour of the cloth.
+    knees = bind_m[INDEX["LeftLeg"], 1]
+    labels[torso & (y < chest - 0.12) & (y > (hips + knees) / 2 - 0.1)] = _UPPER
     labels[(hands > 0.7) | on_head] = _SKIN
-    waist = _waist(surface, torso, bind_m)
-    labels[(labels == _UPPER) & (hands + arms < 0.3) & (y < waist)] = _LOWER
+    below = _below_waist(surface, torso, bind_m)
+    labels[(labels == _UPPER) & (hands + arms < 0.3) & below] = _LOWER
     labels[_painted_hair(surface, bind_m, to_skin)] = _HAIR
     return labels
 
@@ -172,23 +189,21 @@ def _painted_hair(surface: _Surface, bind_m: np.ndarray, to_skin: np.ndarray) ->
     return on_head & ~face & (to_hair < to_skin) & (y > eyes[1] - 0.16)
 
 
-def _waist(surface: _Surface, torso: np.ndarray, bind_m: np.ndarray) -> float:
-    """Height in metres at which upper clothes end: where chest colours best part from thigh colours."""
+def _below_waist(surface: _Surface, torso: np.ndarray, bind_m: np.ndarray) -> np.ndarray:
+    """(S, S) bool: below the height where chest colours best part from thigh colours, near it by colour."""
     y = surface.places_m[..., 1]
     hips, knees = bind_m[INDEX["Hips"], 1], bind_m[INDEX["LeftLeg"], 1]
     chest = _clusters(surface.lab[torso & (y > hips + 0.15) & (y < hips + 0.3)])
     thigh = _clusters(surface.lab[torso & (y < hips - 0.2) & (y > (hips + knees) / 2 - 0.1)])
     band = torso & (y > hips - 0.2) & (y < hips + 0.15)
-    lab, heights = surface.lab[band][::5], y[band][::5]
-    default = float(hips + 0.02)
-    if len(heights) < 50:
-        return default
-    votes = _distance(lab, thigh) - _distance(lab, chest)  # > 0: looks like the chest
-    if np.percentile(votes, 95) < 8 or np.percentile(votes, 5) > -8:
-        return default
-    order = np.argsort(heights)
-    gain = np.cumsum(-np.sign(votes[order]))
-    return float(heights[order][int(np.argmax(gain))])
+    votes = _distance(surface.lab, thigh) - _distance(surface.lab, chest)  # > 0: looks like the chest
+    above, below = torso & (y > hips + 0.15) & (y < hips + 0.3), torso & (y < hips - 0.2) & (y > hips - 0.4)
+    if min(above.sum(), below.sum(), band.sum()) < 60 or min(np.median(votes[above]), -np.median(votes[below])) < 6:
+        return y < hips + 0.02  # one garment from top to bottom
+    order = np.argsort(y[band])
+    gain = np.cumsum(-np.sign(votes[band][order]))
+    waist = float(y[band][order][int(np.argmax(gain))])
+    return np.where(abs(y - waist) < _HEM_M, votes < 0, y < waist)
 
 
 def _spread(labels: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from avatar_stream.errors import ConfigError, RenderError, SinkError
+from avatar_stream.errors import AvatarStreamError, ConfigError, SinkError
 from avatar_stream.rendering.camera import Camera
 from avatar_stream.rendering.face_points import FacePoints, face_points
 from avatar_stream.rendering.inverse_kinematics import RigSolver
@@ -119,8 +119,8 @@ def render_people(people: Sequence[Path], output: Path, frames: int, seed: int, 
         del done
         meta["variants"] = [entries[str(variant.number)] for variant in variants]
         (folder / "meta.json").write_text(json.dumps(meta, indent=1))
-        (folder / "done.npy").unlink()
-        (folder / "variants.json").unlink()
+        for name in ("done.npy", "variants.json", "settings.json"):
+            (folder / name).unlink()
         folder.rename(output)
     except OSError as error:
         raise SinkError(f"could not write the data set {output}: {error.strerror or error}") from error
@@ -328,5 +328,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except RenderError as error:
+    except AvatarStreamError as error:
         raise SystemExit(f"error: {error}") from error

@@ -10,9 +10,9 @@ import numpy as np
 from avatar_stream.errors import RenderError
 from avatar_stream.rendering import shaders
 from avatar_stream.rendering.camera import Camera, PlacedCamera
-from avatar_stream.rendering.look import Look
+from avatar_stream.rendering.look import Look, tinted
 from avatar_stream.rendering.parts import region_weights
-from avatar_stream.rendering.rig import HAIR, Rig
+from avatar_stream.rendering.rig import BODY, HAIR, Rig
 from avatar_stream.rendering.skeleton import JOINTS, RigPose
 
 _CACHED_RIGS = 4
@@ -159,8 +159,9 @@ class _Model:
         self._context = context
         self._positions = context.buffer(np.ascontiguousarray(rig.positions_m, np.float32).tobytes(), dynamic=True)
         self._fixed = context.buffer(_fixed_attributes(rig).tobytes())
-        self._textures = [_texture(context, pixels) for pixels in rig.textures]
-        self._masks = _texture(context, rig.part_masks, mipmaps=False)
+        self._textures: list[moderngl.Texture] = []
+        self._tints: np.ndarray | None = None
+        self._labels = _label_texture(context, rig.part_masks)
         self._indices, self._batches = [], []
         for texture, first, count in rig.batches:
             index = context.buffer(np.ascontiguousarray(rig.triangles[first : first + count], np.uint32).tobytes())
@@ -168,7 +169,7 @@ class _Model:
                       (self._fixed, "3f 2f 4f1 4u1 4f1", "normal", "texcoord", "weights", "joints", "region")]
             self._indices.append(index)
             closed = not np.any(rig.kinds[rig.triangles[first : first + count, 0]] == HAIR)
-            self._batches.append((self._textures[texture], context.vertex_array(program, layout, index), closed))
+            self._batches.append((texture, context.vertex_array(program, layout, index), closed))
 
     def draw(self, program: moderngl.Program, camera: PlacedCamera, look: Look, morphed: np.ndarray) -> None:
         if len(morphed):
@@ -178,14 +179,30 @@ class _Model:
         key = camera.turn.T @ (np.asarray(look.key) / np.linalg.norm(look.key))
         program["key"] = tuple(key)
         program["key_colour"], program["fill"], program["sky"] = look.key_colour, look.fill, look.sky
-        program["tints"].write(np.ascontiguousarray(np.swapaxes(look.tints, 1, 2), np.float32).tobytes())
-        program["picture"], program["masks"] = 0, 1
-        self._masks.use(1)
+        program["picture"], program["labels"] = 0, 1
+        self._wear(look)
+        self._labels.use(1)
         for texture, batch, closed in self._batches:
-            texture.use(0)
+            self._textures[texture].use(0)
             # Bodies are closed, so backs are never seen, and half the triangles go; strands of hair are sheets.
             (self._context.enable if closed else self._context.disable)(moderngl.CULL_FACE)
             batch.render()
+
+    def _wear(self, look: Look) -> None:
+        """Put the look's colours into the textures: once a look costs less than in every pixel of every frame."""
+        if self._tints is not None and np.array_equal(self._tints, look.tints):
+            return
+        for texture in self._textures:
+            texture.release()
+        rig = self.rig
+        kinds = {texture: rig.kinds[rig.triangles[first, 0]] for texture, first, _ in rig.batches}
+        self._textures = []
+        for number, pixels in enumerate(rig.textures):
+            if number == 0 or kinds.get(number) == HAIR:
+                masks = rig.part_masks if kinds.get(number, BODY) != HAIR else None
+                pixels = tinted(pixels, masks, rig.part_colours, look.tints)
+            self._textures.append(_texture(self._context, pixels))
+        self._tints = look.tints.copy()
 
     def find(self, program: moderngl.Program, camera: PlacedCamera, morphed: np.ndarray,
              triangles: np.ndarray) -> None:
@@ -202,7 +219,7 @@ class _Model:
     def release(self) -> None:
         for _, batch, _ in self._batches:
             batch.release()
-        for held in (*self._textures, self._masks, *self._indices, self._positions, self._fixed):
+        for held in (*self._textures, self._labels, *self._indices, self._positions, self._fixed):
             held.release()
 
 
@@ -228,11 +245,17 @@ def _fixed_attributes(rig: Rig) -> np.ndarray:
     return rows
 
 
-def _texture(context: moderngl.Context, pixels: np.ndarray, mipmaps: bool = True) -> moderngl.Texture:
+def _texture(context: moderngl.Context, pixels: np.ndarray) -> moderngl.Texture:
     texture = context.texture(pixels.shape[1::-1], 4, np.ascontiguousarray(pixels).tobytes())
-    if mipmaps:
-        texture.build_mipmaps()
-        texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
-    else:
-        texture.filter = (moderngl.LINEAR, moderngl.LINEAR)
+    texture.build_mipmaps()
+    # One level at a time: reading two costs a tenth of the frame on a processor, and antialiasing hides the step.
+    texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
+    return texture
+
+
+def _label_texture(context: moderngl.Context, masks: np.ndarray) -> moderngl.Texture:
+    """The strongest channel of the part masks at each texel."""
+    labels = np.ascontiguousarray(masks.argmax(-1).astype(np.uint8))
+    texture = context.texture(labels.shape[::-1], 1, labels.tobytes())
+    texture.filter = (moderngl.NEAREST, moderngl.NEAREST)
     return texture

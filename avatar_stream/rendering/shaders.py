@@ -37,13 +37,12 @@ void main() {
 FRAGMENT = """
 #version 330
 uniform sampler2D picture;
-uniform sampler2D masks;
+uniform sampler2D labels;
 uniform vec3 eye_m;
 uniform vec3 key;
 uniform vec3 key_colour;
 uniform vec3 fill;
 uniform vec3 sky;
-uniform mat3 tints[4];
 in vec3 place;
 in vec3 outward;
 in vec2 uv;
@@ -61,18 +60,14 @@ void main() {
     float kind = part.w * 3.0;
     float skin = 0.0, wet = 0.0;
     if (kind < 0.5) {
-        vec4 mask = texture(masks, uv);
-        float hand = max(part.y, part.z);
-        mask = hand > 0.5 ? vec4(0.0, 1.0, 0.0, 0.0) : mask / max(dot(mask, vec4(1.0)), 0.01);
-        mat3 tint = tints[0] * mask.x + tints[1] * mask.y + tints[2] * mask.z + tints[3] * mask.w;
-        base = clamp(tint * base, 0.0, 1.0);
-        skin = mask.y;
-        float most = max(max(mask.x, mask.y), max(mask.z, mask.w));
-        label = hand > 0.5 ? (part.y > part.z ? 4u : 5u)
-              : mask.y == most ? (part.x > 0.5 ? 2u : 3u)
-              : mask.x == most ? 1u : mask.z == most ? 6u : 7u;
+        // The filter would make up parts that lie between two others, and one read is all this costs.
+        float painted = texelFetch(labels, ivec2(fract(uv) * vec2(textureSize(labels, 0))), 0).r * 255.0;
+        bool hand = max(part.y, part.z) > 0.5;
+        skin = hand || abs(painted - 1.0) < 0.5 ? 1.0 : 0.0;
+        label = hand ? (part.y > part.z ? 4u : 5u)
+              : skin > 0.5 ? (part.x > 0.5 ? 2u : 3u)
+              : painted < 0.5 ? 1u : painted < 2.5 ? 6u : 7u;
     } else if (kind > 2.5) {
-        base = clamp(tints[0] * base, 0.0, 1.0);
         label = 1u;
     } else {
         wet = kind < 1.5 ? 1.0 : 0.3;

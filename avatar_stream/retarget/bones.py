@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 _EPSILON = 1e-9
@@ -79,3 +80,8 @@ def solve_elbow(shoulder: np.ndarray, elbow: np.ndarray, wrist: np.ndarray, uppe
         bend = np.array([0.0, 1.0, 0.2])
         bend = bend - along * (bend @ along)
     return shoulder + advance * along + height * unit(bend), shoulder + reach
+
+
+def slerp_from_identity(turn: np.ndarray, weight: float) -> np.ndarray:
+    """(3, 3) the part `weight` (0..1) of the rotation `turn` (3, 3)."""
+    return turn if weight >= 1.0 else cv2.Rodrigues(weight * cv2.Rodrigues(turn)[0])[0]

@@ -1,0 +1,261 @@
+"""Head motion apart from expression, and both on another face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from avatar_stream.retarget.layout import (
+    CHIN,
+    EARS_OF_FACE,
+    EYE_CORNERS,
+    FOREHEAD,
+    IRISES,
+    LOWER_LIDS,
+    LOWER_LIP,
+    MOUTH_CORNERS,
+    STABLE_FACE,
+    UPPER_LIDS,
+    UPPER_LIP,
+)
+from avatar_stream.retarget.proportions import Tracked
+
+_MESH = 468
+_FEWEST_STABLE = 6
+_CLOSED_LIDS = 0.35  # an eye is shut when its gap is this part of its open gap: MediaPipe's lids never meet
+_WIDEST_LIDS = 1.35
+_LARGEST_GAZE = np.array([0.25, 0.15])  # in widths of the eye
+_NEUTRAL_GAZE = 0.06
+_NEUTRAL_MOUTH = 0.06  # gap of a closed mouth at most, in widths of the mouth
+_LARGEST_NEUTRAL_TURN = np.deg2rad([22.0, 14.0, 8.0])  # camera's view from above or aside: nod, turn, tilt
+_FIRST_S = 1.0
+_MOST_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a head is.
+
+    Attributes:
+        scale: driver's px per canvas px of the avatar's head.
+        turn: (3, 3), the avatar's portrait head -> the driver's.
+        centre: (3,) driver's px, middle between the ears.
+    """
+
+    scale: float
+    turn: np.ndarray
+    centre: np.ndarray
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What a face does, free of its owner and of the head's turn.
+
+    Attributes:
+        offsets: (478, 3) canvas px, moves of the points of the avatar's straight face.
+        lids: (2,) opening of left and right eye: 0 shut, 1 as at rest.
+        gaze: (2, 2) left and right iris from where it is at rest, along and across the eye, in eye widths.
+    """
+
+    offsets: np.ndarray
+    lids: np.ndarray
+    gaze: np.ndarray
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Scale, rotation (3, 3) and shift (3,) with target = scale * rotation @ source + shift, least squares (Umeyama).
+
+    Args:
+        source: (N, 3), N >= 3, not on one line.
+        target: (N, 3).
+    """
+    source_middle, target_middle = source.mean(axis=0), target.mean(axis=0)
+    a, b = source - source_middle, target - target_middle
+    u, values, vt = np.linalg.svd(b.T @ a)
+    flip = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    turn = (u * flip) @ vt
+    scale = float((values * flip).sum() / max((a**2).sum(), 1e-9))
+    return scale, turn, target_middle - scale * turn @ source_middle
+
+
+class FaceTransfer:
+    """Learns the driver's neutral face and moves its expression onto the avatar's."""
+
+    def __init__(self, rest: np.ndarray):
+        """`rest`: (478, 3) float64, the avatar's face in its portrait, canvas px."""
+        self.centre = rest[EARS_OF_FACE].mean(axis=0)
+        self.rest = rest - self.centre
+        self.height = float(np.linalg.norm(rest[FOREHEAD] - rest[CHIN]))
+        self._mouth = float(np.linalg.norm(rest[MOUTH_CORNERS[0]] - rest[MOUTH_CORNERS[1]]))
+        self._fillers: dict[bytes, np.ndarray] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the driver."""
+        self._neutral: np.ndarray | None = None
+        self._samples: list[np.ndarray] = []
+        self._seen_s = 0.0
+        self._open_lids = Tracked(70.0, up_s=2.0, down_s=20.0)
+        self._gaze_rest = Tracked(50.0, up_s=10.0, down_s=10.0)
+        self._turn_rest = Tracked(50.0, up_s=15.0, down_s=15.0)
+        self._gaze = np.zeros((2, 2))
+
+    def locate(self, face: np.ndarray) -> Head | None:
+        """Find the head of a face (478, 3) in driver's px, NaN where unseen; None if too little of it is seen."""
+        rows = STABLE_FACE[np.isfinite(face[STABLE_FACE]).all(axis=1)]
+        if len(rows) < _FEWEST_STABLE:
+            return None
+        template = self.rest if self._neutral is None else self._neutral
+        scale, turn, centre = fit_similarity(template[rows], face[rows])
+        return Head(scale, turn, centre) if scale > 1e-6 else None
+
+    def read(self, face: np.ndarray, head: Head, step_s: float) -> Expression:
+        """Learn from one face and tell its expression.
+
+        Args:
+            face: (478, 3) driver's px, NaN where unseen.
+            head: from `locate`.
+            step_s: seconds since the last face.
+        """
+        straight = (face - head.centre) @ head.turn / head.scale
+        straight = self._fill(straight)
+        self._learn(straight, step_s)
+        self._turn_rest.update(cv2.Rodrigues(head.turn)[0][:, 0], step_s)
+        lids = self._read_lids(straight, step_s)
+        return Expression(self._offsets(straight), lids, self._read_gaze(face, straight, lids, step_s))
+
+    def relative_turn(self, head: Head) -> np.ndarray:
+        """(3, 3) turn of the head against how it usually is in this camera."""
+        if self._turn_rest.value is None:
+            return np.eye(3)
+        usual = np.clip(self._turn_rest.value, -_LARGEST_NEUTRAL_TURN, _LARGEST_NEUTRAL_TURN)
+        return head.turn @ cv2.Rodrigues(usual)[0].T
+
+    def make(self, expression: Expression | None, weight: float) -> np.ndarray:
+        """(478, 3) the avatar's straight face about the middle of its head, canvas px; weight 0 is the portrait's."""
+        if expression is None or weight <= 0:
+            return self.rest.copy()
+        face = self.rest + weight * expression.offsets
+        self._shut_lips(face)
+        for eye in (0, 1):
+            self._set_eye(face, eye, 1.0 + weight * (expression.lids[eye] - 1.0), weight * expression.gaze[eye])
+        return face
+
+    def _learn(self, straight: np.ndarray, step_s: float) -> None:
+        self._seen_s += min(step_s, 0.2)
+        gap = _mouth_gap(straight)
+        if self._neutral is None or (self._seen_s <= _FIRST_S and len(self._samples) < _MOST_SAMPLES):
+            self._samples.append(straight)
+            order = np.argsort([_mouth_gap(face) for face in self._samples])
+            # The clip may start in the middle of a word: only the half with the mouth least open is neutral.
+            quiet = order[: (len(order) + 1) // 2]
+            self._neutral = np.mean([self._samples[k] for k in quiet], axis=0)
+            return
+        self._samples.clear()
+        neutral_gap = _mouth_gap(self._neutral)
+        if gap > neutral_gap + 0.03:
+            return
+        time_s = 0.5 if gap < neutral_gap - 0.03 else 20.0
+        self._neutral += (1.0 - np.exp(-step_s / time_s)) * (straight - self._neutral)
+
+    def _offsets(self, straight: np.ndarray) -> np.ndarray:
+        neutral = _close_mouth(self._neutral)
+        offsets = straight - neutral
+        # Around the mouth, moves count in mouths: a wide mouth opens wider.
+        mouth = np.linalg.norm(neutral[MOUTH_CORNERS[0]] - neutral[MOUTH_CORNERS[1]])
+        ratio = np.clip(self._mouth / max(mouth, 1e-3), 0.7, 1.4)
+        below = neutral[:, 1] > neutral[1, 1]
+        offsets[below] *= ratio
+        offsets[_MESH:] = 0.0  # irises go by gaze
+        return offsets
+
+    def _read_lids(self, straight: np.ndarray, step_s: float) -> np.ndarray:
+        gaps = _lid_gaps(straight)
+        usual = self._open_lids.update(gaps, step_s)
+        shut = _CLOSED_LIDS * usual
+        return np.clip((gaps - shut) / np.maximum(usual - shut, 1e-3), 0.0, _WIDEST_LIDS)
+
+    def _read_gaze(self, face: np.ndarray, straight: np.ndarray, lids: np.ndarray, step_s: float) -> np.ndarray:
+        if np.isfinite(face[IRISES]).all() and lids.min() > 0.4:
+            gaze = np.stack([_iris_place(straight, eye) for eye in (0, 1)])
+            usual = np.clip(self._gaze_rest.update(gaze, step_s), -_NEUTRAL_GAZE, _NEUTRAL_GAZE)
+            self._gaze = np.clip(gaze - usual, -_LARGEST_GAZE, _LARGEST_GAZE)
+        return self._gaze
+
+    def _fill(self, straight: np.ndarray) -> np.ndarray:
+        """Give unseen points (reduced layouts) the moves of the seen ones near them."""
+        seen = np.isfinite(straight).all(axis=1)
+        if seen.all():
+            return straight
+        key = np.packbits(seen).tobytes()
+        if key not in self._fillers:
+            between = np.linalg.norm(self.rest[~seen][:, None] - self.rest[seen][None], axis=2)
+            nearest = between.min(axis=1, keepdims=True)
+            weight = np.exp(-(between**2 - nearest**2) / (0.06 * self.height) ** 2)
+            self._fillers = {key: weight / weight.sum(axis=1, keepdims=True)}
+        filled = straight.copy()
+        filled[~seen] = self.rest[~seen] + self._fillers[key] @ (straight[seen] - self.rest[seen])
+        return filled
+
+    def _shut_lips(self, face: np.ndarray) -> None:
+        # Lips may press, not cross.
+        crossed = face[UPPER_LIP, 1] - face[LOWER_LIP, 1]
+        if crossed > 0:
+            face[:_MESH] += _jaw_weights(face)[:, None] * np.array([0.0, crossed, 0.0])
+
+    def _set_eye(self, face: np.ndarray, eye: int, opening: float, gaze: np.ndarray) -> None:
+        lower, upper = self.rest[LOWER_LIDS[eye]], self.rest[UPPER_LIDS[eye]]
+        gap = upper - lower
+        face[LOWER_LIDS[eye]] = lower + 0.15 * (1.0 - min(opening, 1.0)) * gap
+        face[UPPER_LIDS[eye]] = face[LOWER_LIDS[eye]] + max(opening, 0.0) * gap
+        face[EYE_CORNERS[eye]] = self.rest[EYE_CORNERS[eye]]
+        along, across = _eye_axes(self.rest, eye)
+        iris = slice(IRISES[eye], IRISES[eye] + 5)
+        face[iris] = self.rest[iris] + gaze[0] * along + gaze[1] * across
+
+
+def _mouth_gap(face: np.ndarray) -> float:
+    mouth = np.linalg.norm(face[MOUTH_CORNERS[0]] - face[MOUTH_CORNERS[1]])
+    return float((face[LOWER_LIP, 1] - face[UPPER_LIP, 1]) / max(mouth, 1e-6))
+
+
+def _jaw_weights(face: np.ndarray) -> np.ndarray:
+    """(468,) how much each point goes with the lower jaw: 1 under the middle of the mouth, 0 above and aside."""
+    right, left = face[MOUTH_CORNERS]
+    middle, half = (right + left) / 2, max(float(np.linalg.norm(left - right)) / 2, 1e-6)
+    line = min(face[UPPER_LIP, 1], face[LOWER_LIP, 1]) * 0.5 + max(face[UPPER_LIP, 1], face[LOWER_LIP, 1]) * 0.5
+    aside = np.clip(1.0 - ((face[:_MESH, 0] - middle[0]) / (1.3 * half)) ** 2, 0.0, 1.0)
+    return aside * (face[:_MESH, 1] >= line)
+
+
+def _close_mouth(neutral: np.ndarray) -> np.ndarray:
+    """The neutral face, its mouth shut where nothing but an open one was seen yet."""
+    mouth = np.linalg.norm(neutral[MOUTH_CORNERS[0]] - neutral[MOUTH_CORNERS[1]])
+    excess = (_mouth_gap(neutral) - _NEUTRAL_MOUTH) * mouth
+    if excess <= 0:
+        return neutral
+    closed = neutral.copy()
+    closed[:_MESH, 1] -= excess * _jaw_weights(neutral)
+    return closed
+
+
+def _lid_gaps(face: np.ndarray) -> np.ndarray:
+    gaps = np.linalg.norm(face[UPPER_LIDS[:, 1:6]] - face[LOWER_LIDS[:, 1:6]], axis=2).mean(axis=1)
+    widths = np.linalg.norm(face[EYE_CORNERS[:, 0]] - face[EYE_CORNERS[:, 1]], axis=1)
+    return gaps / np.maximum(widths, 1e-6)
+
+
+def _eye_axes(face: np.ndarray, eye: int) -> tuple[np.ndarray, np.ndarray]:
+    # Along: towards the picture's right with the eye's width as length; across: the same length, downwards.
+    along = face[EYE_CORNERS[eye, 0]] - face[EYE_CORNERS[eye, 1]]
+    along = along * np.sign(along[0] if along[0] != 0 else 1.0)
+    across = np.array([-along[1], along[0], 0.0])
+    return along, across
+
+
+def _iris_place(face: np.ndarray, eye: int) -> np.ndarray:
+    along, across = _eye_axes(face, eye)
+    offset = face[IRISES[eye]] - face[EYE_CORNERS[eye]].mean(axis=0)
+    return np.array([offset[:2] @ along[:2], offset[:2] @ across[:2]]) / max(float(along[:2] @ along[:2]), 1e-9)

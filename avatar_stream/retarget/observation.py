@@ -1,0 +1,120 @@
+"""One frame of the driver, made complete: what is lost goes on from where it was last seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from avatar_stream.retarget.face import Head
+from avatar_stream.retarget.hands import HandGate, palm_px
+from avatar_stream.retarget.layout import ELBOWS, HANDS, HIPS, SHOULDERS, STABLE_FACE, WRISTS
+from avatar_stream.retarget.proportions import DriverProportions
+from avatar_stream.types import FACE, NOSE, Pose
+
+# Parts that are seen or lost on their own; pairs are (left, right).
+UPPER, FORE, HAND, FACE_PART, PARTS = slice(0, 2), slice(2, 4), slice(4, 6), 6, 7
+
+_SEEN_JOINT = 0.3
+_CUT_SHIFT = 0.3  # shoulders' jump between two frames, in shoulder widths
+_CUT_SCALE = 1.3
+_CUT_WITHIN_S = 0.25
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The driver in one frame.
+
+    Attributes:
+        points: (553, 3) float64 px of the tracked image; z of hands on their wrists. NaN where never seen.
+        seen: (7,) bool: both upper arms, forearms, hands, and the face, in this very frame.
+        hips: whether the hips are seen.
+        face_shift: (2,) px that a lost face moved with the nose since it was seen.
+    """
+
+    points: np.ndarray
+    seen: np.ndarray
+    hips: bool
+    face_shift: np.ndarray
+
+    def head_centre(self, head: Head) -> np.ndarray:
+        """(2,) driver's px of the middle of the head, also while the face is lost."""
+        return head.centre[:2] + self.face_shift
+
+
+class Observer:
+    """Judges and completes the frames of one driver."""
+
+    def __init__(self) -> None:
+        """Start without a past."""
+        self._gate = HandGate()
+
+    def is_cut(self, pose: Pose, driver: DriverProportions, step_s: float, last: Observation | None) -> bool:
+        """Whether the picture changed as a whole: other framing or another person than in the last frame."""
+        shoulders = pose.points[SHOULDERS, :2]
+        if last is None or not np.isfinite(shoulders).all() or step_s > _CUT_WITHIN_S:
+            return False
+        before = last.points[SHOULDERS, :2]
+        width, width_before = (np.linalg.norm(pair[0] - pair[1]) + 1e-6 for pair in (shoulders, before))
+        moved = np.linalg.norm(shoulders.mean(axis=0) - before.mean(axis=0)) / driver.shoulders
+        return bool(moved > _CUT_SHIFT or not 1 / _CUT_SCALE < width / width_before < _CUT_SCALE)
+
+    def observe(self, pose: Pose, driver: DriverProportions, last: Observation | None) -> Observation | None:
+        """Complete one pose; None where the shoulders are not seen."""
+        points = np.where(pose.confidence[:, None] > 0, pose.points, np.nan).astype(np.float64)
+        confidence = pose.confidence
+        if not np.isfinite(points[SHOULDERS]).all():
+            return None
+        width = float(np.linalg.norm(points[11, :2] - points[12, :2]))
+        shoulders = width if last is None else driver.shoulders
+        if shoulders < 1e-3:
+            return None
+        accepted = self._gate.accept(points, confidence, shoulders, driver.palm_px.value, pose.time_s)
+        seen = np.zeros(PARTS, bool)
+        seen[HAND] = accepted
+        self._complete_arms(points, confidence, seen, last, shoulders)
+        for side in (0, 1):
+            self._complete_hand(points, seen, side, last)
+            if seen[HAND][side]:
+                driver.palm_px.update(palm_px(points[HANDS[side]]), 1 / 30)
+        shift = self._complete_face(points, seen, last)
+        hips = bool((confidence[HIPS] > 0.5).all() and (points[HIPS, 1] < pose.size[1]).all())
+        return Observation(points, seen, hips, shift)
+
+    def _complete_arms(self, points, confidence, seen, last: Observation | None, shoulders: float) -> None:
+        for side in (0, 1):
+            shoulder, elbow, wrist = points[SHOULDERS[side]], points[ELBOWS[side]], points[WRISTS[side]]
+            if seen[HAND][side]:  # the hand's own wrist is the better one, and where its picture is
+                wrist[:2] = points[HANDS[side]][0, :2]
+                wrist[2] = elbow[2] if np.isnan(wrist[2]) else wrist[2]
+            seen[FORE.start + side] = seen[HAND][side] or confidence[WRISTS[side]] > _SEEN_JOINT
+            if np.isnan(elbow).any() and seen[FORE][side]:
+                # Between shoulder and wrist, hanging: where an arm's elbow is when a tight picture cuts it off.
+                elbow[:] = 0.5 * (shoulder + wrist) + [0.15 * shoulders * (1 - 2 * side), 0.3 * shoulders, 0.0]
+                wrist[2] = elbow[2] if np.isnan(wrist[2]) else wrist[2]
+            seen[UPPER.start + side] = np.isfinite(elbow).all() and (
+                seen[FORE][side] or confidence[ELBOWS[side]] > _SEEN_JOINT
+            )
+            if last is not None:
+                if not seen[UPPER][side]:
+                    elbow[:] = shoulder + last.points[ELBOWS[side]] - last.points[SHOULDERS[side]]
+                if not seen[FORE][side]:
+                    wrist[:] = elbow + last.points[WRISTS[side]] - last.points[ELBOWS[side]]
+
+    def _complete_hand(self, points, seen, side: int, last: Observation | None) -> None:
+        rows, wrist = HANDS[side], WRISTS[side]
+        if seen[HAND][side]:
+            return
+        points[rows] = np.nan
+        if last is not None:
+            shape = last.points[rows] - last.points[rows.start] * [1.0, 1.0, 0.0]
+            points[rows] = shape + points[wrist] * [1.0, 1.0, 0.0]
+
+    def _complete_face(self, points, seen, last: Observation | None) -> np.ndarray:
+        seen[FACE_PART] = np.isfinite(points[FACE.start + STABLE_FACE]).all(axis=1).sum() >= 6
+        if seen[FACE_PART] or last is None:
+            return np.zeros(2)
+        moved = points[NOSE, :2] - last.points[NOSE, :2]
+        moved = np.where(np.isfinite(moved), moved, 0.0)
+        points[FACE] = last.points[FACE] + [*moved, 0.0]
+        return last.face_shift + moved

@@ -1,0 +1,68 @@
+"""Write trained weights as a model folder to ship: bf16, with a model card that says how they were made.
+
+scripts/publish_model.py runs/signer-small/weights models/signer-small
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from avatar_stream.modeling.pipeline import SignerPipeline
+
+CARD = """---
+license: apache-2.0
+library_name: diffusers
+tags: [sign-language, pose-guided-synthesis, flow-matching]
+---
+
+# {name}
+
+Pose-guided synthesis of a signer for avatar_stream: latent flow matching (after RPFM, arXiv 2505.03562) with twin networks
+(after TruePose, arXiv 2502.03426). {target:.1f} M parameters run per frame and step, {source:.1f} M once per avatar; bf16.
+
+| | |
+|---|---|
+| Trained by | `avatar-stream train configs/train/signer-small.yaml` of this repository, on CPU, in bf16 autocast |
+| Trained for | {minutes} minutes on two cores of a shared machine, {steps} steps, {samples} target poses |
+| Trained on | renderings of people of the Validated Avatar Library (MIT), random signing postures, poses disturbed like a tracker's |
+| Never trained on | people whose file begins with {exclude}; any picture of a real person |
+| In | a 512x512 RGBA picture with its pose, and target poses, in the canonical signing frame |
+| Out | 512x512 RGBA, straight alpha, the matte from the model |
+
+Limits: it has seen rendered people only; a photograph of a real person is outside its training. Turned hands can show the
+wrong side, quickly crossed fingers merge, the inside of the mouth is simple. Not for making a person say what they did
+not: show only people who agreed, and say that the picture is generated.
+"""
+
+
+def main() -> None:
+    """Convert and describe."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("output", type=Path)
+    arguments = parser.parse_args()
+    pipe = SignerPipeline.from_pretrained(arguments.weights, torch_dtype=torch.bfloat16)
+    pipe.save_pretrained(str(arguments.output))
+    told = json.loads((arguments.weights / "training.json").read_text())
+    (arguments.output / "training.json").write_text(json.dumps(_without_places(told), indent=1) + "\n")
+    sizes = [sum(p.numel() for p in net.parameters()) / 1e6 for net in (pipe.source_net, pipe.target_net)]
+    card = CARD.format(
+        name=arguments.output.name, source=sizes[0], target=sizes[1], steps=told["steps"], samples=told["samples"],
+        minutes=round(told["trained_minutes"]), exclude=", ".join(told["config"]["data"]["exclude"]),
+    )  # fmt: skip
+    (arguments.output / "README.md").write_text(card)
+
+
+def _without_places(told: dict) -> dict:
+    """Folders of the training machine mean nothing to others."""
+    told["config"]["output"] = Path(told["config"]["output"]).name
+    told["config"]["data"]["folders"] = [Path(folder).name for folder in told["config"]["data"]["folders"]]
+    return told
+
+
+if __name__ == "__main__":
+    main()
