@@ -86,18 +86,20 @@ class PlacedCamera:
         return (across * (1, -1) + self.centre) * size_px, depth_m
 
     def matrix(self) -> np.ndarray:
-        """(4, 4) float32 OpenGL clip matrix of column vectors, upside down: row 0 of the buffer is the top row."""
+        """(4, 4) float32 OpenGL clip matrix of column vectors, upside down: the buffer's row 0 is the top."""
         focal = 2 * self.distance_m / self.side_m
         near, far = 0.3, self.distance_m + 3.0
         view = np.eye(4)
         view[:3, :3], view[:3, 3] = self.turn, -self.turn @ self.focus_m
         view[2, 3] -= self.distance_m
-        clip = np.array([
-            [focal, 0, -(2 * self.centre[0] - 1), 0],
-            [0, -focal, -(2 * self.centre[1] - 1), 0],
-            [0, 0, -(far + near) / (far - near), -2 * far * near / (far - near)],
-            [0, 0, -1, 0],
-        ])
+        clip = np.array(
+            [
+                [focal, 0, -(2 * self.centre[0] - 1), 0],
+                [0, -focal, -(2 * self.centre[1] - 1), 0],
+                [0, 0, -(far + near) / (far - near), -2 * far * near / (far - near)],
+                [0, 0, -1, 0],
+            ]
+        )
         return (clip @ view).astype(np.float32)
 
     def eye_m(self) -> np.ndarray:

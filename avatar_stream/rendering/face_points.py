@@ -1,8 +1,9 @@
 """MediaPipe's 478 face points on the surface of one rigged person.
 
-They are found once: MediaPipe looks at pictures of the person's head from several sides, each point is carried back
-to the triangle it was seen on, and the sights are averaged. From then on the points follow skin, morphs and eyes
-exactly. Lips are attached with the mouth open, so that upper and lower lip part; lids with the eyes open.
+They are found once: MediaPipe looks at pictures of the person's head from several sides, each point is
+carried back to the triangle it was seen on, and the sights are averaged. From then on the points follow
+skin, morphs and eyes exactly. Lips are attached with the mouth open, so that upper and lower lip part; lids
+with the eyes open.
 """
 
 from __future__ import annotations
@@ -32,12 +33,90 @@ _YAWS_RAD = (-0.6, -0.3, 0.0, 0.3, 0.6)
 _OPENINGS = (0.0, 0.45, 0.9)  # of MouthOpen_h
 _AGREE_M = 0.008  # sights of one point further apart are not of the same place
 _REFERENCE_OPENING = 0.6  # the face on which sights are averaged
-_LIPS = np.array([
-    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
-    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
-    76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306, 184, 74, 73, 72, 11, 302, 303, 304, 408,
-    62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 183, 42, 41, 38, 12, 268, 271, 272, 407,
-])
+_LIPS = np.array(
+    [
+        61,
+        146,
+        91,
+        181,
+        84,
+        17,
+        314,
+        405,
+        321,
+        375,
+        291,
+        185,
+        40,
+        39,
+        37,
+        0,
+        267,
+        269,
+        270,
+        409,
+        78,
+        95,
+        88,
+        178,
+        87,
+        14,
+        317,
+        402,
+        318,
+        324,
+        308,
+        191,
+        80,
+        81,
+        82,
+        13,
+        312,
+        311,
+        310,
+        415,
+        76,
+        77,
+        90,
+        180,
+        85,
+        16,
+        315,
+        404,
+        320,
+        307,
+        306,
+        184,
+        74,
+        73,
+        72,
+        11,
+        302,
+        303,
+        304,
+        408,
+        62,
+        96,
+        89,
+        179,
+        86,
+        15,
+        316,
+        403,
+        319,
+        325,
+        292,
+        183,
+        42,
+        41,
+        38,
+        12,
+        268,
+        271,
+        272,
+        407,
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +190,9 @@ def attach(rig: Rig, renderer: Renderer) -> FacePoints:
         frontal = _sideways(points) if frontal is None else frontal
         place, trust = np.zeros((478, 3)), np.zeros(478)
         for triangles, rows in ((skin, np.r_[0:468]), (eyes, np.r_[_IRISES])):
-            place[rows], trust[rows] = _carry_back(rig, renderer, pose, camera, triangles, points[rows], vertices)
+            place[rows], trust[rows] = _carry_back(
+                rig, renderer, pose, camera, triangles, points[rows], vertices
+            )
         trust *= _on_near_side(frontal, _yaw(camera))
         if pose.morphs["MouthOpen_h"] < 0.3:
             trust[_LIPS] = 0
@@ -120,8 +201,10 @@ def attach(rig: Rig, renderer: Renderer) -> FacePoints:
     if not places:
         raise RenderError(f"{rig.path}: MediaPipe finds no face on this person, so there are no face points")
     means = _agreed(np.stack(places), np.stack(trusts))
-    found = [_nearest(vertices, rig.triangles[triangles], means[rows])
-             for triangles, rows in ((skin, np.r_[0:468]), (eyes, np.r_[_IRISES]))]
+    found = [
+        _nearest(vertices, rig.triangles[triangles], means[rows])
+        for triangles, rows in ((skin, np.r_[0:468]), (eyes, np.r_[_IRISES]))
+    ]
     return FacePoints(*(np.concatenate(both) for both in zip(*found, strict=True)))
 
 
@@ -130,7 +213,7 @@ def _yaw(camera: PlacedCamera) -> float:
 
 
 def _sideways(points: np.ndarray) -> np.ndarray:
-    """(478,) how far to the signer's left each point lies in a frontal picture: -1 and 1 at the cheeks' edges."""
+    """(478,) how far to the signer's left each point of a frontal picture lies: -1 and 1 at the ears."""
     right, left = points[234, 0], points[454, 0]
     return (points[:, 0] - (right + left) / 2) / max((left - right) / 2, 1.0)
 
@@ -156,12 +239,14 @@ def _head_camera(rig: Rig, yaw_rad: float) -> PlacedCamera:
 
 
 def _outer_skin(rig: Rig, renderer: Renderer) -> np.ndarray:
-    """(N,) numbers of the head's triangles that are seen with mouth and eyes closed: no sockets, no mouth cavity."""
+    """(N,) the head's triangles that are seen with mouth and eyes closed: no sockets, no mouth cavity."""
     on_head = region_weights(rig.joints, rig.weights)[:, 0] > 0.3
     solid = np.flatnonzero(rig.kinds[rig.triangles[:, 0]] != HAIR)
     closed = RigPose(morphs={"ReyeClose_h": 1.0, "LeyeClose_h": 1.0})
-    seen = [np.unique(renderer.triangle_map(rig, closed, _head_camera(rig, yaw), solid))
-            for yaw in (-1.3, -0.9, *_YAWS_RAD, 0.9, 1.3)]
+    seen = [
+        np.unique(renderer.triangle_map(rig, closed, _head_camera(rig, yaw), solid))
+        for yaw in (-1.3, -0.9, *_YAWS_RAD, 0.9, 1.3)
+    ]
     seen = np.unique(np.concatenate(seen))
     seen = seen[seen >= 0]
     first = rig.triangles[seen, 0]
@@ -174,8 +259,9 @@ def _sights(rig: Rig, renderer: Renderer):
         from mediapipe.python.solutions.face_mesh import FaceMesh
     except ImportError as error:
         raise RenderError("face points need mediapipe: pip install avatar-stream[tracking]") from error
-    bald = replace(rig, batches=tuple(
-        batch for batch in rig.batches if rig.kinds[rig.triangles[batch[1], 0]] != HAIR))
+    bald = replace(
+        rig, batches=tuple(batch for batch in rig.batches if rig.kinds[rig.triangles[batch[1], 0]] != HAIR)
+    )
     with FaceMesh(static_image_mode=True, refine_landmarks=True, min_detection_confidence=0.2) as mesh:
         for yaw in _YAWS_RAD:
             for opening in _OPENINGS:
@@ -189,8 +275,15 @@ def _sights(rig: Rig, renderer: Renderer):
                     yield pose, camera, points * _VIEW_PX
 
 
-def _carry_back(rig: Rig, renderer: Renderer, pose: RigPose, camera: PlacedCamera, triangles: np.ndarray,
-                points: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _carry_back(
+    rig: Rig,
+    renderer: Renderer,
+    pose: RigPose,
+    camera: PlacedCamera,
+    triangles: np.ndarray,
+    points: np.ndarray,
+    reference: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Points of a picture -> (N, 3) places on the reference face, and (N,) trust 0..1 in each."""
     seen = renderer.triangle_map(rig, pose, camera, triangles)
     away, nearest = ndimage.distance_transform_edt(seen < 0, return_indices=True)
@@ -205,7 +298,8 @@ def _carry_back(rig: Rig, renderer: Renderer, pose: RigPose, camera: PlacedCamer
     across = np.cross(now[:, 1] - now[:, 0], now[:, 2] - now[:, 0])
     to_eye = camera.eye_m() - now.mean(1)
     slant = (across * to_eye).sum(1) / np.maximum(
-        np.linalg.norm(across, axis=1) * np.linalg.norm(to_eye, axis=1), 1e-12)
+        np.linalg.norm(across, axis=1) * np.linalg.norm(to_eye, axis=1), 1e-12
+    )
     trust = np.clip(slant, 0.02, 1) ** 2 / (1 + (miss_px / 3) ** 2)
     return np.einsum("nk,nka->na", shares, reference[corners]), trust
 
@@ -225,8 +319,10 @@ def _screen_shares(camera: PlacedCamera, corners: np.ndarray, targets: np.ndarra
     return shares / np.maximum(shares.sum(1, keepdims=True), 1e-9)
 
 
-def _nearest(vertices: np.ndarray, triangles: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest place on a surface for each point: (N, 3) vertex numbers, (N, 3) float32 barycentric coordinates."""
+def _nearest(
+    vertices: np.ndarray, triangles: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest place on a surface: (N, 3) vertex numbers, (N, 3) float32 barycentric coordinates."""
     _, candidates = cKDTree(vertices[triangles].mean(1)).query(points, k=min(24, len(triangles)))
     corners = vertices[triangles[candidates]]  # (N, K, 3, 3)
     a, ab, ac = corners[:, :, 0], corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]

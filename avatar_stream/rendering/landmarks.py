@@ -13,14 +13,41 @@ from avatar_stream.rendering.skeleton import INDEX, RigPose, forward
 from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Pose
 
 _FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
-# Body points 0-10 are points of the face mesh (a pair: their middle). Eyes are those of the signer: 473 is the left.
-_BODY_FROM_FACE = ((1, 1), (362, 362), (473, 473), (263, 263), (133, 133), (468, 468), (33, 33), (454, 454),
-                   (234, 234), (291, 291), (61, 61))
+# Body points 0-10 are points of the face mesh (a pair: their middle). 473 is the signer's left iris.
+_BODY_FROM_FACE = (
+    (1, 1),
+    (362, 362),
+    (473, 473),
+    (263, 263),
+    (133, 133),
+    (468, 468),
+    (33, 33),
+    (454, 454),
+    (234, 234),
+    (291, 291),
+    (61, 61),
+)
 _BODY_JOINTS = {
-    11: "LeftArm", 12: "RightArm", 13: "LeftForeArm", 14: "RightForeArm", 15: "LeftHand", 16: "RightHand",
-    17: "LeftHandPinky1", 18: "RightHandPinky1", 19: "LeftHandIndex1", 20: "RightHandIndex1",
-    21: "LeftHandThumb3", 22: "RightHandThumb3", 23: "LeftUpLeg", 24: "RightUpLeg", 25: "LeftLeg", 26: "RightLeg",
-    27: "LeftFoot", 28: "RightFoot", 31: "LeftToeEnd", 32: "RightToeEnd",
+    11: "LeftArm",
+    12: "RightArm",
+    13: "LeftForeArm",
+    14: "RightForeArm",
+    15: "LeftHand",
+    16: "RightHand",
+    17: "LeftHandPinky1",
+    18: "RightHandPinky1",
+    19: "LeftHandIndex1",
+    20: "RightHandIndex1",
+    21: "LeftHandThumb3",
+    22: "RightHandThumb3",
+    23: "LeftUpLeg",
+    24: "RightUpLeg",
+    25: "LeftLeg",
+    26: "RightLeg",
+    27: "LeftFoot",
+    28: "RightFoot",
+    31: "LeftToeEnd",
+    32: "RightToeEnd",
 }
 _HEELS = {29: "LeftFoot", 30: "RightFoot"}
 _HEEL_BACK_M = 0.045  # heels have no joint: behind the ankle, at the height of the toes
@@ -35,8 +62,11 @@ class _Layout:
 
 def _layout() -> _Layout:
     rows = np.array(list(_BODY_JOINTS))
-    hands = [INDEX[name] for side in ("Left", "Right")
-             for name in [f"{side}Hand"] + [f"{side}Hand{finger}{k}" for finger in _FINGERS for k in (1, 2, 3, 4)]]
+    hands = [
+        INDEX[name]
+        for side in ("Left", "Right")
+        for name in [f"{side}Hand"] + [f"{side}Hand{finger}{k}" for finger in _FINGERS for k in (1, 2, 3, 4)]
+    ]
     return _Layout(rows, np.array([INDEX[name] for name in _BODY_JOINTS.values()]), np.array(hands))
 
 
@@ -59,8 +89,14 @@ def model_points(rig: Rig, face: FacePoints, pose: RigPose) -> np.ndarray:
     return points
 
 
-def landmarks(rig: Rig, face: FacePoints, pose: RigPose, camera: Camera | PlacedCamera | None = None,
-              size_px: int = CANVAS_PX, time_s: float = 0.0) -> Pose:
+def landmarks(
+    rig: Rig,
+    face: FacePoints,
+    pose: RigPose,
+    camera: Camera | PlacedCamera | None = None,
+    size_px: int = CANVAS_PX,
+    time_s: float = 0.0,
+) -> Pose:
     """Landmarks as a perfect tracker would see them.
 
     Args:

@@ -11,10 +11,18 @@ _TINTED_PX = 1024  # textures are tinted at this size: finer detail is not seen 
 _BRIGHTEST = 4.0  # times a part's mean: what is brighter is a border, and must not become dazzling
 _LUMINANCE = np.array([0.3, 0.59, 0.11])
 # Colours that hair and cloth are found in, linear light (gamma 2).
-_HAIR_COLOURS = np.array([
-    [0.010, 0.008, 0.007], [0.03, 0.018, 0.012], [0.09, 0.045, 0.022], [0.22, 0.13, 0.06], [0.45, 0.32, 0.17],
-    [0.20, 0.07, 0.025], [0.33, 0.33, 0.34], [0.12, 0.12, 0.125],
-])
+_HAIR_COLOURS = np.array(
+    [
+        [0.010, 0.008, 0.007],
+        [0.03, 0.018, 0.012],
+        [0.09, 0.045, 0.022],
+        [0.22, 0.13, 0.06],
+        [0.45, 0.32, 0.17],
+        [0.20, 0.07, 0.025],
+        [0.33, 0.33, 0.34],
+        [0.12, 0.12, 0.125],
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -43,16 +51,18 @@ class Look:
     def as_json(self) -> dict:
         """The same as lists of floats."""
         return {
-            "key": [float(v) for v in self.key], "key_colour": [float(v) for v in self.key_colour],
-            "fill": [float(v) for v in self.fill], "sky": [float(v) for v in self.sky],
+            "key": [float(v) for v in self.key],
+            "key_colour": [float(v) for v in self.key_colour],
+            "fill": [float(v) for v in self.fill],
+            "sky": [float(v) for v in self.sky],
             "tints": np.round(self.tints, 4).tolist(),
         }
 
 
 def repaint(mean: np.ndarray, colour: np.ndarray, amount: float) -> np.ndarray:
-    """(3, 3) colour matrix that moves a part of mean colour `mean` (3,) towards `colour` (3,) by `amount` 0..1.
+    """(3, 3) colour matrix that moves a part of mean colour `mean` (3,) to `colour` (3,) by `amount` 0..1.
 
-    At 1 only the light and dark of the texture stay and all else is the new colour; folds and strands survive.
+    At 1 only the light and dark of the texture stay, so folds and strands survive.
     """
     luminance = max(float(_LUMINANCE @ mean), 0.012)
     full = np.outer(colour, _LUMINANCE) / luminance
@@ -93,7 +103,9 @@ def random_cloth(random: np.random.Generator) -> np.ndarray:
     return value * (1 - random.beta(1.5, 2.0) * (1 - wheel))
 
 
-def tinted(texture: np.ndarray, masks: np.ndarray | None, part_colours: np.ndarray, tints: np.ndarray) -> np.ndarray:
+def tinted(
+    texture: np.ndarray, masks: np.ndarray | None, part_colours: np.ndarray, tints: np.ndarray
+) -> np.ndarray:
     """Give a texture the colours of a look.
 
     Args:

@@ -1,8 +1,8 @@
 """Which part of a person each texel of the skin-and-clothes texture is.
 
-Skin, painted hair and clothes share one mesh and one texture, and no two files share a topology. What is shared is
-the skeleton: it says where skin, crown, chest and thighs must be. Their colours are learned there, and every other
-texel goes to the nearest of them that its place allows.
+Skin, painted hair and clothes share one mesh and one texture, and no two files share a topology. What is
+shared is the skeleton: it says where skin, crown, chest and thighs must be. Their colours are learned there,
+and every other texel goes to the nearest of them that its place allows.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ _SMOOTH_TEXELS = 5  # odd; speckles below this size are not parts
 _HEM_M = 0.07  # hems are not level: this near to the waist colour decides
 _CLUSTERS = 6
 _SAMPLES = 3000
-_HAND_ROWS = {side: np.array([i for i, name in enumerate(JOINTS) if name.startswith((f"{side}Hand", f"{side}Finger"))])
-              for side in ("Left", "Right")}
-_LEG_ROWS = np.array([i for i, name in enumerate(JOINTS) if name.endswith(("Leg", "Foot", "ToeBase", "ToeEnd"))])
+_HAND_ROWS = {
+    side: np.array([i for i, name in enumerate(JOINTS) if name.startswith((f"{side}Hand", f"{side}Finger"))])
+    for side in ("Left", "Right")
+}
+_LEG_ROWS = np.array(
+    [i for i, name in enumerate(JOINTS) if name.endswith(("Leg", "Foot", "ToeBase", "ToeEnd"))]
+)
 _ARM_ROWS = np.array([INDEX[f"{side}{name}"] for side in ("Left", "Right") for name in ("Arm", "ForeArm")])
 _HEAD_ROWS = np.array([INDEX[name] for name in ("Head", "HeadEnd", "LeftEye", "RightEye")])
 
@@ -49,8 +53,15 @@ def mean_colour(texture: np.ndarray) -> np.ndarray:
     return ((texture[::8, ::8, :3].astype(np.float32) / 255) ** 2).mean((0, 1))
 
 
-def paint(texture: np.ndarray, texcoords: np.ndarray, triangles: np.ndarray, positions_m: np.ndarray,
-          joints: np.ndarray, weights: np.ndarray, bind_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def paint(
+    texture: np.ndarray,
+    texcoords: np.ndarray,
+    triangles: np.ndarray,
+    positions_m: np.ndarray,
+    joints: np.ndarray,
+    weights: np.ndarray,
+    bind_m: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Paint the part masks of one person.
 
     Args:
@@ -63,8 +74,8 @@ def paint(texture: np.ndarray, texcoords: np.ndarray, triangles: np.ndarray, pos
         bind_m: (69, 3) joint positions, metres.
 
     Returns:
-        (MASK_PX, MASK_PX, 4) uint8 masks of hair, skin, upper clothes, lower clothes, soft at their borders, and
-        (4, 3) float32 mean colours of them in linear light (gamma 2).
+        (MASK_PX, MASK_PX, 4) uint8 masks of hair, skin, upper clothes, lower clothes, soft at their borders,
+        and (4, 3) float32 mean colours of them in linear light (gamma 2).
     """
     surface = _unwrap(texture, texcoords, triangles, positions_m, joints, weights)
     labels = _classify(surface, bind_m)
@@ -83,7 +94,7 @@ def paint(texture: np.ndarray, texcoords: np.ndarray, triangles: np.ndarray, pos
 
 @dataclass(frozen=True)
 class _Surface:
-    """The body unwrapped: one row per texel of an (S, S) grid; only those `inside` an island mean something."""
+    """The body unwrapped onto an (S, S) grid of texels; only those `inside` an island mean something."""
 
     inside: np.ndarray
     places_m: np.ndarray
@@ -96,8 +107,14 @@ def _share(joints: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> np.ndar
     return (weights * np.isin(joints, rows)).sum(1).astype(np.float32)
 
 
-def _unwrap(texture: np.ndarray, texcoords: np.ndarray, triangles: np.ndarray, positions_m: np.ndarray,
-            joints: np.ndarray, weights: np.ndarray) -> _Surface:
+def _unwrap(
+    texture: np.ndarray,
+    texcoords: np.ndarray,
+    triangles: np.ndarray,
+    positions_m: np.ndarray,
+    joints: np.ndarray,
+    weights: np.ndarray,
+) -> _Surface:
     corners = (texcoords[triangles] % 1.0) * MASK_PX - 0.5
     owner = np.zeros((MASK_PX, MASK_PX), np.int32)
     for number, corner in enumerate(np.round(corners * 16).astype(np.int32), 1):
@@ -115,7 +132,9 @@ def _unwrap(texture: np.ndarray, texcoords: np.ndarray, triangles: np.ndarray, p
     groups = (_HEAD_ROWS, hands, _LEG_ROWS, _ARM_ROWS, np.array([INDEX["Neck"]]))
     shares = np.stack([_share(joints, weights, rows_of) for rows_of in groups], 1)
     spread = np.zeros((MASK_PX, MASK_PX, 8), np.float32)
-    spread[inside] = np.einsum("nk,nka->na", within, np.concatenate([positions_m, shares], 1)[triangles[used]])
+    spread[inside] = np.einsum(
+        "nk,nka->na", within, np.concatenate([positions_m, shares], 1)[triangles[used]]
+    )
     rgb = cv2.resize(texture[..., :3], (MASK_PX, MASK_PX), interpolation=cv2.INTER_AREA)
     smooth = cv2.GaussianBlur(rgb, (0, 0), 0.8).astype(np.float32) / 255
     lab = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB)
@@ -198,7 +217,10 @@ def _below_waist(surface: _Surface, torso: np.ndarray, bind_m: np.ndarray) -> np
     band = torso & (y > hips - 0.2) & (y < hips + 0.15)
     votes = _distance(surface.lab, thigh) - _distance(surface.lab, chest)  # > 0: looks like the chest
     above, below = torso & (y > hips + 0.15) & (y < hips + 0.3), torso & (y < hips - 0.2) & (y > hips - 0.4)
-    if min(above.sum(), below.sum(), band.sum()) < 60 or min(np.median(votes[above]), -np.median(votes[below])) < 6:
+    if (
+        min(above.sum(), below.sum(), band.sum()) < 60
+        or min(np.median(votes[above]), -np.median(votes[below])) < 6
+    ):
         return y < hips + 0.02  # one garment from top to bottom
     order = np.argsort(y[band])
     gain = np.cumsum(-np.sign(votes[band][order]))

@@ -17,20 +17,24 @@ from tqdm import tqdm
 
 from avatar_stream.errors import AvatarStreamError, ConfigError, SinkError
 from avatar_stream.rendering.camera import Camera
+from avatar_stream.rendering.clips import render_clip, render_portrait
 from avatar_stream.rendering.face_points import FacePoints, face_points
 from avatar_stream.rendering.inverse_kinematics import RigSolver
 from avatar_stream.rendering.landmarks import landmarks
-from avatar_stream.rendering.look import Look, random_look
+from avatar_stream.rendering.look import random_look
 from avatar_stream.rendering.motion import Sampler
-from avatar_stream.rendering.renderer import Rendered, Renderer
+from avatar_stream.rendering.renderer import Renderer
 from avatar_stream.rendering.rig import Rig
 from avatar_stream.rendering.skeleton import RigPose
 from avatar_stream.types import CANVAS_PX, POINT_COUNT, Pose
 
 VERSION = 2
 _ARRAYS = {
-    "images": ((CANVAS_PX, CANVAS_PX, 4), np.uint8), "parts": ((CANVAS_PX // 2, CANVAS_PX // 2), np.uint8),
-    "points": ((POINT_COUNT, 3), np.float32), "confidence": ((POINT_COUNT,), np.float32), "person": ((), np.int16),
+    "images": ((CANVAS_PX, CANVAS_PX, 4), np.uint8),
+    "parts": ((CANVAS_PX // 2, CANVAS_PX // 2), np.uint8),
+    "points": ((POINT_COUNT, 3), np.float32),
+    "confidence": ((POINT_COUNT,), np.float32),
+    "person": ((), np.int16),
 }
 _FROM_FILES = 0.3  # share of frames whose motion comes from pose files, where some are given
 _FILE_RUN = 8  # consecutive solved poses skip this many frames of the file, so that pictures differ
@@ -54,33 +58,49 @@ class Variant:
 
 
 def plan(people: int, frames: int, frames_per_variant: int, seed: int) -> list[Variant]:
-    """Share frames out: as many variants as fit, people in a random order in which each comes up equally often."""
+    """Share frames out to variants, and variants to people equally, by chance."""
     if people < 1 or frames < 1 or frames_per_variant < 1:
         raise ConfigError("rendering people needs at least one person, one frame and one frame per variant")
     count = -(-frames // frames_per_variant)
     random = np.random.default_rng(seed)
     order = np.concatenate([random.permutation(people) for _ in range(-(-count // people))])[:count]
     order = np.sort(order)  # variants of one person side by side: its file is read once
-    return [Variant(number, int(person), number * frames_per_variant,
-                    min(frames_per_variant, frames - number * frames_per_variant))
-            for number, person in enumerate(order)]
+    return [
+        Variant(
+            number,
+            int(person),
+            number * frames_per_variant,
+            min(frames_per_variant, frames - number * frames_per_variant),
+        )
+        for number, person in enumerate(order)
+    ]
 
 
 def random_camera(random: np.random.Generator) -> Camera:
     """Draw a camera roughly in front of the person, as a webcam stands."""
     return Camera(
-        distance_m=float(random.uniform(1.6, 3.0)), yaw_rad=float(np.radians(random.normal(0, 6))),
-        pitch_rad=float(np.radians(random.normal(0, 4))), scale=float(np.exp(random.normal(0, 0.03))),
+        distance_m=float(random.uniform(1.6, 3.0)),
+        yaw_rad=float(np.radians(random.normal(0, 6))),
+        pitch_rad=float(np.radians(random.normal(0, 4))),
+        scale=float(np.exp(random.normal(0, 0.03))),
         shift=(float(random.normal(0, 0.015)), float(random.normal(0, 0.015))),
     )
 
 
-def render_people(people: Sequence[Path], output: Path, frames: int, seed: int, frames_per_variant: int = 120,
-                  poses: Sequence[Path] = (), read_poses: _PoseReader | None = None, processes: int = 1) -> None:
+def render_people(
+    people: Sequence[Path],
+    output: Path,
+    frames: int,
+    seed: int,
+    frames_per_variant: int = 120,
+    poses: Sequence[Path] = (),
+    read_poses: _PoseReader | None = None,
+    processes: int = 1,
+) -> None:
     """Write a data set of rendered people (docs/architecture.md).
 
-    Frames go to `OUTPUT.partial` as they are made; a broken run of the same settings goes on there, and only a
-    whole data set gets the final name.
+    Frames go to `OUTPUT.partial` as they are made; a broken run of the same settings goes on there, and only
+    a whole data set gets the final name.
 
     Args:
         people: rigged glTF files.
@@ -101,15 +121,29 @@ def render_people(people: Sequence[Path], output: Path, frames: int, seed: int, 
         raise SinkError(f"{output} is there already: remove it or choose another name")
     variants = plan(len(people), frames, frames_per_variant, seed)
     folder = output.with_name(output.name + ".partial")
-    meta = {"version": VERSION, "frames": frames, "seed": seed, "frames_per_variant": frames_per_variant,
-            "people": [path.stem for path in people], "poses": [path.name for path in poses]}
+    meta = {
+        "version": VERSION,
+        "frames": frames,
+        "seed": seed,
+        "frames_per_variant": frames_per_variant,
+        "people": [path.stem for path in people],
+        "poses": [path.name for path in poses],
+    }
     try:
         _prepare(folder, frames, meta, len(variants))
         done = np.lib.format.open_memmap(folder / "done.npy", mode="r+")
         todo = [variant for variant in variants if not done[variant.number]]
-        work = partial(_render_variant, folder=folder, people=list(people), seed=seed, poses=list(poses),
-                       read_poses=read_poses)
-        entries = json.loads((folder / "variants.json").read_text()) if (folder / "variants.json").exists() else {}
+        work = partial(
+            _render_variant,
+            folder=folder,
+            people=list(people),
+            seed=seed,
+            poses=list(poses),
+            read_poses=read_poses,
+        )
+        entries = (
+            json.loads((folder / "variants.json").read_text()) if (folder / "variants.json").exists() else {}
+        )
         with tqdm(total=frames, initial=frames - sum(variant.count for variant in todo), unit="frame") as bar:
             for variant, entry in _mapped(work, todo, processes):
                 entries[str(variant.number)] = entry
@@ -139,7 +173,9 @@ def _prepare(folder: Path, frames: int, meta: dict, variants: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         folder.rmdir()
-        raise SinkError(f"{frames} frames need {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free")
+        raise SinkError(
+            f"{frames} frames need {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free"
+        )
     for name, (shape, dtype) in _ARRAYS.items():
         np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (frames, *shape))
     np.save(folder / "done.npy", np.zeros(variants, bool))
@@ -171,8 +207,14 @@ class _Stage:
         return cls.renderer, cls.person[1], cls.person[2]
 
 
-def _render_variant(variant: Variant, folder: Path, people: list[Path], seed: int, poses: list[Path],
-                    read_poses: _PoseReader | None) -> tuple[Variant, dict]:
+def _render_variant(
+    variant: Variant,
+    folder: Path,
+    people: list[Path],
+    seed: int,
+    poses: list[Path],
+    read_poses: _PoseReader | None,
+) -> tuple[Variant, dict]:
     """Draw all frames of one variant into the memory-mapped files; returns its entry in meta.json."""
     random = np.random.default_rng([seed, variant.number])
     path = people[variant.person]
@@ -186,13 +228,20 @@ def _render_variant(variant: Variant, folder: Path, people: list[Path], seed: in
         maps["images"][row], maps["parts"][row] = drawn.image, drawn.parts
         maps["points"][row], maps["confidence"][row] = seen.points, seen.confidence
         maps["person"][row] = variant.number
-    entry = {"person": path.stem, "person_index": variant.person, "first": variant.first, "count": variant.count,
-             "look": look.as_json(), "camera": vars(camera)}
+    entry = {
+        "person": path.stem,
+        "person_index": variant.person,
+        "first": variant.first,
+        "count": variant.count,
+        "look": look.as_json(),
+        "camera": vars(camera),
+    }
     return variant, entry
 
 
-def _motion(rig: Rig, count: int, random: np.random.Generator, poses: list[Path],
-            read_poses: _PoseReader | None) -> Iterator[RigPose]:
+def _motion(
+    rig: Rig, count: int, random: np.random.Generator, poses: list[Path], read_poses: _PoseReader | None
+) -> Iterator[RigPose]:
     """The portrait, then random signing, the last part of it from a pose file."""
     sampler = Sampler(rig.bind_m, int(random.integers(2**31)))
     from_file: list[RigPose] = []
@@ -213,58 +262,37 @@ def _solved(rig: Rig, poses: Sequence[Pose], count: int, mirrored: bool) -> list
     return solved[step - 1 :: step][:count]
 
 
-def render_portrait(rig: Rig, renderer: Renderer, look: Look | None = None) -> tuple[Rendered, Pose]:
-    """Draw a person's neutral portrait in the canonical signing frame, with its exact landmarks."""
-    pose = Sampler(rig.bind_m, 0).portrait()
-    return renderer.draw(rig, pose, None, look), landmarks(rig, face_points(rig, renderer), pose)
-
-
-def render_clip(rig: Rig, poses: Sequence[RigPose], output: Path, fps: int = 30, look: Look | None = None,
-                background: tuple[int, int, int] = (176, 182, 188)) -> None:
-    """Write an H.264 video of a person in a row of poses.
-
-    Raises:
-        SinkError: the file cannot be written.
-    """
-    import av
-
-    part = output.with_name(f".{output.name}.part")
-    try:
-        with Renderer(CANVAS_PX) as renderer, av.open(str(part), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
-            stream.width = stream.height = CANVAS_PX
-            stream.pix_fmt = "yuv420p"
-            for pose in tqdm(poses, unit="frame"):
-                picture = over(renderer.draw(rig, pose, None, look).image, background)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            container.mux(stream.encode())
-        part.replace(output)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise SinkError(f"could not write {output}: {error.strerror or error}") from error
-
-
-def over(image: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
-    """(H, W, 4) uint8 straight-alpha RGBA over one colour -> (H, W, 3) uint8 RGB."""
-    alpha = image[..., 3:].astype(np.uint16)
-    mixed = image[..., :3] * alpha + np.array(background, np.uint16) * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `render-people`."""
-    parser.add_argument("--people", type=Path, required=True, metavar="DIR", help="folder of rigged people (.glb)")
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="only these files (their names' beginnings)")
+    parser.add_argument(
+        "--people", type=Path, required=True, metavar="DIR", help="folder of rigged people (.glb)"
+    )
+    parser.add_argument(
+        "--names", nargs="+", metavar="NAME", help="only these files (their names' beginnings)"
+    )
     parser.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="without these files")
     parser.add_argument("--poses", type=Path, metavar="DIR", help="take part of the motion from .pose files")
-    parser.add_argument("--output", type=Path, metavar="PATH", help="data set folder, or the clip's .mp4 file")
-    parser.add_argument("--frames", type=int, default=1000, metavar="N", help="pictures in the data set (1000)")
-    parser.add_argument("--frames-per-variant", type=int, default=120, metavar="N",
-                        help="pictures of one person in one look (120)")
+    parser.add_argument(
+        "--output", type=Path, metavar="PATH", help="data set folder, or the clip's .mp4 file"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=1000, metavar="N", help="pictures in the data set (1000)"
+    )
+    parser.add_argument(
+        "--frames-per-variant",
+        type=int,
+        default=120,
+        metavar="N",
+        help="pictures of one person in one look (120)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="people drawn at once (1)")
-    parser.add_argument("--clip", type=float, metavar="SECONDS", help="a smooth clip of the first person instead")
-    parser.add_argument("--portrait", type=Path, metavar="FILE.png", help="a portrait of the first person instead")
+    parser.add_argument(
+        "--clip", type=float, metavar="SECONDS", help="a smooth clip of the first person instead"
+    )
+    parser.add_argument(
+        "--portrait", type=Path, metavar="FILE.png", help="a portrait of the first person instead"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -294,8 +322,16 @@ def run(args: argparse.Namespace) -> None:
     poses = sorted(args.poses.glob("*.pose")) if args.poses else []
     if args.poses and not poses:
         raise ConfigError(f"{args.poses} holds no .pose files")
-    render_people(people, args.output, args.frames, args.seed, args.frames_per_variant, poses,
-                  _pose_reader() if poses else None, args.processes)
+    render_people(
+        people,
+        args.output,
+        args.frames,
+        args.seed,
+        args.frames_per_variant,
+        poses,
+        _pose_reader() if poses else None,
+        args.processes,
+    )
 
 
 def _pose_reader() -> _PoseReader:
@@ -311,8 +347,11 @@ def select(folder: Path, names: Sequence[str] | None = None, exclude: Sequence[s
         ConfigError: none is left.
     """
     files = sorted(folder.glob("*.glb"))
-    chosen = [file for file in files if (not names or file.stem.startswith(tuple(names)))
-              and not file.stem.startswith(tuple(exclude))]
+    chosen = [
+        file
+        for file in files
+        if (not names or file.stem.startswith(tuple(names))) and not file.stem.startswith(tuple(exclude))
+    ]
     if not chosen:
         raise ConfigError(f"{folder} holds no person to render: {len(files)} .glb files, none of them chosen")
     return chosen

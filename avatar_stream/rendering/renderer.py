@@ -64,13 +64,16 @@ class Renderer:
         self._models: dict[int, _Model] = {}
 
     def _target(self, size: tuple[int, int], samples: int, depth: bool = True) -> moderngl.Framebuffer:
-        colours = [self._context.renderbuffer(size, 4, samples=samples),
-                   self._context.renderbuffer(size, 1, samples=samples, dtype="u1")]
+        colours = [
+            self._context.renderbuffer(size, 4, samples=samples),
+            self._context.renderbuffer(size, 1, samples=samples, dtype="u1"),
+        ]
         buffer = self._context.depth_renderbuffer(size, samples=samples) if depth else None
         return self._context.framebuffer(colours, buffer)
 
-    def draw(self, rig: Rig, pose: RigPose, camera: Camera | PlacedCamera | None = None,
-             look: Look | None = None) -> Rendered:
+    def draw(
+        self, rig: Rig, pose: RigPose, camera: Camera | PlacedCamera | None = None, look: Look | None = None
+    ) -> Rendered:
         """Draw one person in one pose.
 
         Args:
@@ -94,10 +97,14 @@ class Renderer:
             self._context.copy_framebuffer(self._resolved, self._multisampled)
         shape = (self.size_px, self.size_px)
         image = np.frombuffer(bytearray(self._resolved.read(components=4)), np.uint8).reshape(*shape, 4)
-        labels = np.frombuffer(self._resolved.read(components=1, attachment=1, dtype="u1"), np.uint8).reshape(shape)
+        labels = np.frombuffer(self._resolved.read(components=1, attachment=1, dtype="u1"), np.uint8).reshape(
+            shape
+        )
         return Rendered(straightened(image), labels[::2, ::2].copy())
 
-    def triangle_map(self, rig: Rig, pose: RigPose, camera: PlacedCamera, triangles: np.ndarray) -> np.ndarray:
+    def triangle_map(
+        self, rig: Rig, pose: RigPose, camera: PlacedCamera, triangles: np.ndarray
+    ) -> np.ndarray:
         """Find which triangle is seen from its front at each pixel.
 
         Args:
@@ -112,8 +119,9 @@ class Renderer:
         if self._finder is None:
             self._finder = self._context.program(shaders.VERTEX, fragment_shader=shaders.FIND)
             size = (self.size_px, self.size_px)
-            self._found = self._context.framebuffer([self._context.renderbuffer(size, 1, dtype="u4")],
-                                                    self._context.depth_renderbuffer(size))
+            self._found = self._context.framebuffer(
+                [self._context.renderbuffer(size, 1, dtype="u4")], self._context.depth_renderbuffer(size)
+            )
         self._found.use()
         self._context.enable_only(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         self._context.front_face = "cw"
@@ -157,16 +165,22 @@ class _Model:
     def __init__(self, context: moderngl.Context, program: moderngl.Program, rig: Rig):
         self.rig = rig
         self._context = context
-        self._positions = context.buffer(np.ascontiguousarray(rig.positions_m, np.float32).tobytes(), dynamic=True)
+        self._positions = context.buffer(
+            np.ascontiguousarray(rig.positions_m, np.float32).tobytes(), dynamic=True
+        )
         self._fixed = context.buffer(_fixed_attributes(rig).tobytes())
         self._textures: list[moderngl.Texture] = []
         self._tints: np.ndarray | None = None
         self._labels = _label_texture(context, rig.part_masks)
         self._indices, self._batches = [], []
         for texture, first, count in rig.batches:
-            index = context.buffer(np.ascontiguousarray(rig.triangles[first : first + count], np.uint32).tobytes())
-            layout = [(self._positions, "3f", "position"),
-                      (self._fixed, "3f 2f 4f1 4u1 4f1", "normal", "texcoord", "weights", "joints", "region")]
+            index = context.buffer(
+                np.ascontiguousarray(rig.triangles[first : first + count], np.uint32).tobytes()
+            )
+            layout = [
+                (self._positions, "3f", "position"),
+                (self._fixed, "3f 2f 4f1 4u1 4f1", "normal", "texcoord", "weights", "joints", "region"),
+            ]
             self._indices.append(index)
             closed = not np.any(rig.kinds[rig.triangles[first : first + count, 0]] == HAIR)
             self._batches.append((texture, context.vertex_array(program, layout, index), closed))
@@ -184,12 +198,12 @@ class _Model:
         self._labels.use(1)
         for texture, batch, closed in self._batches:
             self._textures[texture].use(0)
-            # Bodies are closed, so backs are never seen, and half the triangles go; strands of hair are sheets.
+            # Bodies are closed: their backs are never seen, and half the triangles go. Hair is sheets.
             (self._context.enable if closed else self._context.disable)(moderngl.CULL_FACE)
             batch.render()
 
     def _wear(self, look: Look) -> None:
-        """Put the look's colours into the textures: once a look costs less than in every pixel of every frame."""
+        """Put the look's colours into the textures: cheaper than in every pixel of every frame."""
         if self._tints is not None and np.array_equal(self._tints, look.tints):
             return
         for texture in self._textures:
@@ -204,8 +218,9 @@ class _Model:
             self._textures.append(_texture(self._context, pixels))
         self._tints = look.tints.copy()
 
-    def find(self, program: moderngl.Program, camera: PlacedCamera, morphed: np.ndarray,
-             triangles: np.ndarray) -> None:
+    def find(
+        self, program: moderngl.Program, camera: PlacedCamera, morphed: np.ndarray, triangles: np.ndarray
+    ) -> None:
         if len(morphed):
             self._positions.write(np.ascontiguousarray(morphed, np.float32).tobytes())
         program["clip"].write(camera.matrix().T.tobytes())
@@ -234,8 +249,9 @@ def straightened(image: np.ndarray) -> np.ndarray:
 
 
 def _fixed_attributes(rig: Rig) -> np.ndarray:
-    layout = np.dtype([("normal", "3f4"), ("texcoord", "2f4"), ("weights", "4u1"), ("joints", "4u1"),
-                       ("region", "4u1")])
+    layout = np.dtype(
+        [("normal", "3f4"), ("texcoord", "2f4"), ("weights", "4u1"), ("joints", "4u1"), ("region", "4u1")]
+    )
     rows = np.zeros(len(rig.positions_m), layout)
     rows["normal"], rows["texcoord"] = rig.normals, rig.texcoords
     rows["weights"], rows["joints"] = np.round(rig.weights * 255), rig.joints
@@ -248,7 +264,7 @@ def _fixed_attributes(rig: Rig) -> np.ndarray:
 def _texture(context: moderngl.Context, pixels: np.ndarray) -> moderngl.Texture:
     texture = context.texture(pixels.shape[1::-1], 4, np.ascontiguousarray(pixels).tobytes())
     texture.build_mipmaps()
-    # One level at a time: reading two costs a tenth of the frame on a processor, and antialiasing hides the step.
+    # One level at a time: reading two costs a tenth of the frame on a processor.
     texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
     return texture
 

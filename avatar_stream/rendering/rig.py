@@ -30,7 +30,7 @@ class Rig:
         bind_m: (69, 3) float32 joint positions of the bind pose, in the order of skeleton.JOINTS, metres.
         positions_m: (V, 3) float32 vertices in the bind pose, metres.
         normals: (V, 3) float32 unit vectors.
-        texcoords: (V, 2) float32, 0..1, origin at the texture's first row; the texture's own transform is applied.
+        texcoords: (V, 2) float32, 0..1, origin at the texture's first row, its own transform applied.
         joints: (V, 4) uint8 indices into JOINTS.
         weights: (V, 4) float32, each row sums to 1.
         kinds: (V,) uint8: BODY, EYE, TEETH or HAIR.
@@ -39,7 +39,7 @@ class Rig:
         textures: (H, W, 4) uint8 RGBA each.
         morph_names: names without the file's prefix.
         morph_deltas_m: (M, A, 3) float32 moves of the first A vertices, metres.
-        part_masks: (S, S, 4) uint8 over texture 0: how much hair, skin, upper clothes, lower clothes a texel is.
+        part_masks: (S, S, 4) uint8 over texture 0: how much hair, skin, upper, lower clothes a texel is.
         part_colours: (4, 3) float32, mean colour of those four in linear light (gamma 2), 0..1.
     """
 
@@ -77,9 +77,12 @@ class Rig:
             raise RenderError(f"{path} is broken as glTF: {type(error).__name__} {error}") from error
 
     def morphed(self, morphs: dict[str, float]) -> np.ndarray:
-        """(A, 3) float32: the first A vertices in the bind pose with face morphs on, metres. Unknown names are left out."""
-        known = [(self.morph_names.index(name), weight) for name, weight in morphs.items()
-                 if weight and name in self.morph_names]
+        """(A, 3) float32 metres: the first A bind vertices with face morphs on; unknown names are ignored."""
+        known = [
+            (self.morph_names.index(name), weight)
+            for name, weight in morphs.items()
+            if weight and name in self.morph_names
+        ]
         count = self.morph_deltas_m.shape[1]
         if not known:
             return self.positions_m[:count]
@@ -104,7 +107,9 @@ class Rig:
             (N, 3) float32 metres.
         """
         head = self.morphed(pose.morphs) if morphed is None else morphed
-        bind = np.where((rows < len(head))[:, None], head[np.minimum(rows, len(head) - 1)], self.positions_m[rows])
+        bind = np.where(
+            (rows < len(head))[:, None], head[np.minimum(rows, len(head) - 1)], self.positions_m[rows]
+        )
         blended = np.einsum("nk,nkab->nab", self.weights[rows], self.matrices(pose)[self.joints[rows]])
         return np.einsum("nab,nb->na", blended[..., :3], bind) + blended[..., 3]
 
@@ -140,34 +145,50 @@ def _build(file: GltfFile) -> Rig:
     nodes = _joint_nodes(file)
     bind = places[[nodes[name] for name in JOINTS], :3, 3].astype(np.float32)
     fold = _fold(file)
-    meshes = [mesh for node in file.tree["nodes"] if "mesh" in node and "skin" in node
-              for mesh in _read_meshes(file, node, places, fold)]
+    meshes = [
+        mesh
+        for node in file.tree["nodes"]
+        if "mesh" in node and "skin" in node
+        for mesh in _read_meshes(file, node, places, fold)
+    ]
     if not meshes:
         raise RenderError(f"{file.path} has no mesh with a skin, so nobody to draw")
     meshes.sort(key=lambda mesh: mesh.texture)
     used = sorted({mesh.texture for mesh in meshes})
     for mesh in meshes:
         mesh.texture = used.index(mesh.texture)
-    textures = tuple(file.picture(number) if number >= 0 else np.full((4, 4, 4), 255, np.uint8) for number in used)
+    textures = tuple(
+        file.picture(number) if number >= 0 else np.full((4, 4, 4), 255, np.uint8) for number in used
+    )
     arrays = _join(meshes)
-    body = np.repeat([mesh.kind == BODY and mesh.texture == 0 for mesh in meshes],
-                     [len(mesh.triangles) for mesh in meshes])
+    body = np.repeat(
+        [mesh.kind == BODY and mesh.texture == 0 for mesh in meshes], [len(mesh.triangles) for mesh in meshes]
+    )
     masks, colours = parts.paint(
-        textures[0], arrays["texcoords"], arrays["triangles"][body], arrays["positions_m"], arrays["joints"],
-        arrays["weights"], bind,
+        textures[0],
+        arrays["texcoords"],
+        arrays["triangles"][body],
+        arrays["positions_m"],
+        arrays["joints"],
+        arrays["weights"],
+        bind,
     )
     if np.any(arrays["kinds"] == HAIR):
         number = next(mesh.texture for mesh in meshes if mesh.kind == HAIR)
         colours[0] = parts.mean_colour(textures[number])
-    return Rig(path=file.path, bind_m=bind, textures=textures, part_masks=masks, part_colours=colours, **arrays)
+    return Rig(
+        path=file.path, bind_m=bind, textures=textures, part_masks=masks, part_colours=colours, **arrays
+    )
 
 
 def _joint_nodes(file: GltfFile) -> dict[str, int]:
     nodes = {node.get("name"): number for number, node in enumerate(file.tree.get("nodes", ()))}
     missing = [name for name in JOINTS if name not in nodes]
     if missing:
-        raise RenderError(f"{file.path} is no person that can be posed here: {len(missing)} joints are missing, "
-                          f"for instance {missing[0]}")
+        raise RenderError(
+            f"{file.path} is no person that can be posed here: {len(missing)} joints are missing, "
+            f"for instance {missing[0]}"
+        )
     return nodes
 
 
@@ -192,8 +213,11 @@ def _read_meshes(file: GltfFile, node: dict, places: np.ndarray, fold: np.ndarra
     to_model = places[skin["joints"]] @ inverse_binds.astype(np.float64)
     names = mesh.get("extras", {}).get("targetNames", [])
     kind = _kind(f"{mesh.get('name', '')} {node.get('name', '')}")
-    return [_read_primitive(file, primitive, kind, names, to_model, fold[skin["joints"]])
-            for primitive in mesh["primitives"] if primitive.get("mode", 4) == 4]
+    return [
+        _read_primitive(file, primitive, kind, names, to_model, fold[skin["joints"]])
+        for primitive in mesh["primitives"]
+        if primitive.get("mode", 4) == 4
+    ]
 
 
 def _kind(name: str) -> int:
@@ -205,8 +229,9 @@ def _kind(name: str) -> int:
     return HAIR if "wig" in name or "hair" in name else BODY
 
 
-def _read_primitive(file: GltfFile, primitive: dict, kind: int, names: list[str], to_model: np.ndarray,
-                    fold: np.ndarray) -> _Mesh:
+def _read_primitive(
+    file: GltfFile, primitive: dict, kind: int, names: list[str], to_model: np.ndarray, fold: np.ndarray
+) -> _Mesh:
     attributes = primitive["attributes"]
     points = file.accessor(attributes["POSITION"]).astype(np.float32)
     weights = file.accessor(attributes["WEIGHTS_0"]).astype(np.float32)
@@ -221,7 +246,9 @@ def _read_primitive(file: GltfFile, primitive: dict, kind: int, names: list[str]
     else:
         triangles = np.arange(len(points), dtype=np.uint32).reshape(-1, 3)
     if "NORMAL" in attributes:
-        normals = np.einsum("nab,nb->na", blended[:, :3, :3], file.accessor(attributes["NORMAL"]).astype(np.float32))
+        normals = np.einsum(
+            "nab,nb->na", blended[:, :3, :3], file.accessor(attributes["NORMAL"]).astype(np.float32)
+        )
     else:
         normals = _vertex_normals(positions, triangles)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
@@ -299,9 +326,14 @@ def _join(meshes: list[_Mesh]) -> dict:
         first = int(firsts[rows[0]])
         batches.append((texture, first, int(firsts[rows[-1] + 1]) - first))
     return {
-        "positions_m": gather("positions").astype(np.float32), "normals": gather("normals").astype(np.float32),
-        "texcoords": gather("texcoords"), "joints": gather("joints"), "weights": gather("weights"),
+        "positions_m": gather("positions").astype(np.float32),
+        "normals": gather("normals").astype(np.float32),
+        "texcoords": gather("texcoords"),
+        "joints": gather("joints"),
+        "weights": gather("weights"),
         "kinds": np.repeat([mesh.kind for mesh in meshes], counts).astype(np.uint8)[order],
-        "triangles": new_number[np.concatenate(triangles)], "batches": tuple(batches),
-        "morph_names": tuple(names), "morph_deltas_m": np.ascontiguousarray(deltas[:, order[: int(moved.sum())]]),
+        "triangles": new_number[np.concatenate(triangles)],
+        "batches": tuple(batches),
+        "morph_names": tuple(names),
+        "morph_deltas_m": np.ascontiguousarray(deltas[:, order[: int(moved.sum())]]),
     }

@@ -33,7 +33,7 @@ void main() {
 }
 """
 
-# Light is worked out in "gamma 2": squares and square roots are near enough to sRGB, and far cheaper than powers.
+# Light is worked out in "gamma 2": squares and roots are near enough to sRGB, and far cheaper than powers.
 FRAGMENT = """
 #version 330
 uniform sampler2D picture;

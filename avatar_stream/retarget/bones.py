@@ -30,7 +30,7 @@ def lift_bones(flat: np.ndarray, lengths: np.ndarray, depth_sign: np.ndarray) ->
 
 
 def blend_directions(rest: np.ndarray, seen: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(N, 3) directions between `rest` (weight 0) and `seen` (weight 1); opposite ones meet in front of the body."""
+    """(N, 3) from `rest` (weight 0) to `seen` (weight 1); opposite directions meet in front of the body."""
     weight = weight[:, None]
     ahead = weight * (1.0 - weight) * np.array([0.0, 0.0, -0.5])
     return unit((1.0 - weight) * rest + weight * seen + ahead)
@@ -40,7 +40,9 @@ def turn_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(3, 3) the smallest rotation that takes unit vector `start` to `end`."""
     axis, cosine = np.cross(start, end), float(start @ end)
     if cosine < -0.999:  # no smallest one: half a turn about any axis across
-        across = unit(np.cross(start, np.array([0.0, 0.0, 1.0]) if abs(start[2]) < 0.9 else np.array([1.0, 0.0, 0.0])))
+        across = unit(
+            np.cross(start, np.array([0.0, 0.0, 1.0]) if abs(start[2]) < 0.9 else np.array([1.0, 0.0, 0.0]))
+        )
         return 2.0 * np.outer(across, across) - np.eye(3)
     skew = np.array([[0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]])
     return np.eye(3) + skew + skew @ skew / (1.0 + cosine)
@@ -52,7 +54,7 @@ def solve_elbow(shoulder: np.ndarray, elbow: np.ndarray, wrist: np.ndarray, uppe
     Args:
         shoulder: (3,) px.
         elbow: (3,) where the elbow was; says to which side the arm bends.
-        wrist: (3,) where the wrist shall be. Out of reach: depth is given up first, then the place in the picture.
+        wrist: (3,) where the wrist shall be. Out of reach: depth gives way first, then the picture.
         upper: length of the upper arm, px.
         fore: length of the forearm, px.
 
@@ -82,6 +84,6 @@ def solve_elbow(shoulder: np.ndarray, elbow: np.ndarray, wrist: np.ndarray, uppe
     return shoulder + advance * along + height * unit(bend), shoulder + reach
 
 
-def slerp_from_identity(turn: np.ndarray, weight: float) -> np.ndarray:
+def part_of_turn(turn: np.ndarray, weight: float) -> np.ndarray:
     """(3, 3) the part `weight` (0..1) of the rotation `turn` (3, 3)."""
     return turn if weight >= 1.0 else cv2.Rodrigues(weight * cv2.Rodrigues(turn)[0])[0]

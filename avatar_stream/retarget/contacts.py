@@ -1,7 +1,7 @@
 """Hands that touch something of the driver touch the same thing of the avatar.
 
-Bone-wise transfer keeps directions and thus moves hands against faces of other sizes. Near the face, the torso or the
-other hand, the wrist is moved so that distances to what is near come out right.
+Bone-wise transfer keeps directions and thus moves hands against faces of other sizes. Near the face, the
+torso or the other hand, the wrist is moved so that distances to what is near come out right.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _FACE_PLACES = FACE.start + np.array(
     + [234, 454, 127, 356, 54, 284, 10, 151, 105, 334, 33, 263]
 )
 _FACE_REACH = (0.08, 0.35)  # full strength below, none above; in face heights
-_FACE_BLUR = 0.12
+_FACE_BLUR = 0.10
+_TIPS = np.array([4, 8, 12, 16, 20])
+_OTHERS = 0.2  # what other points of a hand count against its fingertips
 _HAND_REACH = (0.30, 1.0)  # in palm lengths
 _HAND_BLUR = 0.15
 _TORSO_DEPTH = (0.30, 0.75)  # hand in front of the shoulders' plane, in shoulder widths
@@ -48,7 +50,7 @@ class Scene:
 
 def smooth_step(value: np.ndarray | float, none: float, full: float) -> np.ndarray | float:
     """0 at `none`, 1 at `full`, smooth between; either may be the larger one."""
-    part = np.clip((value - none) / (full - none), 0.0, 1.0)
+    part = np.minimum(np.maximum((value - none) / (full - none), 0.0), 1.0)
     return part * part * (3.0 - 2.0 * part)
 
 
@@ -84,10 +86,22 @@ def contact_shifts(driver: Scene, avatar: Scene, weights: np.ndarray, face_weigh
     return shifts
 
 
-def _near(distance: np.ndarray, blur: float) -> np.ndarray:
-    # Weights of pairs: the nearest counts most, and which one that is may change without a jump.
-    weight = np.exp(-(distance**2 - distance.min() ** 2) / blur**2)
+def _near(distance: np.ndarray, blur: float, ranks: np.ndarray) -> np.ndarray:
+    # Weights of pairs: the nearest counts most, and which one that is may change without a jump. What touches
+    # counts nearly alone.
+    nearest = float(distance.min())
+    width = 0.3 * blur + 0.7 * min(nearest, blur)
+    weight = np.exp(-(distance**2 - nearest**2) / width**2) * ranks
     return weight / weight.sum()
+
+
+def _hand_weights() -> np.ndarray:
+    weights = np.full(21, _OTHERS)
+    weights[_TIPS] = 1.0
+    return weights
+
+
+_HAND_WEIGHTS = _hand_weights()
 
 
 def _face_shift(driver: Scene, avatar: Scene, side: int) -> tuple[np.ndarray, float]:
@@ -97,7 +111,7 @@ def _face_shift(driver: Scene, avatar: Scene, side: int) -> tuple[np.ndarray, fl
     strength = float(smooth_step(distance.min(), _FACE_REACH[1], _FACE_REACH[0]))
     if strength <= 0:
         return np.zeros(3), 0.0
-    weight = _near(distance, _FACE_BLUR)
+    weight = _near(distance, _FACE_BLUR, _HAND_WEIGHTS[:, None])
     hand = avatar.hands[side]
     wanted = goals[None, :, :2] + offsets * (avatar.face / driver.face)
     shift = np.zeros(3)
@@ -114,7 +128,9 @@ def _torso_shift(driver: Scene, avatar: Scene, side: int) -> np.ndarray:
     place = (palm - middle) / driver.shoulders
     outside = max(abs(place[0]) - 0.5, -place[1], place[1] - 1.45, 0.0)
     depth = (made[2] - goal[2]) / avatar.shoulders
-    strength = smooth_step(outside, _TORSO_MARGIN, 0.0) * smooth_step(abs(depth), _TORSO_DEPTH[1], _TORSO_DEPTH[0])
+    strength = smooth_step(outside, _TORSO_MARGIN, 0.0) * smooth_step(
+        abs(depth), _TORSO_DEPTH[1], _TORSO_DEPTH[0]
+    )
     shift = np.zeros(3)
     shift[:2] = goal[:2] + place[:2] * avatar.shoulders - made[:2]
     # Never inside the body: the surface of the chest is about a quarter of the shoulders before their plane.
@@ -124,13 +140,15 @@ def _torso_shift(driver: Scene, avatar: Scene, side: int) -> np.ndarray:
     return np.array([*(_TORSO_STRENGTH * strength * shift[:2]), -inside])
 
 
-def _hands_shift(driver: np.ndarray, avatar: np.ndarray, palm: float, avatar_palm: float) -> tuple[np.ndarray, float]:
+def _hands_shift(
+    driver: np.ndarray, avatar: np.ndarray, palm: float, avatar_palm: float
+) -> tuple[np.ndarray, float]:
     offsets = driver[0][:, None, :2] - driver[1][None, :, :2]
     distance = np.linalg.norm(offsets, axis=2) / palm
     strength = float(smooth_step(distance.min(), _HAND_REACH[1], _HAND_REACH[0]))
     if strength <= 0:
         return np.zeros(3), 0.0
-    weight = _near(distance, _HAND_BLUR)[..., None]
+    weight = _near(distance, _HAND_BLUR, _HAND_WEIGHTS[:, None] * _HAND_WEIGHTS)[..., None]
     made = avatar[0][:, None] - avatar[1][None]
     shift = np.zeros(3)
     shift[:2] = (weight * (offsets * (avatar_palm / palm) - made[..., :2])).sum(axis=(0, 1))

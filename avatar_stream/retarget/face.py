@@ -29,7 +29,8 @@ _WIDEST_LIDS = 1.35
 _LARGEST_GAZE = np.array([0.25, 0.15])  # in widths of the eye
 _NEUTRAL_GAZE = 0.06
 _NEUTRAL_MOUTH = 0.06  # gap of a closed mouth at most, in widths of the mouth
-_LARGEST_NEUTRAL_TURN = np.deg2rad([22.0, 14.0, 8.0])  # camera's view from above or aside: nod, turn, tilt
+# How far the usual view of a head may be put down to the camera: nod (cameras stand high or low), turn, tilt.
+_LARGEST_NEUTRAL_TURN = np.deg2rad([15.0, 5.0, 5.0])
 _FIRST_S = 1.0
 _MOST_SAMPLES = 64
 
@@ -65,7 +66,7 @@ class Expression:
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation (3, 3) and shift (3,) with target = scale * rotation @ source + shift, least squares (Umeyama).
+    """Scale, rotation (3, 3), shift (3,) of target = scale * rotation @ source + shift (Umeyama).
 
     Args:
         source: (N, 3), N >= 3, not on one line.
@@ -95,7 +96,8 @@ class FaceTransfer:
     def reset(self) -> None:
         """Forget the driver."""
         self._neutral: np.ndarray | None = None
-        self._samples: list[np.ndarray] = []
+        self._neutral_unrest = 0.0
+        self._samples: list[tuple[float, np.ndarray]] = []
         self._seen_s = 0.0
         self._open_lids = Tracked(70.0, up_s=2.0, down_s=20.0)
         self._gaze_rest = Tracked(50.0, up_s=10.0, down_s=10.0)
@@ -103,7 +105,7 @@ class FaceTransfer:
         self._gaze = np.zeros((2, 2))
 
     def locate(self, face: np.ndarray) -> Head | None:
-        """Find the head of a face (478, 3) in driver's px, NaN where unseen; None if too little of it is seen."""
+        """Find the head of a face (478, 3), driver's px, NaN where unseen; None if too little is seen."""
         rows = STABLE_FACE[np.isfinite(face[STABLE_FACE]).all(axis=1)]
         if len(rows) < _FEWEST_STABLE:
             return None
@@ -121,7 +123,7 @@ class FaceTransfer:
         """
         straight = (face - head.centre) @ head.turn / head.scale
         straight = self._fill(straight)
-        self._learn(straight, step_s)
+        self._learn(straight, head.turn, step_s)
         self._turn_rest.update(cv2.Rodrigues(head.turn)[0][:, 0], step_s)
         lids = self._read_lids(straight, step_s)
         return Expression(self._offsets(straight), lids, self._read_gaze(face, straight, lids, step_s))
@@ -134,31 +136,37 @@ class FaceTransfer:
         return head.turn @ cv2.Rodrigues(usual)[0].T
 
     def make(self, expression: Expression | None, weight: float) -> np.ndarray:
-        """(478, 3) the avatar's straight face about the middle of its head, canvas px; weight 0 is the portrait's."""
+        """(478, 3) the avatar's straight face about the middle of its head, canvas px; weight 0: portrait."""
         if expression is None or weight <= 0:
             return self.rest.copy()
         face = self.rest + weight * expression.offsets
         self._shut_lips(face)
         for eye in (0, 1):
-            self._set_eye(face, eye, 1.0 + weight * (expression.lids[eye] - 1.0), weight * expression.gaze[eye])
+            self._set_eye(
+                face, eye, 1.0 + weight * (expression.lids[eye] - 1.0), weight * expression.gaze[eye]
+            )
         return face
 
-    def _learn(self, straight: np.ndarray, step_s: float) -> None:
+    def _learn(self, straight: np.ndarray, turn: np.ndarray, step_s: float) -> None:
         self._seen_s += min(step_s, 0.2)
-        gap = _mouth_gap(straight)
+        # Neutral is a shut mouth in a face seen from the front; from aside, a mesh is half a guess.
+        aside = abs(float(np.arctan2(turn[0, 2], turn[2, 2])))
+        unrest = _mouth_gap(straight) + 0.3 * max(0.0, aside - 0.15)
         if self._neutral is None or (self._seen_s <= _FIRST_S and len(self._samples) < _MOST_SAMPLES):
-            self._samples.append(straight)
-            order = np.argsort([_mouth_gap(face) for face in self._samples])
-            # The clip may start in the middle of a word: only the half with the mouth least open is neutral.
-            quiet = order[: (len(order) + 1) // 2]
-            self._neutral = np.mean([self._samples[k] for k in quiet], axis=0)
+            self._samples.append((unrest, straight))
+            # The clip may start in the middle of a word: only the calmer half counts.
+            self._samples.sort(key=lambda sample: sample[0])
+            calm = self._samples[: (len(self._samples) + 1) // 2]
+            self._neutral = np.mean([face for _, face in calm], axis=0)
+            self._neutral_unrest = float(np.mean([value for value, _ in calm]))
             return
         self._samples.clear()
-        neutral_gap = _mouth_gap(self._neutral)
-        if gap > neutral_gap + 0.03:
+        if unrest > self._neutral_unrest + 0.03:
             return
-        time_s = 0.5 if gap < neutral_gap - 0.03 else 20.0
-        self._neutral += (1.0 - np.exp(-step_s / time_s)) * (straight - self._neutral)
+        time_s = 0.5 if unrest < self._neutral_unrest - 0.03 else 20.0
+        part = 1.0 - np.exp(-step_s / time_s)
+        self._neutral += part * (straight - self._neutral)
+        self._neutral_unrest += part * (unrest - self._neutral_unrest)
 
     def _offsets(self, straight: np.ndarray) -> np.ndarray:
         neutral = _close_mouth(self._neutral)
@@ -177,7 +185,9 @@ class FaceTransfer:
         shut = _CLOSED_LIDS * usual
         return np.clip((gaps - shut) / np.maximum(usual - shut, 1e-3), 0.0, _WIDEST_LIDS)
 
-    def _read_gaze(self, face: np.ndarray, straight: np.ndarray, lids: np.ndarray, step_s: float) -> np.ndarray:
+    def _read_gaze(
+        self, face: np.ndarray, straight: np.ndarray, lids: np.ndarray, step_s: float
+    ) -> np.ndarray:
         if np.isfinite(face[IRISES]).all() and lids.min() > 0.4:
             gaze = np.stack([_iris_place(straight, eye) for eye in (0, 1)])
             usual = np.clip(self._gaze_rest.update(gaze, step_s), -_NEUTRAL_GAZE, _NEUTRAL_GAZE)
@@ -222,10 +232,12 @@ def _mouth_gap(face: np.ndarray) -> float:
 
 
 def _jaw_weights(face: np.ndarray) -> np.ndarray:
-    """(468,) how much each point goes with the lower jaw: 1 under the middle of the mouth, 0 above and aside."""
+    """(468,) how much each point goes with the lower jaw: 1 under the mouth, 0 above and aside."""
     right, left = face[MOUTH_CORNERS]
     middle, half = (right + left) / 2, max(float(np.linalg.norm(left - right)) / 2, 1e-6)
-    line = min(face[UPPER_LIP, 1], face[LOWER_LIP, 1]) * 0.5 + max(face[UPPER_LIP, 1], face[LOWER_LIP, 1]) * 0.5
+    line = (
+        min(face[UPPER_LIP, 1], face[LOWER_LIP, 1]) * 0.5 + max(face[UPPER_LIP, 1], face[LOWER_LIP, 1]) * 0.5
+    )
     aside = np.clip(1.0 - ((face[:_MESH, 0] - middle[0]) / (1.3 * half)) ** 2, 0.0, 1.0)
     return aside * (face[:_MESH, 1] >= line)
 
@@ -258,4 +270,6 @@ def _eye_axes(face: np.ndarray, eye: int) -> tuple[np.ndarray, np.ndarray]:
 def _iris_place(face: np.ndarray, eye: int) -> np.ndarray:
     along, across = _eye_axes(face, eye)
     offset = face[IRISES[eye]] - face[EYE_CORNERS[eye]].mean(axis=0)
-    return np.array([offset[:2] @ along[:2], offset[:2] @ across[:2]]) / max(float(along[:2] @ along[:2]), 1e-9)
+    return np.array([offset[:2] @ along[:2], offset[:2] @ across[:2]]) / max(
+        float(along[:2] @ along[:2]), 1e-9
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from avatar_stream.retarget.layout import HAND_CHAIN, HAND_RATIOS, HANDS, PALM, WRISTS, hand_bones
+from avatar_stream.retarget.bones import part_of_turn, unit
+from avatar_stream.retarget.layout import HAND_CHAIN, HAND_RATIOS, HANDS, WRISTS, hand_bones
 from avatar_stream.retarget.proportions import PALM_RATIO
 
 _LOW_CONFIDENCE = 0.3
@@ -17,18 +18,18 @@ _STRANGE_BONE = 2.6  # a bone this many times its usual length
 
 
 def palm_px(hand: np.ndarray) -> float:
-    """Palm length (wrist to middle knuckle) of a hand (21, 3), from all of its bones and thus hardly noisy."""
+    """Palm length (wrist to middle knuckle) of a hand (21, 3); from all bones, and thus hardly noisy."""
     return float(np.linalg.norm(hand_bones(hand), axis=1).sum() / HAND_RATIOS.sum())
 
 
-def relaxed_size(palm: float, shoulders: float, usual: np.ndarray | None) -> bool:
+def _usual_size(palm: float, shoulders: float, usual: np.ndarray | None) -> bool:
     """Whether a palm of this size, px, may belong to a person with these shoulders, px."""
     expected = PALM_RATIO * shoulders if usual is None else 0.5 * (PALM_RATIO * shoulders + float(usual))
     return _SIZES[0] * expected <= palm <= _SIZES[1] * expected
 
 
 class HandGate:
-    """Refuses hands that a tracker made up: too far, too large, jumping in size, on the other wrist, found twice."""
+    """Refuses hands that a tracker made up: too far, too large, jumping, on the other wrist, found twice."""
 
     def __init__(self) -> None:
         """Start without a past."""
@@ -39,7 +40,12 @@ class HandGate:
         self._palms = [None, None]
 
     def accept(
-        self, points: np.ndarray, confidence: np.ndarray, shoulders: float, usual_palm: np.ndarray | None, time_s: float
+        self,
+        points: np.ndarray,
+        confidence: np.ndarray,
+        shoulders: float,
+        usual_palm: np.ndarray | None,
+        time_s: float,
     ) -> np.ndarray:
         """Judge both hands of one frame.
 
@@ -67,14 +73,20 @@ class HandGate:
         if not np.isfinite(hand).all() or np.median(confidence[HANDS[side]]) < _LOW_CONFIDENCE:
             return False
         palm = palm_px(hand)
-        if not relaxed_size(palm, shoulders, usual_palm) or self._strange_bones(hand, palm):
+        if not _usual_size(palm, shoulders, usual_palm) or self._strange_bones(hand, palm):
             return False
         last = self._palms[side]
         if last is not None and time_s - last[1] < _JUMP_S and not 1 / _JUMP < palm / last[0] < _JUMP:
             return False
         own, other = points[WRISTS[side]], points[WRISTS[1 - side]]
-        own_px = np.linalg.norm(hand[0, :2] - own[:2]) if confidence[WRISTS[side]] > _LOW_CONFIDENCE else np.nan
-        other_px = np.linalg.norm(hand[0, :2] - other[:2]) if confidence[WRISTS[1 - side]] > _LOW_CONFIDENCE else np.nan
+        own_px = (
+            np.linalg.norm(hand[0, :2] - own[:2]) if confidence[WRISTS[side]] > _LOW_CONFIDENCE else np.nan
+        )
+        other_px = (
+            np.linalg.norm(hand[0, :2] - other[:2])
+            if confidence[WRISTS[1 - side]] > _LOW_CONFIDENCE
+            else np.nan
+        )
         swapped = np.isfinite(own_px) and other_px < 0.15 * shoulders and own_px > 0.3 * shoulders
         return not (swapped or own_px > _FAR * shoulders)
 
@@ -87,7 +99,10 @@ class HandGate:
         palm = max(palm_px(points[hand]) for hand in HANDS)
         if np.linalg.norm(left - right, axis=1).mean() > _SAME_PLACE * palm:
             return
-        gaps = [np.linalg.norm(points[hand][0, :2] - points[wrist, :2]) for hand, wrist in zip(HANDS, WRISTS, strict=True)]
+        gaps = [
+            np.linalg.norm(points[hand][0, :2] - points[wrist, :2])
+            for hand, wrist in zip(HANDS, WRISTS, strict=True)
+        ]
         accepted[int(np.nanargmax(gaps)) if np.isfinite(gaps).any() else 0] = False
 
 
@@ -112,16 +127,17 @@ def transfer_hand(hand: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return HAND_CHAIN @ made
 
 
-def blend_hands(rest: np.ndarray, seen: np.ndarray, weight: float, lengths: np.ndarray) -> np.ndarray:
-    """(21, 3) offsets between a relaxed hand (weight 0) and a seen one (1), with bones of their lengths throughout."""
+def blend_hands(rest: np.ndarray, seen: np.ndarray, weight: float) -> np.ndarray:
+    """(21, 3) offsets from a relaxed hand (weight 0) to a seen one (1): it turns as a whole as it bends."""
     if weight >= 1.0:
         return seen
-    bones = hand_bones((1.0 - weight) * rest + weight * seen)
-    bones *= (lengths / (np.linalg.norm(bones, axis=1) + 1e-9))[:, None]
-    bones[0] = 0.0
-    return HAND_CHAIN @ bones
+    rest_frame, seen_frame = _palm_frame(rest), _palm_frame(seen)
+    turn = part_of_turn(seen_frame @ rest_frame.T, weight)
+    return ((1.0 - weight) * rest @ rest_frame + weight * seen @ seen_frame) @ (turn @ rest_frame).T
 
 
-def palm_middle(hand: np.ndarray) -> np.ndarray:
-    """(3,) middle of the palm of a hand (21, 3)."""
-    return hand[PALM].mean(axis=0)
+def _palm_frame(hand: np.ndarray) -> np.ndarray:
+    # (3, 3) columns: along the palm, out of it, across it.
+    along = unit(hand[9] - hand[0])
+    out = unit(np.cross(along, hand[17] - hand[5]))
+    return np.stack([along, out, np.cross(along, out)], axis=1)

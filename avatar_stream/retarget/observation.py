@@ -17,7 +17,7 @@ UPPER, FORE, HAND, FACE_PART, PARTS = slice(0, 2), slice(2, 4), slice(4, 6), 6, 
 
 _SEEN_JOINT = 0.3
 _CUT_SHIFT = 0.3  # shoulders' jump between two frames, in shoulder widths
-_CUT_SCALE = 1.3
+_CUT_SCALE = 1.5  # a quick turn narrows shoulders by less in one frame
 _CUT_WITHIN_S = 0.25
 
 
@@ -89,8 +89,12 @@ class Observer:
                 wrist[2] = elbow[2] if np.isnan(wrist[2]) else wrist[2]
             seen[FORE.start + side] = seen[HAND][side] or confidence[WRISTS[side]] > _SEEN_JOINT
             if np.isnan(elbow).any() and seen[FORE][side]:
-                # Between shoulder and wrist, hanging: where an arm's elbow is when a tight picture cuts it off.
-                elbow[:] = 0.5 * (shoulder + wrist) + [0.15 * shoulders * (1 - 2 * side), 0.3 * shoulders, 0.0]
+                # Between shoulder and wrist, hanging: a tight picture has cut the elbow off.
+                elbow[:] = 0.5 * (shoulder + wrist) + [
+                    0.15 * shoulders * (1 - 2 * side),
+                    0.3 * shoulders,
+                    0.0,
+                ]
                 wrist[2] = elbow[2] if np.isnan(wrist[2]) else wrist[2]
             seen[UPPER.start + side] = np.isfinite(elbow).all() and (
                 seen[FORE][side] or confidence[ELBOWS[side]] > _SEEN_JOINT

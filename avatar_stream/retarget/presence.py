@@ -8,7 +8,7 @@ from avatar_stream.retarget.contacts import smooth_step
 from avatar_stream.retarget.observation import FACE_PART, PARTS, UPPER
 
 _RISE_S = 0.12
-_PART_FALL_S = 0.4
+_PART_FALL_S = 0.5
 _HOLD_FACE_S = 0.5
 _HELD_TRUST = 0.4  # confidence at the end of holding
 
@@ -50,7 +50,9 @@ class Presence:
         if seen is None:
             self._gone_s += step_s
             if self._gone_s > self._hold_all_s:
-                self._present = max(0.0, self._present - min(step_s, self._gone_s - self._hold_all_s) / self._rest_s)
+                self._present = max(
+                    0.0, self._present - min(step_s, self._gone_s - self._hold_all_s) / self._rest_s
+                )
         else:
             self._present = 1.0 if self._fresh else min(1.0, self._present + step_s / (2 * _RISE_S))
             self._gone_s = 0.0

@@ -11,7 +11,6 @@ from avatar_stream.retarget.layout import (
     ELBOWS,
     HAND_CHAIN,
     HAND_RATIOS,
-    HAND_STARTS,
     HANDS,
     HIPS,
     SHOULDERS,
@@ -59,12 +58,18 @@ def measure_avatar(pose: Pose) -> Proportions:
     """
     known = (pose.confidence > 0) & np.isfinite(pose.points).all(axis=1)
     if not known[SHOULDERS].all() or not known[FACE][:468].all():
-        raise AvatarError("the avatar's portrait does not show both shoulders and the whole face: take another picture")
+        raise AvatarError(
+            "the avatar's portrait does not show both shoulders and the whole face: take another picture"
+        )
     rest = np.where(known[:, None], pose.points, np.nan).astype(np.float64)
     shoulders = float(np.linalg.norm(rest[11, :2] - rest[12, :2]))
     _fill_body(rest, shoulders)
-    arms = np.array([_bone_length(rest, a, b, ratio * shoulders)
-                     for (a, b), ratio in zip(((SHOULDERS, ELBOWS), (ELBOWS, WRISTS)), ARM_RATIOS, strict=True)])
+    arms = np.array(
+        [
+            _bone_length(rest, a, b, ratio * shoulders)
+            for (a, b), ratio in zip(((SHOULDERS, ELBOWS), (ELBOWS, WRISTS)), ARM_RATIOS, strict=True)
+        ]
+    )
     hand = _hand_lengths(rest, shoulders)
     _fill_hands(rest, hand)
     irises = ~np.isfinite(rest[FACE]).all(axis=1)
@@ -89,7 +94,7 @@ def _fill_body(rest: np.ndarray, shoulders: float) -> None:
 
 
 def _bone_length(rest: np.ndarray, start: np.ndarray, end: np.ndarray, usual: float) -> float:
-    # A rendered portrait's depth is exact; a tracker's is several times too deep, and then the flat length serves.
+    # A rendered portrait's depth is exact; a tracker's is much too deep: then the flat length serves.
     bones = rest[end] - rest[start]
     for length in (np.linalg.norm(bones, axis=1).mean(), np.linalg.norm(bones[:, :2], axis=1).mean()):
         if _TRUSTED[0] * usual <= length <= _TRUSTED[1] * usual:
@@ -98,7 +103,9 @@ def _bone_length(rest: np.ndarray, start: np.ndarray, end: np.ndarray, usual: fl
 
 
 def _hand_lengths(rest: np.ndarray, shoulders: float) -> np.ndarray:
-    lengths = [np.linalg.norm(hand_bones(rest[hand]), axis=1) for hand in HANDS if np.isfinite(rest[hand]).all()]
+    lengths = [
+        np.linalg.norm(hand_bones(rest[hand]), axis=1) for hand in HANDS if np.isfinite(rest[hand]).all()
+    ]
     usual = HAND_RATIOS * PALM_RATIO * shoulders
     if not lengths:
         return usual
@@ -130,7 +137,9 @@ class Tracked:
         value: the present estimate, a float64 array, or None before the first sample.
     """
 
-    def __init__(self, percentile: float = 50.0, up_s: float = 10.0, down_s: float = 10.0, first_s: float = 1.0):
+    def __init__(
+        self, percentile: float = 50.0, up_s: float = 10.0, down_s: float = 10.0, first_s: float = 1.0
+    ):
         """`up_s` and `down_s` are the time constants after the first `first_s` seconds of samples."""
         self.value: np.ndarray | None = None
         self._percentile, self._up_s, self._down_s, self._first_s = percentile, up_s, down_s, first_s
@@ -138,14 +147,16 @@ class Tracked:
         self._seen_s = 0.0
 
     def update(self, sample: np.ndarray | float, step_s: float) -> np.ndarray:
-        """Take a sample, `step_s` seconds after the last one; returns the estimate. NaN samples are left out."""
+        """Take a sample, `step_s` seconds after the last; returns the estimate. NaN is left out."""
         sample = np.asarray(sample, np.float64)
         if not np.isfinite(sample).all():
             return self.value
         self._seen_s += min(step_s, 0.2)
         if self.value is None or self._seen_s <= self._first_s:
             self._samples.append(sample)
-            self.value = np.percentile(self._samples, self._percentile, axis=0)
+            # The nearest sample serves: interpolating between two costs a hundred times as much.
+            place = round(self._percentile / 100.0 * (len(self._samples) - 1))
+            self.value = np.sort(np.asarray(self._samples), axis=0)[place]
             return self.value
         self._samples.clear()
         time_s = np.where(sample > self.value, self._up_s, self._down_s)
@@ -154,13 +165,13 @@ class Tracked:
 
 
 class DriverProportions:
-    """The driver's sizes in pixels of the tracked image, calibrated over the first second, then followed slowly."""
+    """The driver's sizes, px of the tracked image: calibrated over the first second, then followed slowly."""
 
     def __init__(self, face_height: float):
         """`face_height`: the avatar's, canvas px; the head's scale counts in it."""
         self._face_height = face_height
-        # Shoulders look narrower when turned, never wider: hence a high percentile, quick up and slow down. The
-        # head's size does not change by turning, so it tells coming nearer from turning.
+        # Shoulders look narrower when turned, never wider: a high percentile, quick up, slow down. Turning
+        # does not change the head's size, which thus tells coming nearer from turning.
         self._shoulders_per_face = Tracked(75.0, up_s=4.0, down_s=60.0)
         self._face_px = Tracked(50.0, up_s=2.5, down_s=2.5)
         self._shoulders_px = Tracked(75.0, up_s=4.0, down_s=30.0)

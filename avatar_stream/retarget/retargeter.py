@@ -71,7 +71,7 @@ class Retargeter:
         """Take the avatar's proportions.
 
         Args:
-            avatar_pose: pose of the avatar's portrait, px of the 512 canvas: upright, arms down, mouth closed.
+            avatar_pose: of the avatar's portrait, px of the 512 canvas: upright, arms down, mouth closed.
             options: how to do it.
 
         Raises:
@@ -149,10 +149,13 @@ class Retargeter:
         return seen
 
     def _turn_signs(self, points: np.ndarray) -> None:
-        # A signer's arms are in front; a bone counts as pointing backwards only where the tracker insists, and
-        # once it does, for as long as it does not take it back: foreshortening cannot tell, and flicker is worse.
+        # A signer's arms are in front; a bone points backwards only where the tracker insists, and
+        # then until it takes that back: foreshortening cannot tell, and flicker is worse.
         unit = self._driver.shoulders
-        depth = np.concatenate([points[ELBOWS, 2] - points[SHOULDERS, 2], points[WRISTS, 2] - points[ELBOWS, 2]]) / unit
+        depth = (
+            np.concatenate([points[ELBOWS, 2] - points[SHOULDERS, 2], points[WRISTS, 2] - points[ELBOWS, 2]])
+            / unit
+        )
         self._depth_signs[depth > 0.3] = 1.0
         self._depth_signs[depth < 0.1] = -1.0
         turn = (points[11, 2] - points[12, 2]) / unit
@@ -194,7 +197,7 @@ class Retargeter:
         face = self._face.make(self._expression, weight)
         turn, shift = np.eye(3), np.zeros(3)
         if weight > 0 and self._head is not None:
-            turn = bones.slerp_from_identity(self._face.relative_turn(self._head), weight)
+            turn = bones.part_of_turn(self._face.relative_turn(self._head), weight)
             middle = seen.points[SHOULDERS, :2].mean(axis=0)
             offset = (seen.head_centre(self._head) - middle) / self._driver.shoulders
             usual = self._head_offset.value
@@ -232,7 +235,7 @@ class Retargeter:
             hand = seen.points[rows]
             if weight > 0 and np.isfinite(hand).all():
                 shape = hand_work.transfer_hand(hand, avatar.hand)
-                turned = hand_work.blend_hands(turned, shape, weight, avatar.hand)
+                turned = hand_work.blend_hands(turned, shape, weight)
             made.offsets[side] = turned
 
     def _keep_contacts(self, made: _Made, seen: Observation) -> None:
@@ -252,11 +255,16 @@ class Retargeter:
         palm = float(avatar.hand.sum() / HAND_RATIOS.sum())
         placed = made.points[WRISTS][:, None] + made.offsets
         scene = contacts.Scene(made.points, avatar.shoulders, self._face.height, palm, placed)
-        shifts = contacts.contact_shifts(driver, scene, hands, float(weights[FACE_PART]) if face_seen else 0.0)
+        shifts = contacts.contact_shifts(
+            driver, scene, hands, float(weights[FACE_PART]) if face_seen else 0.0
+        )
         for side in np.flatnonzero(np.abs(shifts).sum(axis=1) > 0):
             shoulder, elbow, wrist = SHOULDERS[side], ELBOWS[side], WRISTS[side]
             made.points[elbow], made.points[wrist] = bones.solve_elbow(
-                made.points[shoulder], made.points[elbow], made.points[wrist] + shifts[side], *avatar.arms[side]
+                made.points[shoulder],
+                made.points[elbow],
+                made.points[wrist] + shifts[side],
+                *avatar.arms[side],
             )
 
     def _unlift(self, made: _Made) -> np.ndarray:

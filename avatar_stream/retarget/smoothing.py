@@ -30,13 +30,14 @@ def delay_ms(part: str, speed_px_s: float) -> float:
 
 
 class PoseSmoother:
-    """Casiez's One-Euro filter over all points at once; fingers move against their wrist, the face against its nose."""
+    """Casiez's One-Euro filter over all points; fingers count from their wrist, the face from its nose."""
 
     def __init__(self, strength: float = 1.0):
         """Start without a past; `strength` > 1 smooths more (cut-offs are divided by it), 0 not at all."""
         self.strength = strength
         self._lowest_hz, self._per_speed = _cutoffs()
         self._value: np.ndarray | None = None
+        self._raw = np.zeros((POINT_COUNT, 3))
         self._speed = np.zeros((POINT_COUNT, 3))
         self._time_s = 0.0
 
@@ -58,11 +59,12 @@ class PoseSmoother:
             return points
         value = _to_relative(points)
         if self._value is None:
-            self._value, self._time_s = value, time_s
+            self._value, self._raw, self._time_s = value, value, time_s
             self._speed[:] = 0.0
             return points
         step_s = max(time_s - self._time_s, 1e-3)
-        speed = (value - self._value) / step_s
+        speed = (value - self._raw) / step_s
+        self._raw = value
         self._speed += _weight(_SPEED_CUTOFF_HZ, step_s) * (speed - self._speed)
         # One cut-off for x and y together: a motion must not bend because one axis is slower.
         flat = np.hypot(self._speed[:, 0], self._speed[:, 1])

@@ -1,0 +1,63 @@
+"""Portraits and smooth clips of rigged people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from avatar_stream.errors import SinkError
+from avatar_stream.rendering.face_points import face_points
+from avatar_stream.rendering.landmarks import landmarks
+from avatar_stream.rendering.look import Look
+from avatar_stream.rendering.motion import Sampler
+from avatar_stream.rendering.renderer import Rendered, Renderer
+from avatar_stream.rendering.rig import Rig
+from avatar_stream.rendering.skeleton import RigPose
+from avatar_stream.types import CANVAS_PX, Pose
+
+
+def render_portrait(rig: Rig, renderer: Renderer, look: Look | None = None) -> tuple[Rendered, Pose]:
+    """Draw a person's neutral portrait in the canonical signing frame, with its exact landmarks."""
+    pose = Sampler(rig.bind_m, 0).portrait()
+    return renderer.draw(rig, pose, None, look), landmarks(rig, face_points(rig, renderer), pose)
+
+
+def render_clip(
+    rig: Rig,
+    poses: Sequence[RigPose],
+    output: Path,
+    fps: int = 30,
+    look: Look | None = None,
+    background: tuple[int, int, int] = (176, 182, 188),
+) -> None:
+    """Write an H.264 video of a person in a row of poses.
+
+    Raises:
+        SinkError: the file cannot be written.
+    """
+    import av
+
+    part = output.with_name(f".{output.name}.part")
+    try:
+        with Renderer(CANVAS_PX) as renderer, av.open(str(part), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=fps, options={"crf": "18"})
+            stream.width = stream.height = CANVAS_PX
+            stream.pix_fmt = "yuv420p"
+            for pose in tqdm(poses, unit="frame"):
+                picture = over(renderer.draw(rig, pose, None, look).image, background)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+        part.replace(output)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise SinkError(f"could not write {output}: {error.strerror or error}") from error
+
+
+def over(image: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
+    """(H, W, 4) uint8 straight-alpha RGBA over one colour -> (H, W, 3) uint8 RGB."""
+    alpha = image[..., 3:].astype(np.uint16)
+    mixed = image[..., :3] * alpha + np.array(background, np.uint16) * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
