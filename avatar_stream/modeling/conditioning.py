@@ -87,7 +87,7 @@ def prepare_source(image: np.ndarray, points: np.ndarray, window_shift: np.ndarr
         window_shift: see `draw_views`.
     """
     solids = geometry.build_solids(points, points)
-    owner = geometry.draw(solids, (0.0, 0.0), 2.0, BODY_PX, 1.0, 0.0).owner
+    owner = _widen_limbs(geometry.draw(solids, (0.0, 0.0), 2.0, BODY_PX, 1.0, 0.0).owner)
     image = premultiply(image)
     views = _draw(solids, points, window_shift, lambda flow, owner: np.zeros((*owner.shape, 4), np.uint8))
     body, windows = cut_views(image, views.corners)
@@ -216,6 +216,15 @@ def _part_shares(owner: np.ndarray) -> np.ndarray:
     shares = np.zeros((PARTS, cells, cells), np.float32)
     rasterizer.share_parts(np.ascontiguousarray(owner), geometry.PART_OF_GROUP, PART_CELL_PX, shares)
     return shares
+
+
+def _widen_limbs(owner: np.ndarray) -> np.ndarray:
+    """Let limbs claim what is close beside them and nobody's: sleeves and fingers reach over their solids."""
+    for group in (geometry.LEFT_ARM, geometry.RIGHT_ARM):
+        limb = _LIMB_OF_GROUP[owner] == _LIMB_OF_GROUP[group]
+        wide = cv2.dilate(limb.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        owner = np.where(wide & (owner == geometry.NOTHING), np.uint8(group), owner)
+    return owner
 
 
 def _look(image: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ PAINT_COLUMNS = 4
 NORMAL_X, NORMAL_Y, DEPTH, PALM, CODE_A, CODE_B, HAND_CODE, FACE_CODE, LIMB_CODE, EYE_CODE = range(10)
 CHANNELS = 10
 
+CHIN = 0.6  # how far down the head's oval its own look reaches; below is neck and collar
 NOWHERE = -1e4  # a place in the source image that is in no picture
 
 
@@ -68,13 +69,14 @@ def _paint_capsule(c, x0, y0, step, hand_sign, z0, maps, flow, owner, depth, hal
             r = ra + (rb - ra) * best_t
             ex, ey = px - (ax + dx * best_t), py - (ay + dy * best_t)
             if hit:
-                if best_z >= depth[row, column] and c[ONLY_INSIDE] == 0:
+                # Bones share the sphere at their joint: the first keeps it, else rounding would speckle it.
+                if best_z >= depth[row, column] - 0.02 and c[ONLY_INSIDE] == 0:
                     continue
                 depth[row, column] = min(best_z, depth[row, column])
                 halo[row, column] = 0.0
             else:
                 gap = np.sqrt(ex * ex + ey * ey) / r
-                if gap > c[HALO] or gap >= halo[row, column]:
+                if gap > c[HALO] or gap >= halo[row, column] - 1e-3:
                     continue
                 halo[row, column] = gap
             owner[row, column] = int(c[GROUP])
@@ -156,6 +158,9 @@ def _fill_flow(x0, y0, step, torso_map, head_map, head_oval, head_group, flow, o
             else:
                 sx = torso_map[0, 0] * px + torso_map[0, 1] * py + torso_map[0, 2]
                 sy = torso_map[1, 0] * px + torso_map[1, 1] * py + torso_map[1, 2]
+                ex, ey = (sx - head_oval[0]) / head_oval[2], (sy - head_oval[1]) / head_oval[3]
+                if ex * ex + ey * ey < 1.0 and ey < CHIN:
+                    sx, sy = NOWHERE, NOWHERE  # the head has left this place
             flow[row, column, 0] = sx
             flow[row, column, 1] = sy
 

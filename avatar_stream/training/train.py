@@ -10,6 +10,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -98,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
         config = config.model_copy(update={"data": config.data.model_copy(update={"folders": arguments.data})})
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    # A run that is asked to end (not only by Ctrl-C) leaves its last checkpoint and no worker behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     train(config, max_minutes=arguments.max_minutes, weights=arguments.weights)
     return 0
 
