@@ -49,7 +49,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 lint: setup
-	$(BIN)/ruff check avatar_stream tests
+	$(BIN)/ruff check avatar_stream scripts tests
 
 demo: setup
 	$(BIN)/avatar-stream demo

@@ -31,7 +31,8 @@ CLIP_PERSON, CLIP_WORD, CLIP_S, CLIP_FPS, CLIP_SEED = "person-17-a", "AVATAR", 1
 CREDIT = {
     "license": "MIT",
     "source_url": "https://github.com/c-frame/valid-avatars-glb",
-    "consent": "A rendered person of the Validated Avatar Library for Inclusion and Diversity, not a real one's likeness.",
+    "consent": "A rendered person of the Validated Avatar Library for Inclusion and Diversity, "
+    "not a real one's likeness.",
 }
 
 
@@ -50,7 +51,9 @@ def make_avatar(name: str, person: Path, description: str, renderer: Renderer) -
 def main() -> None:
     """Make all, or the clip or the avatars only."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--people", type=Path, required=True, help="folder of the rigged people (VALID as glTF)")
+    parser.add_argument(
+        "--people", type=Path, required=True, help="folder of the rigged people (VALID as glTF)"
+    )
     parser.add_argument("--only", choices=["avatars", "clip"])
     arguments = parser.parse_args()
     if arguments.only != "clip":

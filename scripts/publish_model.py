@@ -21,21 +21,22 @@ tags: [sign-language, pose-guided-synthesis, flow-matching]
 
 # {name}
 
-Pose-guided synthesis of a signer for avatar_stream: latent flow matching (after RPFM, arXiv 2505.03562) with twin networks
-(after TruePose, arXiv 2502.03426). {target:.1f} M parameters run per frame and step, {source:.1f} M once per avatar; bf16.
+Pose-guided synthesis of a signer for avatar_stream: latent flow matching (after RPFM, arXiv 2505.03562) with
+twin networks (after TruePose, arXiv 2502.03426). {target:.1f} M parameters run per frame and step, {source:.1f} M
+once per avatar; bf16.
 
 | | |
 |---|---|
 | Trained by | `avatar-stream train configs/train/signer-small.yaml` of this repository, on CPU, in bf16 autocast |
 | Trained for | {minutes} minutes on two cores of a shared machine, {steps} steps, {samples} target poses |
-| Trained on | renderings of people of the Validated Avatar Library (MIT), random signing postures, poses disturbed like a tracker's |
+| Trained on | renderings of people of the Validated Avatar Library (MIT), random signing, disturbed poses |
 | Never trained on | people whose file begins with {exclude}; any picture of a real person |
 | In | a 512x512 RGBA picture with its pose, and target poses, in the canonical signing frame |
 | Out | 512x512 RGBA, straight alpha, the matte from the model |
 
-Limits: it has seen rendered people only; a photograph of a real person is outside its training. Turned hands can show the
-wrong side, quickly crossed fingers merge, the inside of the mouth is simple. Not for making a person say what they did
-not: show only people who agreed, and say that the picture is generated.
+Limits: it has seen rendered people only; a photograph of a real person is outside its training. Turned hands can
+show the wrong side, crossed fingers merge, the inside of the mouth is simple. Not for making a person say what they
+did not: show only people who agreed, and say that the picture is generated.
 """
 
 

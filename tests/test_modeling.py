@@ -23,14 +23,30 @@ def standing_points(lift_right_px: float = 0.0) -> np.ndarray:
     """(553, 3) a plain standing person in the canonical frame, the right hand lifted by some px."""
     rng = np.random.default_rng(0)
     points = np.zeros((types.POINT_COUNT, 3), np.float32)
-    body = {0: (256, 150), 7: (290, 150), 8: (222, 150), 11: (330, 236), 12: (182, 236), 13: (350, 330), 14: (162, 330)}
+    body = {
+        0: (256, 150),
+        7: (290, 150),
+        8: (222, 150),
+        11: (330, 236),
+        12: (182, 236),
+        13: (350, 330),
+        14: (162, 330),
+    }
     body |= {15: (360, 400), 16: (152, 400 - lift_right_px), 23: (300, 440), 24: (212, 440)}
     for row, place in body.items():
         points[row, :2] = place
     points[FACE, :2] = (256, 150) + rng.uniform(-1, 1, (478, 2)) * (38, 50)
-    for row, place in {10: (256, 95), 152: (256, 205), 454: (294, 150), 234: (218, 150), 1: (256, 155)}.items():
+    for row, place in {
+        10: (256, 95),
+        152: (256, 205),
+        454: (294, 150),
+        234: (218, 150),
+        1: (256, 155),
+    }.items():
         points[FACE.start + row, :2] = place
-    finger = np.array([(0, 0)] + [((f - 2) * 6.0, 18 + 8.0 * k) for f in range(5) for k in range(4)], np.float32)
+    finger = np.array(
+        [(0, 0)] + [((f - 2) * 6.0, 18 + 8.0 * k) for f in range(5) for k in range(4)], np.float32
+    )
     points[LEFT_HAND, :2] = points[15, :2] + finger
     points[RIGHT_HAND, :2] = points[16, :2] + finger * (-1, 1)
     return points
@@ -124,11 +140,15 @@ def test_source_drawn_in_its_own_pose_is_itself() -> None:
 def test_views_of_a_picture_paste_back_to_it() -> None:
     """Cutting a smooth picture into views and pasting them gives the picture."""
     ramp = np.linspace(60, 200, 512).astype(np.uint8)
-    image = np.dstack([np.tile(ramp, (512, 1)), np.tile(ramp[:, None], (1, 512)), np.full((512, 512), 90, np.uint8)])
+    image = np.dstack(
+        [np.tile(ramp, (512, 1)), np.tile(ramp[:, None], (1, 512)), np.full((512, 512), 90, np.uint8)]
+    )
     image = np.dstack([image, np.full((512, 512), 255, np.uint8)])
     source = conditioning.prepare_source(image, standing_points())
     body, windows = conditioning.cut_views(image, source.views.corners)
-    pasted = conditioning.paste_views(body.astype(np.float32) / 255, windows.astype(np.float32) / 255, source.views)
+    pasted = conditioning.paste_views(
+        body.astype(np.float32) / 255, windows.astype(np.float32) / 255, source.views
+    )
     assert np.abs(pasted.astype(int) - image).max() <= 3
 
 
@@ -145,7 +165,9 @@ def test_unseen_hand_in_the_source_is_no_error() -> None:
 def test_autoencoder_keeps_what_it_was_fitted_to() -> None:
     """Principal components of data with 8 degrees of freedom bring that data back."""
     generator = torch.Generator().manual_seed(0)
-    patches = torch.randn(2000, 8, generator=generator) @ torch.randn(8, 256, generator=generator) * 0.05 + 0.5
+    patches = (
+        torch.randn(2000, 8, generator=generator) @ torch.randn(8, 256, generator=generator) * 0.05 + 0.5
+    )
     model = PatchAutoencoder(latent_channels=8)
     assert model.fit(patches, torch.ones(len(patches))) > 0.999
     image = torch.nn.functional.pixel_shuffle(patches[:1].T.reshape(1, 256, 1, 1), 8)
@@ -157,8 +179,11 @@ def test_stock_vae_loads_by_folder(tmp_path: Path) -> None:
     """A stock AutoencoderKL takes our autoencoder's place."""
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4,
-                        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)  # fmt: skip
+    blocks = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+    }
+    vae = AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, **blocks)
     vae.save_pretrained(tmp_path / "vae")
     stock = load_autoencoder(str(tmp_path / "vae"))
     latents = stock.encode(torch.rand(2, 4, 32, 32))
@@ -219,12 +244,16 @@ def test_several_poses_at_once_equal_one_by_one(model_folder: Path) -> None:
         assert alone.dtype == np.uint8
         assert np.abs(alone.astype(int) - image).max() <= 1
     assert not np.array_equal(together[0], together[1])
-    assert np.array_equal(pipe(source=source, pose=poses[0]).images[0], pipe(source=source, pose=poses[0]).images[0])
+    assert np.array_equal(
+        pipe(source=source, pose=poses[0]).images[0], pipe(source=source, pose=poses[0]).images[0]
+    )
 
 
 def test_face_attends_to_face(model_folder: Path) -> None:
     """Guided attention: with equal features, a face's place reads the source's face rather than its clothes."""
-    attention = TargetNet.from_pretrained(model_folder, subfolder="target_net", low_cpu_mem_usage=False).attentions[0]
+    attention = TargetNet.from_pretrained(
+        model_folder, subfolder="target_net", low_cpu_mem_usage=False
+    ).attentions[0]
     width, heads = SMALL["widths"][1], SMALL["heads"]
     torch.nn.init.zeros_(attention.to_query.weight)
     torch.nn.init.zeros_(attention.to_query.bias)
@@ -237,15 +266,19 @@ def test_face_attends_to_face(model_folder: Path) -> None:
 
 
 def test_tiny_training_learns_and_reloads(tmp_path: Path) -> None:
-    """The recipe in small, from noise: the loss falls, a run goes on where it stopped, weights reload to the same output."""
+    """The recipe in small, from noise: the loss falls, a run goes on where it stopped, weights reload the same."""
     from avatar_stream.training.config import load_train_config
     from avatar_stream.training.train import train
 
     data = write_data_set(tmp_path / "data")
     recipe = Path(__file__).parents[1] / "configs" / "train" / "signer-small.yaml"
     config = load_train_config(recipe, {"output": tmp_path / "run"})
-    small = config.model.model_copy(update={"widths": (16, 24, 32), "heads": 2, "autoencoder_samples": 5, "start": "noise"})
-    data_config = config.data.model_copy(update={"folders": [data], "workers": 0, "targets": 2, "exclude": []})
+    small = config.model.model_copy(
+        update={"widths": (16, 24, 32), "heads": 2, "autoencoder_samples": 5, "start": "noise"}
+    )
+    data_config = config.data.model_copy(
+        update={"folders": [data], "workers": 0, "targets": 2, "exclude": []}
+    )
     config = config.model_copy(
         update={"model": small, "data": data_config, "sources": 1, "max_steps": 60, "mixed_precision": "no",
                 "warmup_steps": 2, "learning_rate": 2e-3, "cooldown_share": 0.0}
@@ -272,10 +305,14 @@ def fixed_loss(weights: Path | None, config, data: Path) -> float:  # noqa: ANN0
     rng = np.random.default_rng(7)
     autoencoder = load_autoencoder(str(config.output / "weights" / "autoencoder"))
     networks = train.build_networks(config, str(weights) if weights else None, autoencoder)
-    steps = [step for _ in range(4) for step in train.make_steps([samples.sample(rng)], config, "cpu").values()]
+    steps = [
+        step for _ in range(4) for step in train.make_steps([samples.sample(rng)], config, "cpu").values()
+    ]
     torch.manual_seed(0)
     with torch.no_grad():
-        return float(sum(sum(train.losses_of(networks, autoencoder, step, config).values()) for step in steps))
+        return float(
+            sum(sum(train.losses_of(networks, autoencoder, step, config).values()) for step in steps)
+        )
 
 
 def write_data_set(folder: Path) -> Path:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from avatar_stream import types
 from avatar_stream.modeling import geometry, rasterizer
 from avatar_stream.modeling.geometry import LEFT_PALM, PARTS, RIGHT_PALM
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, RIGHT_HAND
@@ -144,7 +143,8 @@ def paste_views(body: np.ndarray, windows: np.ndarray, views: Views) -> np.ndarr
     """Put the made views together: the windows over the enlarged body, with soft edges.
 
     Args:
-        body: (256, 256, 4) float32, windows: (3, 128, 128, 4) float32: premultiplied RGBA, 0..1.
+        body: (256, 256, 4) float32 premultiplied RGBA, 0..1.
+        windows: (3, 128, 128, 4) float32, the same.
         views: whose corners say where the windows belong.
 
     Returns:

@@ -193,9 +193,14 @@ class TargetNet(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         self.view_embedding = nn.Embedding(3, embedding_dim)
-        self.time = nn.Sequential(nn.Linear(64, embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim))
+        self.time = nn.Sequential(
+            nn.Linear(64, embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim)
+        )
         self.stem = _Stem(2 * latent_channels, geometry_channels, patch_px, widths[0])
-        stages = [nn.ModuleList(Block(w, embedding_dim) for _ in range(n)) for w, n in zip(widths, blocks, strict=True)]
+        stages = [
+            nn.ModuleList(Block(w, embedding_dim) for _ in range(n))
+            for w, n in zip(widths, blocks, strict=True)
+        ]
         self.down_blocks = nn.ModuleList(stages)
         self.downs = nn.ModuleList(
             nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)
@@ -205,9 +210,7 @@ class TargetNet(ModelMixin, ConfigMixin):
             SourceAttention(width, heads, parts) for width in (widths[1], widths[1], widths[2])
         )
         self.middle = Block(widths[2], embedding_dim)
-        self.ups = nn.ModuleList(
-            nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.up_blocks = nn.ModuleList(
             nn.ModuleList(Block(w, embedding_dim) for _ in range(n))
             for w, n in zip(widths[:-1], blocks[:-1], strict=True)
@@ -247,7 +250,9 @@ class TargetNet(ModelMixin, ConfigMixin):
         quarter = functional.avg_pool2d(parts, 2).flatten(2).transpose(1, 2)
 
         def attend(layer: int, hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-            return self.attentions[layer](hidden, places, memory.keys[layer], memory.values[layer], memory.parts[layer])
+            return self.attentions[layer](
+                hidden, places, memory.keys[layer], memory.values[layer], memory.parts[layer]
+            )
 
         hidden = self.stem(torch.cat([sample, look], dim=1), geometry)
         full = hidden = self._run(self.down_blocks[0], hidden, embedding)

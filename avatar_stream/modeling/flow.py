@@ -68,7 +68,9 @@ def read_source(source_net: nn.Module, batch: ViewBatch, latents: torch.Tensor) 
     memory = source_net(latents.to(batch.geometry.dtype), batch.geometry, batch.parts, batch.kinds)
     if int(batch.kinds[0]) == BODY:
         return memory
-    return Memory(*([_join_windows(x) for x in entries] for entries in (memory.keys, memory.values, memory.parts)))
+    return Memory(
+        *([_join_windows(x) for x in entries] for entries in (memory.keys, memory.values, memory.parts))
+    )
 
 
 def _join_windows(x: torch.Tensor) -> torch.Tensor:
@@ -95,7 +97,11 @@ def select_memory(memory: Memory, rows: torch.Tensor) -> Memory:
 def select(batch: ViewBatch, rows: torch.Tensor) -> ViewBatch:
     """Some rows of a batch."""
     return replace(
-        batch, look=batch.look[rows], geometry=batch.geometry[rows], parts=batch.parts[rows], kinds=batch.kinds[rows]
+        batch,
+        look=batch.look[rows],
+        geometry=batch.geometry[rows],
+        parts=batch.parts[rows],
+        kinds=batch.kinds[rows],
     )
 
 
@@ -120,7 +126,12 @@ def endpoint(x_t: torch.Tensor, velocity: torch.Tensor, t: torch.Tensor) -> torc
 
 
 def integrate(
-    target_net: nn.Module, x: torch.Tensor, look: torch.Tensor, batch: ViewBatch, memory: Memory, sigmas: Sequence[float]
+    target_net: nn.Module,
+    x: torch.Tensor,
+    look: torch.Tensor,
+    batch: ViewBatch,
+    memory: Memory,
+    sigmas: Sequence[float],
 ) -> torch.Tensor:
     """Follow the velocity from the start of the path to its end with Euler steps.
 
@@ -128,12 +139,18 @@ def integrate(
     the other sign); a test holds the two together.
 
     Args:
-        x: (B, C, h, w) start of the path. look: latents of the warped source. batch, memory: conditions.
+        target_net: TargetNet.
+        x: (B, C, h, w) start of the path.
+        look: (B, C, h, w) latents of the warped source.
+        batch: the target's views.
+        memory: what `read_source` gave, for the same rows.
         sigmas: falling from 1 to 0, one more than steps.
     """
     for sigma, next_sigma in zip(sigmas[:-1], sigmas[1:], strict=True):
         t = torch.full((x.shape[0],), 1.0 - sigma, device=x.device)
         dtype = batch.geometry.dtype
-        velocity = target_net(x.to(dtype), t, look.to(dtype), batch.geometry, batch.parts, batch.kinds, memory)
+        velocity = target_net(
+            x.to(dtype), t, look.to(dtype), batch.geometry, batch.parts, batch.kinds, memory
+        )
         x = x + (sigma - next_sigma) * velocity.to(x.dtype)  # the path itself stays in the latents' precision
     return x

@@ -107,7 +107,8 @@ def build_solids(target: np.ndarray, source: np.ndarray) -> Solids:
     """Make the solids of a target pose, each tied to its place in the source image.
 
     Args:
-        target, source: (553, 3) float32 landmarks in canvas px, as in `Pose.points`; NaN where not seen.
+        target: (553, 3) float32 landmarks in canvas px, as in `Pose.points`; NaN where not seen.
+        source: the same of the source image.
     """
     target, source = lift(target), lift(source)
     capsules = [_irises(target, source), _arms(target, source), _neck_and_head(target, source)]
@@ -120,7 +121,9 @@ def build_solids(target: np.ndarray, source: np.ndarray) -> Solids:
     )  # fmt: skip
 
 
-def draw(solids: Solids, corner: tuple[float, float], step: float, size_px: int, hand_sign: float, z0: float) -> Drawing:
+def draw(
+    solids: Solids, corner: tuple[float, float], step: float, size_px: int, hand_sign: float, z0: float
+) -> Drawing:
     """Draw one square view of the solids.
 
     Args:
@@ -152,7 +155,9 @@ def _capsules(count: int) -> np.ndarray:
     return table
 
 
-def _place(table: np.ndarray, a: np.ndarray, b: np.ndarray, source_a: np.ndarray, source_b: np.ndarray) -> None:
+def _place(
+    table: np.ndarray, a: np.ndarray, b: np.ndarray, source_a: np.ndarray, source_b: np.ndarray
+) -> None:
     table[:, r.A : r.A + 3], table[:, r.B : r.B + 3] = a, b
     table[:, r.SOURCE_A : r.SOURCE_A + 2] = source_a[:, :2]
     table[:, r.SOURCE_B : r.SOURCE_B + 2] = source_b[:, :2]
@@ -208,7 +213,13 @@ def _neck_and_head(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     ends = [_head_ends(points) for points in (target, source)]
     table = _capsules(2)
     (neck, chin, crown, radius), (s_neck, s_chin, s_crown, s_radius) = ends
-    _place(table, np.stack([neck, chin]), np.stack([chin, crown]), np.stack([s_neck, s_chin]), np.stack([s_chin, s_crown]))
+    _place(
+        table,
+        np.stack([neck, chin]),
+        np.stack([chin, crown]),
+        np.stack([s_neck, s_chin]),
+        np.stack([s_chin, s_crown]),
+    )
     table[0, [r.RADIUS_A, r.RADIUS_B, r.SOURCE_RADIUS_A, r.SOURCE_RADIUS_B]] = _NECK_PX
     table[1, [r.RADIUS_A, r.RADIUS_B]] = radius
     table[1, [r.SOURCE_RADIUS_A, r.SOURCE_RADIUS_B]] = s_radius
@@ -248,7 +259,11 @@ def _topology() -> tuple[np.ndarray, np.ndarray]:
     """(T, 3) int32 triangles over 468 face points + 3 hole centres + 4 torso corners; (T, 4) float32 paints."""
     skin = np.load(Path(__file__).parent / "face_triangles.npy").astype(np.int32)
     triangles, paints = [skin], [np.tile([1.0, 0.0, 0.0, SKIN], (len(skin), 1))]
-    for centre, ring, eye, group in ((468, _LIPS, 1.0, MOUTH), (469, _LEFT_EYE, -1.0, EYE), (470, _RIGHT_EYE, -1.0, EYE)):
+    for centre, ring, eye, group in (
+        (468, _LIPS, 1.0, MOUTH),
+        (469, _LEFT_EYE, -1.0, EYE),
+        (470, _RIGHT_EYE, -1.0, EYE),
+    ):
         fan = [(centre, a, b) for a, b in zip(ring, ring[1:] + ring[:1], strict=True)]
         triangles.append(np.array(fan, np.int32))
         paints.append(np.tile([-1.0, eye, 0.0, group], (len(fan), 1)))

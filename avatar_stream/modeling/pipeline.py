@@ -1,8 +1,8 @@
 """`SignerPipeline`: one source picture, any number of target poses, a picture for each.
 
-    pipe = SignerPipeline.from_pretrained("models/signer-small")
-    source = pipe.prepare(avatar.image, avatar.pose)         # SourceNet runs once, here
-    picture = pipe(source=source, pose=pose, num_inference_steps=1).images[0]
+pipe = SignerPipeline.from_pretrained("models/signer-small")
+source = pipe.prepare(avatar.image, avatar.pose)         # SourceNet runs once, here
+picture = pipe(source=source, pose=pose, num_inference_steps=1).images[0]
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class SignerPipeline(DiffusionPipeline):
         self.register_to_config(start=start, noise_seed=noise_seed)
 
     @classmethod
-    def from_pretrained(cls, place: str | Path, torch_dtype: torch.dtype | None = None, **kwargs: object) -> SignerPipeline:
+    def from_pretrained(
+        cls, place: str | Path, torch_dtype: torch.dtype | None = None, **kwargs: object
+    ) -> SignerPipeline:
         """Load a folder or hub id written by `save_pretrained`.
 
         Args:
@@ -101,7 +103,9 @@ class SignerPipeline(DiffusionPipeline):
         config = cls.load_config(place, **kwargs)
         dtype = torch_dtype or default_dtype(default_device())
         nets = {
-            name: kind.from_pretrained(place, subfolder=name, torch_dtype=dtype, low_cpu_mem_usage=False, **kwargs)
+            name: kind.from_pretrained(
+                place, subfolder=name, torch_dtype=dtype, low_cpu_mem_usage=False, **kwargs
+            )
             for name, kind in (("source_net", SourceNet), ("target_net", TargetNet))
         }
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(place, subfolder="scheduler", **kwargs)
@@ -162,7 +166,9 @@ class SignerPipeline(DiffusionPipeline):
         seed = self.config.noise_seed if seed is None else seed
         # 4. Follow the flow, the body's views and the windows.
         bodies = self._make(flow.body_batch(views, self.device), source.body, len(poses), 1, steps, seed)
-        windows = self._make(flow.window_batch(views, self.device), source.windows, len(poses), 3, steps, seed)
+        windows = self._make(
+            flow.window_batch(views, self.device), source.windows, len(poses), 3, steps, seed
+        )
         # 5. Put the views together.
         windows = windows.reshape(len(poses), conditioning.WINDOWS, *windows.shape[1:])
         images = [conditioning.paste_views(*each) for each in zip(bodies, windows, views, strict=True)]
@@ -177,7 +183,9 @@ class SignerPipeline(DiffusionPipeline):
         look = self.autoencoder.encode(batch.look)
         start = flow.start_of_path(look, self.config.start, seed)
         memory = flow.repeat_memory(memory, poses, group) if poses > 1 else memory
-        latents = flow.integrate(self.target_net, start, look, _cast(batch, self.target_net.dtype), memory, steps)
+        latents = flow.integrate(
+            self.target_net, start, look, _cast(batch, self.target_net.dtype), memory, steps
+        )
         return self.autoencoder.decode(latents).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
@@ -186,8 +194,15 @@ def _cast(batch: flow.ViewBatch, dtype: torch.dtype) -> flow.ViewBatch:
 
 
 def save_pipeline(
-    folder: Path, autoencoder: nn.Module, source_net: SourceNet, target_net: TargetNet, start: str, noise_seed: int
+    folder: Path,
+    autoencoder: nn.Module,
+    source_net: SourceNet,
+    target_net: TargetNet,
+    start: str,
+    noise_seed: int,
 ) -> None:
     """Write a model folder that `SignerPipeline.from_pretrained` reads."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
-    SignerPipeline(autoencoder, source_net, target_net, scheduler, start, noise_seed).save_pretrained(str(folder))
+    SignerPipeline(autoencoder, source_net, target_net, scheduler, start, noise_seed).save_pretrained(
+        str(folder)
+    )

@@ -31,7 +31,9 @@ NOWHERE = -1e4  # a place in the source image that is in no picture
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _paint_capsule(c, x0, y0, step, hand_sign, z0, maps, flow, owner, depth, halo):  # pragma: no cover - compiled
+def _paint_capsule(
+    c, x0, y0, step, hand_sign, z0, maps, flow, owner, depth, halo
+):  # pragma: no cover - compiled
     height, width = owner.shape
     ax, ay, az, ra = c[0], c[1], c[2], c[3]
     bx, by, bz, rb = c[4], c[5], c[6], c[7]
@@ -102,7 +104,9 @@ def _paint_capsule(c, x0, y0, step, hand_sign, z0, maps, flow, owner, depth, hal
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _paint_triangle(a, b, c, paint, x0, y0, step, z0, maps, flow, owner, depth, halo):  # pragma: no cover - compiled
+def _paint_triangle(
+    a, b, c, paint, x0, y0, step, z0, maps, flow, owner, depth, halo
+):  # pragma: no cover - compiled
     height, width = owner.shape
     area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
     if abs(area) < 1e-6:
@@ -141,7 +145,9 @@ def _paint_triangle(a, b, c, paint, x0, y0, step, z0, maps, flow, owner, depth, 
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _fill_flow(x0, y0, step, torso_map, head_map, head_oval, head_group, flow, owner, halo):  # pragma: no cover
+def _fill_flow(
+    x0, y0, step, torso_map, head_map, head_oval, head_group, flow, owner, halo
+):  # pragma: no cover
     """Where no primitive is: the head's affine map within a wide oval (hair), else the torso's."""
     height, width = owner.shape
     for row in range(height):
@@ -167,8 +173,22 @@ def _fill_flow(x0, y0, step, torso_map, head_map, head_oval, head_group, flow, o
 
 @njit(cache=True, nogil=True, fastmath=True)
 def rasterize(  # noqa: D417 - pragma: no cover - compiled
-    capsules, vertices, triangles, paints, torso_map, head_map, head_oval, head_group,
-    x0, y0, step, hand_sign, z0, maps, flow, owner,
+    capsules,
+    vertices,
+    triangles,
+    paints,
+    torso_map,
+    head_map,
+    head_oval,
+    head_group,
+    x0,
+    y0,
+    step,
+    hand_sign,
+    z0,
+    maps,
+    flow,
+    owner,
 ):
     """Draw one view into `maps`, `flow` and `owner`, which the caller gives zeroed.
 
@@ -199,7 +219,8 @@ def forget_foreign_looks(flow, owner, source_owner, limb_of_group):  # pragma: n
     """Send to nowhere what would take one limb's look for another part.
 
     Args:
-        flow: (H, W, 2) float32, changed in place. owner: (H, W) uint8 of the same view.
+        flow: (H, W, 2) float32, changed in place.
+        owner: (H, W) uint8 of the same view.
         source_owner: (h, w) uint8, groups in the source image at half scale.
         limb_of_group: uint8 table, 0 for what is no limb.
     """
@@ -220,4 +241,6 @@ def share_parts(owner, part_of_group, cell_px, shares):  # pragma: no cover - co
     height, width = owner.shape
     for row in range(height):
         for column in range(width):
-            shares[part_of_group[owner[row, column]], row // cell_px, column // cell_px] += 1.0 / (cell_px * cell_px)
+            shares[part_of_group[owner[row, column]], row // cell_px, column // cell_px] += 1.0 / (
+                cell_px * cell_px
+            )

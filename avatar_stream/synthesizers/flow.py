@@ -46,12 +46,16 @@ class FlowSynthesizer:
             device = torch.device(self.options.device) if self.options.device else default_device()
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise ModelError(f"device '{self.options.device}' cannot be used: {_first_line(error)}") from error
+            raise ModelError(
+                f"device '{self.options.device}' cannot be used: {_first_line(error)}"
+            ) from error
         place = find_model(self.options.model)
         try:
             self._pipe = SignerPipeline.from_pretrained(place, torch_dtype=default_dtype(device)).to(device)
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"model '{self.options.model}' cannot be loaded: {_first_line(error)}") from error
+            raise ModelError(
+                f"model '{self.options.model}' cannot be loaded: {_first_line(error)}"
+            ) from error
         self._source = self._pipe.prepare(self.options.avatar.image, self.options.avatar.pose)
 
     def synthesize(self, pose: Pose) -> np.ndarray:
@@ -79,7 +83,9 @@ def find_model(name: str) -> str:
     if "/" in name and not name.startswith((".", "/")):
         return name
     known = sorted(path.parent.name for path in models.glob("*/model_index.json"))
-    raise ModelError(f"unknown model '{name}'. Here are: {', '.join(known) or 'none'}. A path or a hub id works too.")
+    raise ModelError(
+        f"unknown model '{name}'. Here are: {', '.join(known) or 'none'}. A path or a hub id works too."
+    )
 
 
 def _first_line(error: BaseException) -> str:

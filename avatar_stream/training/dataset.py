@@ -59,7 +59,11 @@ class PictureFolder:
             person = np.load(path / "person.npy")
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} is not a data set folder: {error}") from error
-        self.variants = [rows for v in np.unique(person) if self._kept(v, exclude) and len(rows := np.where(person == v)[0]) > 1]
+        self.variants = [
+            rows
+            for v in np.unique(person)
+            if self._kept(v, exclude) and len(rows := np.where(person == v)[0]) > 1
+        ]
 
     def _open(self) -> None:
         self.images, self.parts, self.points = (
@@ -76,7 +80,9 @@ class PictureFolder:
         self._open()
 
     def _kept(self, variant: int, exclude: tuple[str, ...]) -> bool:
-        names = [v["person"] for v in self.meta["variants"]] if "variants" in self.meta else self.meta["people"]
+        names = (
+            [v["person"] for v in self.meta["variants"]] if "variants" in self.meta else self.meta["people"]
+        )
         return not any(names[variant].startswith(name) for name in exclude)
 
 
@@ -96,7 +102,9 @@ def tracker_noise(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     ):
         count = part.stop - part.start
         amount = rng.gamma(2.0, 0.5)
-        noise = rng.standard_normal((count, 3)) * [each_px, each_px, depth_px] + rng.standard_normal(3) * whole_px
+        noise = (
+            rng.standard_normal((count, 3)) * [each_px, each_px, depth_px] + rng.standard_normal(3) * whole_px
+        )
         noisy[part] += (amount * noise).astype(np.float32)
     return noisy
 
@@ -139,16 +147,24 @@ class PairDataset(IterableDataset):
         folder, rows = self.rows[rng.integers(len(self.rows))]
         source_row = rows[0] if rng.random() < self.portrait_share else rng.choice(rows)
         source = conditioning.prepare_source(
-            np.asarray(folder.images[source_row]), tracker_noise(folder.points[source_row], rng), self._shift(rng)
+            np.asarray(folder.images[source_row]),
+            tracker_noise(folder.points[source_row], rng),
+            self._shift(rng),
         )
-        return source.views, [self._target(folder, source, row, rng) for row in rng.choice(rows[1:], self.targets)]
+        return source.views, [
+            self._target(folder, source, row, rng) for row in rng.choice(rows[1:], self.targets)
+        ]
 
     def _shift(self, rng: np.random.Generator) -> np.ndarray:
         return rng.normal(0.0, self.window_shift_px, (conditioning.WINDOWS, 2))
 
-    def _target(self, folder: PictureFolder, source: conditioning.Source, row: int, rng: np.random.Generator) -> Target:
+    def _target(
+        self, folder: PictureFolder, source: conditioning.Source, row: int, rng: np.random.Generator
+    ) -> Target:
         views = conditioning.draw_views(source, tracker_noise(folder.points[row], rng), self._shift(rng))
-        body, windows = conditioning.cut_views(conditioning.premultiply(np.asarray(folder.images[row])), views.corners)
+        body, windows = conditioning.cut_views(
+            conditioning.premultiply(np.asarray(folder.images[row])), views.corners
+        )
         parts = np.asarray(folder.parts[row])
         whole = cv2.resize(parts, (types.CANVAS_PX, types.CANVAS_PX), interpolation=cv2.INTER_NEAREST)
         window_parts = conditioning.cut_views(whole, views.corners)[1]

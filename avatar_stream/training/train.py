@@ -45,7 +45,9 @@ class Networks(nn.Module):
         super().__init__()
         self.source_net, self.target_net = source_net, target_net
 
-    def forward(self, autoencoder: nn.Module, step: Step, t: torch.Tensor, x_t: torch.Tensor, look: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, autoencoder: nn.Module, step: Step, t: torch.Tensor, x_t: torch.Tensor, look: torch.Tensor
+    ) -> torch.Tensor:
         """Velocity for the step's targets; the source is read once for all targets of one person."""
         memory = flow.read_source(self.source_net, step.source, autoencoder.encode(step.source.look))
         memory = flow.repeat_memory(memory, step.targets, step.group)
@@ -86,8 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="a YAML of configs/train/")
     parser.add_argument("--max-minutes", type=float, help="end cleanly after this time, with a checkpoint")
     parser.add_argument("--output", type=Path, help="folder of the run, instead of the configuration's")
-    parser.add_argument("--weights", help="start from these weights (a folder in diffusers' layout), without a checkpoint")
-    parser.add_argument("--data", type=Path, action="append", help="data set folder, instead of the configuration's")
+    parser.add_argument(
+        "--weights", help="start from these weights (a folder in diffusers' layout), without a checkpoint"
+    )
+    parser.add_argument(
+        "--data", type=Path, action="append", help="data set folder, instead of the configuration's"
+    )
     parser.add_argument("--threads", type=int, help="processor threads of the training step")
 
 
@@ -96,7 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
     overrides: dict[str, object] = {"output": arguments.output} if arguments.output else {}
     config = load_train_config(arguments.config, overrides)
     if arguments.data:
-        config = config.model_copy(update={"data": config.data.model_copy(update={"folders": arguments.data})})
+        config = config.model_copy(
+            update={"data": config.data.model_copy(update={"folders": arguments.data})}
+        )
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     # A run that is asked to end (not only by Ctrl-C) leaves its last checkpoint and no worker behind.
@@ -114,7 +122,11 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
     autoencoder = _autoencoder(config, folders, weights).to(accelerator.device).eval().requires_grad_(False)
     networks = build_networks(config, weights, autoencoder)
     optimizer = torch.optim.AdamW(
-        networks.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
+        networks.parameters(),
+        lr=config.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     ema = EMAModel(networks.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
     progress = _resume(config, networks, optimizer, ema)
@@ -261,7 +273,9 @@ def _weights(parts: list[np.ndarray], loss: LossConfig, device: torch.device | s
     return table.to(device)[torch.from_numpy(np.concatenate(parts)).to(device).long()].unsqueeze(1)
 
 
-def losses_of(networks: nn.Module, autoencoder: nn.Module, step: Step, config: TrainConfig) -> dict[str, torch.Tensor]:
+def losses_of(
+    networks: nn.Module, autoencoder: nn.Module, step: Step, config: TrainConfig
+) -> dict[str, torch.Tensor]:
     """The loss terms of one step, as the configuration weighs them."""
     look = autoencoder.encode(step.target.look)
     dropped = torch.rand(len(look), device=look.device) < config.conditioning_dropout
@@ -281,7 +295,9 @@ def losses_of(networks: nn.Module, autoencoder: nn.Module, step: Step, config: T
     return terms
 
 
-def pixel_losses(made: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, loss: LossConfig) -> dict[str, torch.Tensor]:
+def pixel_losses(
+    made: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, loss: LossConfig
+) -> dict[str, torch.Tensor]:
     """Weighted absolute error of pixels and of neighbours' differences; all (B, ., H, W)."""
     error = made - truth
     pixels = (weight * error.abs()).mean()
@@ -291,10 +307,16 @@ def pixel_losses(made: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, 
 
 
 @torch.no_grad()
-def picture_grid(networks: Networks, autoencoder: nn.Module, samples: list, config: TrainConfig, device: torch.device) -> np.ndarray:
+def picture_grid(
+    networks: Networks, autoencoder: nn.Module, samples: list, config: TrainConfig, device: torch.device
+) -> np.ndarray:
     """Windows of a few targets side by side, (H, W, 3) uint8: warped source, made in one step, truth."""
     step = make_steps(samples, config, device)["windows"]
-    memory = flow.repeat_memory(flow.read_source(networks.source_net, step.source, autoencoder.encode(step.source.look)), step.targets, step.group)
+    memory = flow.repeat_memory(
+        flow.read_source(networks.source_net, step.source, autoencoder.encode(step.source.look)),
+        step.targets,
+        step.group,
+    )
     look = autoencoder.encode(step.target.look)
     x = flow.start_of_path(look, config.model.start, config.seed)
     made = autoencoder.decode(flow.integrate(networks.target_net, x, look, step.target, memory, [1.0, 0.0]))
@@ -317,9 +339,17 @@ def save_weights(config: TrainConfig, networks: Networks, autoencoder: nn.Module
     from avatar_stream.modeling.pipeline import save_pipeline
 
     folder = config.output / "weights"
-    save_pipeline(folder, autoencoder, networks.source_net, networks.target_net, config.model.start, config.seed)
-    told = {"steps": progress.step, "samples": progress.samples, "trained_minutes": round(progress.trained_s / 60, 1)}
-    (folder / "training.json").write_text(json.dumps(told | {"config": config.model_dump(mode="json")}, indent=1))
+    save_pipeline(
+        folder, autoencoder, networks.source_net, networks.target_net, config.model.start, config.seed
+    )
+    told = {
+        "steps": progress.step,
+        "samples": progress.samples,
+        "trained_minutes": round(progress.trained_s / 60, 1),
+    }
+    (folder / "training.json").write_text(
+        json.dumps(told | {"config": config.model_dump(mode="json")}, indent=1)
+    )
 
 
 def _autoencoder(config: TrainConfig, folders: list[PictureFolder], weights: str | None) -> nn.Module:
@@ -336,16 +366,23 @@ def _autoencoder(config: TrainConfig, folders: list[PictureFolder], weights: str
     return autoencoder
 
 
-def fit_autoencoder(autoencoder: PatchAutoencoder, folders: list[PictureFolder], config: TrainConfig) -> float:
+def fit_autoencoder(
+    autoencoder: PatchAutoencoder, folders: list[PictureFolder], config: TrainConfig
+) -> float:
     """Fit the linear autoencoder to truth's views, hands and face weighted as in the loss."""
     dataset = PairDataset(folders, targets=2, seed=config.seed)
     rng = np.random.default_rng(config.seed)
     patches, weights = [], []
     for _ in range(config.model.autoencoder_samples):
         for target in dataset.sample(rng)[1]:
-            for pictures, parts in ((target.windows, target.window_parts), (target.body[None], target.body_parts[None])):
+            for pictures, parts in (
+                (target.windows, target.window_parts),
+                (target.body[None], target.body_parts[None]),
+            ):
                 unfolded = functional.pixel_unshuffle(_truth([pictures], "cpu"), autoencoder.config.patch_px)
-                weight = functional.avg_pool2d(_weights([parts], config.loss, "cpu"), autoencoder.config.patch_px)
+                weight = functional.avg_pool2d(
+                    _weights([parts], config.loss, "cpu"), autoencoder.config.patch_px
+                )
                 patches.append(unfolded.flatten(2).transpose(1, 2).reshape(-1, unfolded.shape[1]))
                 weights.append(weight.reshape(-1))
     return autoencoder.fit(torch.cat(patches), torch.cat(weights))
@@ -359,14 +396,18 @@ def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Mod
         return Networks(*[network.float() for network in loaded]).to(memory_format=torch.channels_last)
     probe = autoencoder.encode(torch.zeros(1, 4, 128, 128))
     if probe.shape[1] != config.model.latent_channels:
-        raise ModelError(f"the autoencoder has {probe.shape[1]} channels, the configuration says {config.model.latent_channels}")
+        raise ModelError(
+            f"the autoencoder has {probe.shape[1]} channels, the configuration says {config.model.latent_channels}"
+        )
     size = {"latent_channels": config.model.latent_channels, "patch_px": 128 // probe.shape[2]}
     size |= {"widths": config.model.widths, "heads": config.model.heads}
     networks = Networks(SourceNet(**size), TargetNet(blocks=config.model.blocks, **size))
     return networks.to(memory_format=torch.channels_last)
 
 
-def _resume(config: TrainConfig, networks: Networks, optimizer: torch.optim.Optimizer, ema: EMAModel) -> Progress:
+def _resume(
+    config: TrainConfig, networks: Networks, optimizer: torch.optim.Optimizer, ema: EMAModel
+) -> Progress:
     path = config.output / CHECKPOINT
     if not path.exists():
         return Progress()
