@@ -92,7 +92,7 @@ def test_geometry_shows_the_palm_from_its_back() -> None:
     source = conditioning.prepare_source(picture(), front)
     sides = []
     for points in (front, back):
-        maps = conditioning.draw_views(source, points).window_maps[conditioning.RIGHT_WINDOW]
+        maps = conditioning.draw_views(source, points).windows.maps[conditioning.RIGHT_WINDOW]
         hand = maps[6] > 0.5
         assert hand.sum() > 300
         sides.append(maps[3][hand].mean())
@@ -109,7 +109,7 @@ def test_geometry_knows_which_hand_is_in_front() -> None:
     for depth, sign in ((-40.0, 1.0), (40.0, -1.0)):
         points[16, 2] = depth
         views = conditioning.draw_views(source, points)
-        codes = views.body_maps[6][np.abs(views.body_maps[6]) > 0.5]
+        codes = views.body.maps[0][6][np.abs(views.body.maps[0][6]) > 0.5]
         assert (np.sign(codes) == sign).mean() > 0.6
 
 
@@ -122,8 +122,8 @@ def test_left_window_is_the_mirrored_right_one() -> None:
         mirrored[[left, right]] = points[[right, left]]
     mirrored[:, 0] = 512 - mirrored[:, 0]
     source = conditioning.prepare_source(picture(), points)
-    right = conditioning.draw_views(source, points).window_maps[conditioning.RIGHT_WINDOW]
-    left = conditioning.draw_views(source, mirrored).window_maps[conditioning.LEFT_WINDOW]
+    right = conditioning.draw_views(source, points).windows.maps[conditioning.RIGHT_WINDOW]
+    left = conditioning.draw_views(source, mirrored).windows.maps[conditioning.LEFT_WINDOW]
     assert np.mean(np.abs(right[6] - left[6]) > 0.1) < 0.03
 
 
@@ -132,8 +132,8 @@ def test_source_drawn_in_its_own_pose_is_itself() -> None:
     points = standing_points()
     source = conditioning.prepare_source(picture(), points)
     views = conditioning.draw_views(source, points)
-    hand = views.window_maps[conditioning.RIGHT_WINDOW][6] > 0.5
-    error = np.abs(views.window_looks[1][hand].astype(int) - source.views.window_looks[1][hand])
+    hand = views.windows.maps[conditioning.RIGHT_WINDOW][6] > 0.5
+    error = np.abs(views.windows.look[1][hand].astype(int) - source.views.windows.look[1][hand])
     assert np.percentile(error, 90) <= 12
 
 
@@ -158,8 +158,8 @@ def test_unseen_hand_in_the_source_is_no_error() -> None:
     points[RIGHT_HAND] = np.nan
     source = conditioning.prepare_source(picture(), points)
     views = conditioning.draw_views(source, standing_points())
-    assert np.isfinite(views.window_maps).all()
-    assert (views.window_maps[conditioning.RIGHT_WINDOW][6] > 0.5).sum() > 300
+    assert np.isfinite(views.windows.maps).all()
+    assert (views.windows.maps[conditioning.RIGHT_WINDOW][6] > 0.5).sum() > 300
 
 
 def test_autoencoder_keeps_what_it_was_fitted_to() -> None:
@@ -306,7 +306,7 @@ def fixed_loss(weights: Path | None, config, data: Path) -> float:  # noqa: ANN0
     autoencoder = load_autoencoder(str(config.output / "weights" / "autoencoder"))
     networks = train.build_networks(config, str(weights) if weights else None, autoencoder)
     steps = [
-        step for _ in range(4) for step in train.make_steps([samples.sample(rng)], config, "cpu").values()
+        step for _ in range(4) for step in train.make_steps([samples.sample(rng)], config).values()
     ]
     torch.manual_seed(0)
     with torch.no_grad():

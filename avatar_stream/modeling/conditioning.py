@@ -44,24 +44,33 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Views of one size of one pose; V is 1 (body) or 3 (face, right hand, left hand mirrored), S their side.
+
+    Attributes:
+        maps: (V, 10, S, S) float32, the pose as geometry (`geometry.Drawing.maps`).
+        look: (V, S, S, 4) uint8, the source image warped to this pose, premultiplied RGBA.
+        parts: (V, 6, S/16, S/16) float32, share of each part in each cell.
+    """
+
+    maps: np.ndarray
+    look: np.ndarray
+    parts: np.ndarray
+
+
+@dataclass(frozen=True)
 class Views:
-    """One pose in its four views. `body` is the whole frame; windows are face, right hand, left hand (mirrored).
+    """One pose in its four views.
 
     Attributes:
         corners: (3, 2) int32, canvas px of each window's top left corner.
-        body_maps: (10, 256, 256) float32, window_maps: (3, 10, 128, 128) float32: geometry (`geometry.Drawing.maps`).
-        body_look: (256, 256, 4) uint8, window_looks: (3, 128, 128, 4) uint8: source image warped to this pose,
-            premultiplied RGBA.
-        body_parts: (6, 16, 16) float32, window_parts: (3, 6, 8, 8) float32: share of each part in each cell.
+        windows: round the face and either hand, 128 px at full scale.
+        body: the whole frame, 256 px at half scale; None where it was not asked for.
     """
 
     corners: np.ndarray
-    body_maps: np.ndarray
-    window_maps: np.ndarray
-    body_look: np.ndarray
-    window_looks: np.ndarray
-    body_parts: np.ndarray
-    window_parts: np.ndarray
+    windows: Drawn
+    body: Drawn | None
 
 
 def premultiply(image: np.ndarray) -> np.ndarray:
@@ -90,19 +99,25 @@ def prepare_source(image: np.ndarray, points: np.ndarray, window_shift: np.ndarr
     image = premultiply(image)
     views = _draw(solids, points, window_shift, lambda flow, owner: np.zeros((*owner.shape, 4), np.uint8))
     body, windows = cut_views(image, views.corners)
-    return Source(image, points, owner, replace(views, body_look=body, window_looks=windows))
+    views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
+    return Source(image, points, owner, views)
 
 
-def draw_views(source: Source, points: np.ndarray, window_shift: np.ndarray | None = None) -> Views:
+def draw_views(
+    source: Source, points: np.ndarray, window_shift: np.ndarray | None = None, with_body: bool = True
+) -> Views:
     """Draw a target pose in its four views, with the source image warped to it.
 
     Args:
         source: from `prepare_source`.
         points: (553, 3) float32 target landmarks, canvas px, all finite.
         window_shift: (3, 2) px added to the windows' places (training moves them about), or None.
+        with_body: False leaves the body's view out (training does not need it of every pose).
     """
     solids = geometry.build_solids(points, source.points)
-    return _draw(solids, points, window_shift, lambda flow, owner: _guarded_look(source, flow, owner))
+    return _draw(
+        solids, points, window_shift, lambda flow, owner: _guarded_look(source, flow, owner), with_body
+    )
 
 
 def window_corners(points: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
@@ -177,26 +192,31 @@ def _draw(
     points: np.ndarray,
     window_shift: np.ndarray | None,
     look_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    with_body: bool = True,
 ) -> Views:
-    """Draw the four views; `look_of(flow, owner)` gives each one's warped source."""
+    """Draw the views; `look_of(flow, owner)` gives each one's warped source."""
     corners = window_corners(points, window_shift)
-    body = geometry.draw(solids, (0.0, 0.0), CANVAS_PX / BODY_PX, BODY_PX, 1.0, 0.0)
     lifted = geometry.lift(points)
-    maps, looks, parts = [], [], []
+    drawn = []
     for window, part in ((FACE_WINDOW, FACE), (RIGHT_WINDOW, RIGHT_HAND), (LEFT_WINDOW, LEFT_HAND)):
         z0 = float(np.nan_to_num(lifted[part, 2].mean()))
         sign = -1.0 if window == LEFT_WINDOW else 1.0
         drawing = geometry.draw(solids, tuple(corners[window].astype(float)), 1.0, WINDOW_PX, sign, z0)
         look = look_of(drawing.flow, drawing.owner)
-        if sign < 0:
-            drawing, look = _mirror(drawing), look[:, ::-1]
-        maps.append(_scale_depth(drawing.maps))
-        looks.append(look)
-        parts.append(_part_shares(drawing.owner))
-    return Views(
-        corners, _scale_depth(body.maps), np.stack(maps), look_of(body.flow, body.owner), np.stack(looks),
-        _part_shares(body.owner), np.stack(parts),
-    )  # fmt: skip
+        drawn.append((_mirror(drawing), look[:, ::-1]) if sign < 0 else (drawing, look))
+    windows, body = _gather(drawn), None
+    if with_body:
+        drawing = geometry.draw(solids, (0.0, 0.0), CANVAS_PX / BODY_PX, BODY_PX, 1.0, 0.0)
+        body = _gather([(drawing, look_of(drawing.flow, drawing.owner))])
+    return Views(corners, windows, body)
+
+
+def _gather(drawn: list[tuple[geometry.Drawing, np.ndarray]]) -> Drawn:
+    return Drawn(
+        np.stack([_scale_depth(drawing.maps) for drawing, _ in drawn]),
+        np.stack([look for _, look in drawn]),
+        np.stack([_part_shares(drawing.owner) for drawing, _ in drawn]),
+    )
 
 
 def _mirror(drawing: geometry.Drawing) -> geometry.Drawing:

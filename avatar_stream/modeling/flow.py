@@ -8,13 +8,13 @@ the target pose. The noise is fixed, so that a still pose gives a still picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import nn
 
-from avatar_stream.modeling.conditioning import FACE_WINDOW, WINDOWS, Views
+from avatar_stream.modeling.conditioning import FACE_WINDOW, WINDOWS, Drawn, Views
 from avatar_stream.modeling.denoiser import BODY, FACE, HAND, Memory
 
 START_SOURCE, START_NOISE = "source", "noise"
@@ -34,27 +34,28 @@ class ViewBatch:
     parts: torch.Tensor
     kinds: torch.Tensor
 
+    def to(self, device: torch.device | str) -> ViewBatch:
+        """The same on another device."""
+        return ViewBatch(*(getattr(self, each.name).to(device) for each in fields(self)))
+
 
 def body_batch(views: Sequence[Views], device: torch.device | str = "cpu") -> ViewBatch:
     """Batch the body views of several poses."""
-    kinds = np.full(len(views), BODY)
-    return _batch([v.body_look[None] for v in views], [v.body_maps[None] for v in views],
-                  [v.body_parts[None] for v in views], kinds, device)  # fmt: skip
+    return _batch([each.body for each in views], [BODY] * len(views), device)
 
 
 def window_batch(views: Sequence[Views], device: torch.device | str = "cpu") -> ViewBatch:
     """Batch the windows of several poses, the three of one pose beside each other."""
-    kinds = np.array([FACE if window == FACE_WINDOW else HAND for window in range(WINDOWS)] * len(views))
-    return _batch([v.window_looks for v in views], [v.window_maps for v in views], [v.window_parts for v in views],
-                  kinds, device)  # fmt: skip
+    kinds = [FACE if window == FACE_WINDOW else HAND for window in range(WINDOWS)]
+    return _batch([each.windows for each in views], kinds * len(views), device)
 
 
-def _batch(looks, maps, parts, kinds, device) -> ViewBatch:  # noqa: ANN001
-    def tensor(arrays: list[np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate(arrays)).to(device, non_blocking=True)
-
-    look = tensor(looks).permute(0, 3, 1, 2).float() / 255.0
-    return ViewBatch(look, tensor(maps), tensor(parts), torch.from_numpy(kinds).to(device))
+def _batch(drawn: Sequence[Drawn], kinds: list[int], device: torch.device | str) -> ViewBatch:
+    look, maps, parts = (
+        torch.from_numpy(np.concatenate([getattr(each, name) for each in drawn])).to(device)
+        for name in ("look", "maps", "parts")
+    )
+    return ViewBatch(look.permute(0, 3, 1, 2).float() / 255.0, maps, parts, torch.tensor(kinds, device=device))
 
 
 def read_source(source_net: nn.Module, batch: ViewBatch, latents: torch.Tensor) -> Memory:
@@ -87,22 +88,6 @@ def repeat_memory(memory: Memory, times: int, group: int = 1) -> Memory:
         return x.unflatten(0, (-1, group)).repeat_interleave(times, dim=0).flatten(0, 1)
 
     return Memory(*([repeated(x) for x in entries] for entries in (memory.keys, memory.values, memory.parts)))
-
-
-def select_memory(memory: Memory, rows: torch.Tensor) -> Memory:
-    """The memory of some rows of the batch."""
-    return Memory(*([x[rows] for x in entries] for entries in (memory.keys, memory.values, memory.parts)))
-
-
-def select(batch: ViewBatch, rows: torch.Tensor) -> ViewBatch:
-    """Some rows of a batch."""
-    return replace(
-        batch,
-        look=batch.look[rows],
-        geometry=batch.geometry[rows],
-        parts=batch.parts[rows],
-        kinds=batch.kinds[rows],
-    )
 
 
 def start_of_path(look: torch.Tensor, start: str, seed: int) -> torch.Tensor:

@@ -29,7 +29,7 @@ class Target:
 
     Attributes:
         views: what the network sees.
-        body, windows: truth, (256, 256, 4) and (3, 128, 128, 4) uint8 premultiplied RGBA.
+        body, windows: truth, (1, 256, 256, 4) and (3, 128, 128, 4) uint8 premultiplied RGBA.
         body_parts, window_parts: truth's part map in the same views, uint8.
     """
 
@@ -115,6 +115,7 @@ class PairDataset(IterableDataset):
     Args:
         folders: the data.
         targets: target poses per source.
+        bodies: how many of them, the first, have the body's view too.
         portrait_share: how often the source is the variant's first frame, a neutral portrait.
         window_shift_px: standard deviation of the windows' random displacement.
         seed: with the worker's number it fixes the samples.
@@ -124,6 +125,7 @@ class PairDataset(IterableDataset):
         self,
         folders: list[PictureFolder],
         targets: int = 3,
+        bodies: int = 1,
         portrait_share: float = 0.6,
         window_shift_px: float = 4.0,
         seed: int = 0,
@@ -131,7 +133,8 @@ class PairDataset(IterableDataset):
         self.rows = [(folder, rows) for folder in folders for rows in folder.variants]
         if not self.rows:
             raise ConfigError("the data set holds no person with two pictures")
-        self.targets, self.portrait_share, self.window_shift_px = targets, portrait_share, window_shift_px
+        self.targets, self.bodies = targets, bodies
+        self.portrait_share, self.window_shift_px = portrait_share, window_shift_px
         self.seed = seed
 
     def __iter__(self) -> Iterator[tuple[Views, list[Target]]]:
@@ -151,21 +154,28 @@ class PairDataset(IterableDataset):
             tracker_noise(folder.points[source_row], rng),
             self._shift(rng),
         )
+        rows = rng.choice(rows[1:], self.targets)
         return source.views, [
-            self._target(folder, source, row, rng) for row in rng.choice(rows[1:], self.targets)
+            self._target(folder, source, row, rng, with_body=number < self.bodies)
+            for number, row in enumerate(rows)
         ]
 
     def _shift(self, rng: np.random.Generator) -> np.ndarray:
         return rng.normal(0.0, self.window_shift_px, (conditioning.WINDOWS, 2))
 
     def _target(
-        self, folder: PictureFolder, source: conditioning.Source, row: int, rng: np.random.Generator
+        self,
+        folder: PictureFolder,
+        source: conditioning.Source,
+        row: int,
+        rng: np.random.Generator,
+        with_body: bool,
     ) -> Target:
-        views = conditioning.draw_views(source, tracker_noise(folder.points[row], rng), self._shift(rng))
-        body, windows = conditioning.cut_views(
-            conditioning.premultiply(np.asarray(folder.images[row])), views.corners
-        )
+        points = tracker_noise(folder.points[row], rng)
+        views = conditioning.draw_views(source, points, self._shift(rng), with_body)
+        image = conditioning.premultiply(np.asarray(folder.images[row]))
+        body, windows = conditioning.cut_views(image, views.corners)
         parts = np.asarray(folder.parts[row])
         whole = cv2.resize(parts, (types.CANVAS_PX, types.CANVAS_PX), interpolation=cv2.INTER_NEAREST)
         window_parts = conditioning.cut_views(whole, views.corners)[1]
-        return Target(views, body, windows, parts, window_parts)
+        return Target(views, body[None], windows, parts[None], window_parts)

@@ -13,7 +13,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,13 @@ class Step:
     weight: torch.Tensor
     targets: int
     group: int
+
+    def to(self, device: torch.device | str) -> Step:
+        """The same on another device."""
+        source, target = self.source.to(device), self.target.to(device)
+        return replace(
+            self, source=source, target=target, truth=self.truth.to(device), weight=self.weight.to(device)
+        )
 
 
 @dataclass
@@ -147,18 +155,18 @@ class _Loop:
         self.start_s = self.checkpoint_s = self.picture_s = time.monotonic()
         self.first_step = progress.step
 
-    def run(self, batches: Iterator[list]) -> None:
+    def run(self, batches: Iterator[dict[str, Step]]) -> None:
         writer = self._writer()
         bar = tqdm(initial=self.progress.step, unit="step", dynamic_ncols=True, mininterval=5.0)
         try:
             while self.progress.step < self.config.max_steps and self._share_of_time() < 1.0:
-                samples = next(batches)
-                losses = self._step(samples)
+                steps = {name: step.to(self.accelerator.device) for name, step in next(batches).items()}
+                losses = self._step(steps)
                 bar.update()
-                self._record(writer, bar, losses, len(samples))
-                self._save_when_due(writer, samples)
+                self._record(writer, bar, losses)
+                self._save_when_due(writer, steps)
         finally:
-            self._save(samples=None, writer=writer)
+            self._save(steps=None, writer=writer)
             bar.close()
 
     def _share_of_time(self) -> float:
@@ -173,11 +181,11 @@ class _Loop:
         left = (1.0 - self._share_of_time()) / self.config.cooldown_share
         return warm * float(np.clip(left, 0.02, 1.0))
 
-    def _step(self, samples: list) -> dict[str, float]:
+    def _step(self, steps: dict[str, Step]) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._rate()
         losses: dict[str, float] = {}
-        for name, step in make_steps(samples, self.config, self.accelerator.device).items():
+        for name, step in steps.items():
             with self.accelerator.autocast():
                 terms = losses_of(self.networks, self.autoencoder, step, self.config)
             self.accelerator.backward(sum(terms.values()))
@@ -189,27 +197,28 @@ class _Loop:
         self.progress.step += 1
         return losses
 
-    def _record(self, writer, bar, losses: dict[str, float], sources: int) -> None:  # noqa: ANN001
-        self.progress.samples += sources * self.config.data.targets
+    def _record(self, writer, bar, losses: dict[str, float]) -> None:  # noqa: ANN001
+        samples = self.config.sources * self.config.data.targets
+        self.progress.samples += samples
         self.progress.history.append({"step": self.progress.step, "loss": sum(losses.values())})
         del self.progress.history[:-1000]
         if self.progress.step % 20:
             return
         seconds = time.monotonic() - self.start_s
-        rate = (self.progress.step - self.first_step) * sources * self.config.data.targets / seconds
+        rate = (self.progress.step - self.first_step) * samples / seconds
         bar.set_postfix({key: f"{value:.4f}" for key, value in losses.items()} | {"samples/s": f"{rate:.1f}"})
         for key, value in (losses | {"samples_per_s": rate, "rate": self._rate()}).items():
             writer.add_scalar(key, value, self.progress.step)
 
-    def _save_when_due(self, writer, samples: list) -> None:  # noqa: ANN001
+    def _save_when_due(self, writer, steps: dict[str, Step]) -> None:  # noqa: ANN001
         now = time.monotonic()
         if now - self.checkpoint_s > self.config.checkpoint_minutes * 60:
             pictures = now - self.picture_s > self.config.picture_minutes * 60
-            self._save(samples if pictures else None, writer)
+            self._save(steps if pictures else None, writer)
             self.checkpoint_s = now
             self.picture_s = now if pictures else self.picture_s
 
-    def _save(self, samples: list | None, writer) -> None:  # noqa: ANN001
+    def _save(self, steps: dict[str, Step] | None, writer) -> None:  # noqa: ANN001
         if not self.accelerator.is_main_process:
             return
         networks = self.accelerator.unwrap_model(self.networks)
@@ -222,8 +231,8 @@ class _Loop:
         self.ema.store(networks.parameters())
         self.ema.copy_to(networks.parameters())
         save_weights(self.config, networks, self.autoencoder, self.progress)
-        if samples is not None:
-            grid = picture_grid(networks, self.autoencoder, samples, self.config, self.accelerator.device)
+        if steps is not None:
+            grid = picture_grid(networks, self.autoencoder, steps["windows"], self.config)
             writer.add_image("source_warped_made_truth", grid, self.progress.step, dataformats="HWC")
             _write_picture(self.config.output / f"pictures-{self.progress.step:06d}.png", grid)
         self.ema.restore(networks.parameters())
@@ -234,43 +243,44 @@ class _Loop:
         return SummaryWriter(str(self.config.output / "tensorboard"))
 
 
-def make_steps(samples: list, config: TrainConfig, device: torch.device | str) -> dict[str, Step]:
+def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
     """Make a training step of samples: the windows of all targets, the body's view of some of them.
 
     Args:
-        samples: [(source Views, [Target, ...]), ...].
+        samples: [(source Views, [Target, ...]), ...] of `PairDataset`.
         config: the run.
-        device: where the tensors go.
     """
     sources = [source for source, _ in samples]
     targets = [target for _, several in samples for target in several]
-    some = [target for _, several in samples for target in several[: config.bodies]]
+    some = [target for target in targets if target.views.body is not None]
     windows = Step(
-        flow.window_batch(sources, device),
-        flow.window_batch([target.views for target in targets], device),
-        _truth([target.windows for target in targets], device),
-        _weights([target.window_parts for target in targets], config.loss, device),
-        config.data.targets, WINDOWS,
-    )  # fmt: skip
+        flow.window_batch(sources),
+        flow.window_batch([target.views for target in targets]),
+        _truth([target.windows for target in targets]),
+        _weights([target.window_parts for target in targets], config.loss),
+        targets=len(targets) // len(sources),
+        group=WINDOWS,
+    )
     bodies = Step(
-        flow.body_batch(sources, device),
-        flow.body_batch([target.views for target in some], device),
-        _truth([target.body[None] for target in some], device),
-        _weights([target.body_parts[None] for target in some], config.loss, device),
-        min(config.bodies, config.data.targets), 1,
-    )  # fmt: skip
+        flow.body_batch(sources),
+        flow.body_batch([target.views for target in some]),
+        _truth([target.body for target in some]),
+        _weights([target.body_parts for target in some], config.loss),
+        targets=len(some) // len(sources),
+        group=1,
+    )
     return {"windows": windows, "body": bodies}
 
 
-def _truth(pictures: list[np.ndarray], device: torch.device | str) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate(pictures)).to(device).permute(0, 3, 1, 2).float() / 255.0
+def _truth(pictures: list[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(pictures)).permute(0, 3, 1, 2).float() / 255.0
 
 
-def _weights(parts: list[np.ndarray], loss: LossConfig, device: torch.device | str) -> torch.Tensor:
+def _weights(parts: list[np.ndarray], loss: LossConfig) -> torch.Tensor:
     table = torch.ones(8)
     table[list(FACE_PARTS)], table[list(HAND_PARTS)] = loss.face, loss.hand
     table[0] = 0.5
-    return table.to(device)[torch.from_numpy(np.concatenate(parts)).to(device).long()].unsqueeze(1)
+    return table[torch.from_numpy(np.concatenate(parts)).long()].unsqueeze(1)
 
 
 def losses_of(
@@ -307,11 +317,8 @@ def pixel_losses(
 
 
 @torch.no_grad()
-def picture_grid(
-    networks: Networks, autoencoder: nn.Module, samples: list, config: TrainConfig, device: torch.device
-) -> np.ndarray:
+def picture_grid(networks: Networks, autoencoder: nn.Module, step: Step, config: TrainConfig) -> np.ndarray:
     """Windows of a few targets side by side, (H, W, 3) uint8: warped source, made in one step, truth."""
-    step = make_steps(samples, config, device)["windows"]
     memory = flow.repeat_memory(
         flow.read_source(networks.source_net, step.source, autoencoder.encode(step.source.look)),
         step.targets,
@@ -377,11 +384,11 @@ def fit_autoencoder(
         for target in dataset.sample(rng)[1]:
             for pictures, parts in (
                 (target.windows, target.window_parts),
-                (target.body[None], target.body_parts[None]),
+                (target.body, target.body_parts),
             ):
-                unfolded = functional.pixel_unshuffle(_truth([pictures], "cpu"), autoencoder.config.patch_px)
+                unfolded = functional.pixel_unshuffle(_truth([pictures]), autoencoder.config.patch_px)
                 weight = functional.avg_pool2d(
-                    _weights([parts], config.loss, "cpu"), autoencoder.config.patch_px
+                    _weights([parts], config.loss), autoencoder.config.patch_px
                 )
                 patches.append(unfolded.flatten(2).transpose(1, 2).reshape(-1, unfolded.shape[1]))
                 weights.append(weight.reshape(-1))
@@ -418,14 +425,21 @@ def _resume(
     return Progress(**state["progress"])
 
 
-def _batches(config: TrainConfig, folders: list[PictureFolder], seed: int) -> Iterator[list]:
-    dataset = PairDataset(folders, config.data.targets, config.data.portrait_share, seed=config.seed + seed)
+def _batches(config: TrainConfig, folders: list[PictureFolder], seed: int) -> Iterator[dict[str, Step]]:
+    dataset = PairDataset(
+        folders, config.data.targets, config.bodies, config.data.portrait_share, seed=config.seed + seed
+    )
     loader = DataLoader(
-        dataset, batch_size=config.sources, num_workers=config.data.workers, collate_fn=list,
-        persistent_workers=config.data.workers > 0, prefetch_factor=4 if config.data.workers else None,
+        dataset,
+        batch_size=config.sources,
+        num_workers=config.data.workers,
+        # In the worker, so that whole tensors travel through shared memory and not pictures one by one.
+        collate_fn=partial(make_steps, config=config),
+        persistent_workers=config.data.workers > 0,
+        prefetch_factor=4 if config.data.workers else None,
         # Forked workers hang in OpenCV's and OpenMP's thread pools.
         multiprocessing_context="spawn" if config.data.workers else None,
-    )  # fmt: skip
+    )
     return iter(loader)
 
 
