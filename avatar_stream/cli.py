@@ -288,6 +288,26 @@ def _render_people(arguments: argparse.Namespace) -> int:
     return people.run(arguments) or 0
 
 
+def _add_prepare_videos(parser: argparse.ArgumentParser) -> None:
+    """Make training data of any folder of videos: poses by the tracker, mattes by a segmenter.
+
+    Every shot becomes a person of the data set. Frames are kept in which body, face and hands are found; a
+    hand may be missing where it is out of the picture. What cannot be read or used costs one warning. An
+    interrupted run goes on where it was when it is started again.
+    """
+    from avatar_stream.training import video_folder
+
+    video_folder.add_arguments(parser)
+
+
+def _prepare_videos(arguments: argparse.Namespace) -> int:
+    from avatar_stream.training import video_folder
+
+    count = video_folder.run(arguments)
+    print(f"{arguments.output}: {count} pictures")
+    return 0
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     """Train a model from a configuration; goes on from its last checkpoint."""
     from avatar_stream.training import train
@@ -316,6 +336,7 @@ _COMMANDS: dict[
     "demo": ("record the bundled clip", _add_demo, _demo),
     "doctor": ("what this machine can do", _add_doctor, _doctor),
     "render-people": ("render rigged people as data", _add_render_people, _render_people),
+    "prepare-videos": ("make training data of videos", _add_prepare_videos, _prepare_videos),
     "train": ("train a model", _add_train, _train),
 }
 _EXAMPLES = {
@@ -328,5 +349,6 @@ _EXAMPLES = {
     "demo": "examples:\n  avatar-stream demo\n  avatar-stream demo --steps 4 --output somewhere\n",
     "doctor": "examples:\n  avatar-stream doctor\n",
     "render-people": "examples:\n  avatar-stream render-people --people DIR --output data/people\n",
+    "prepare-videos": "examples:\n  avatar-stream prepare-videos --input DIR --output data/videos\n",
     "train": "examples:\n  avatar-stream train configs/train/signer-small.yaml --max-minutes 60\n",
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from avatar_stream.errors import ConfigError
 
@@ -18,13 +18,21 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Where samples come from."""
+    """Where samples come from: data set folders, people rendered while training, or both."""
 
-    folders: list[Path]
+    folders: list[Path] = []
+    people: Path | None = None  # rigged people (.glb) that the workers render; needs no disk
+    people_share: Share = 0.5  # how often samples come from them where there are folders too
     exclude: list[str] = []  # people never trained on, by the beginning of their file's name
     targets: int = Field(3, ge=1)  # target poses per source
     portrait_share: Share = 0.6
     workers: int = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _gives_data(self) -> DataConfig:
+        if not self.folders and self.people is None:
+            raise ValueError("give folders, people or both")
+        return self
 
 
 class ModelConfig(_Section):

@@ -7,9 +7,10 @@ kind of noise that a tracker adds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from avatar_stream import types
 from avatar_stream.errors import ConfigError
 from avatar_stream.modeling import conditioning
 from avatar_stream.modeling.conditioning import Views
+
+if TYPE_CHECKING:
+    from avatar_stream.training.live_renders import LiveRenders
 
 HAND_PARTS, FACE_PARTS = (4, 5), (1, 2)
 
@@ -50,6 +54,8 @@ class PictureFolder:
     Raises:
         ConfigError: the folder is not a data set.
     """
+
+    live = False
 
     def __init__(self, path: Path, exclude: tuple[str, ...] = ()):
         self.path = path
@@ -109,11 +115,33 @@ def tracker_noise(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return noisy
 
 
+def open_data(
+    folders: Sequence[Path], people: Path | None, people_share: float, exclude: tuple[str, ...] = ()
+) -> list[PictureFolder | LiveRenders]:
+    """Open what a run trains on.
+
+    Args:
+        folders: data set folders.
+        people: rigged people (.glb) to render while training, or None.
+        people_share: how often samples come from them where there are folders too.
+        exclude: names of people to leave out of both.
+
+    Raises:
+        ConfigError: a folder is no data set, or no person is left.
+    """
+    opened: list[PictureFolder | LiveRenders] = [PictureFolder(path, exclude) for path in folders]
+    if people is not None:
+        from avatar_stream.training.live_renders import LiveRenders
+
+        opened.append(LiveRenders(people, exclude, people_share))
+    return opened
+
+
 class PairDataset(IterableDataset):
     """Endless random samples: (source Views, [Target, ...]).
 
     Args:
-        folders: the data.
+        folders: the data; at most one of them renders live, as often as its `share` says.
         targets: target poses per source.
         bodies: how many of them, the first, have the body's view too.
         portrait_share: how often the source is the variant's first frame, a neutral portrait.
@@ -123,15 +151,16 @@ class PairDataset(IterableDataset):
 
     def __init__(
         self,
-        folders: list[PictureFolder],
+        folders: list[PictureFolder | LiveRenders],
         targets: int = 3,
         bodies: int = 1,
         portrait_share: float = 0.6,
         window_shift_px: float = 4.0,
         seed: int = 0,
     ):
-        self.rows = [(folder, rows) for folder in folders for rows in folder.variants]
-        if not self.rows:
+        self.rows = [(folder, rows) for folder in folders if not folder.live for rows in folder.variants]
+        self.renders = next((folder for folder in folders if folder.live), None)
+        if not self.rows and self.renders is None:
             raise ConfigError("the data set holds no person with two pictures")
         self.targets, self.bodies = targets, bodies
         self.portrait_share, self.window_shift_px = portrait_share, window_shift_px
@@ -147,7 +176,7 @@ class PairDataset(IterableDataset):
 
     def sample(self, rng: np.random.Generator) -> tuple[Views, list[Target]]:
         """One source and its targets."""
-        folder, rows = self.rows[rng.integers(len(self.rows))]
+        folder, rows = self._variant(rng)
         source_row = rows[0] if rng.random() < self.portrait_share else rng.choice(rows)
         source = conditioning.prepare_source(
             np.asarray(folder.images[source_row]),
@@ -160,12 +189,17 @@ class PairDataset(IterableDataset):
             for number, row in enumerate(rows)
         ]
 
+    def _variant(self, rng: np.random.Generator) -> tuple[PictureFolder | LiveRenders, np.ndarray]:
+        if self.renders is not None and (not self.rows or rng.random() < self.renders.share):
+            return self.renders, self.renders.choose(rng)
+        return self.rows[rng.integers(len(self.rows))]
+
     def _shift(self, rng: np.random.Generator) -> np.ndarray:
         return rng.normal(0.0, self.window_shift_px, (conditioning.WINDOWS, 2))
 
     def _target(
         self,
-        folder: PictureFolder,
+        folder: PictureFolder | LiveRenders,
         source: conditioning.Source,
         row: int,
         rng: np.random.Generator,

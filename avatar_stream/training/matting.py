@@ -9,6 +9,7 @@ import numpy as np
 
 from avatar_stream.errors import TrackerError
 from avatar_stream.modeling import geometry
+from avatar_stream.trackers.holistic import _quiet_stderr
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HIP, RIGHT_HIP
 
 PARTS_PX = 256
@@ -19,6 +20,9 @@ _PART_OF_GROUP[[geometry.TORSO, geometry.NECK, geometry.HEAD]] = _UPPER, _SKIN, 
 _PART_OF_GROUP[[geometry.SKIN, geometry.MOUTH, geometry.EYE]] = _FACE
 _PART_OF_GROUP[[geometry.LEFT_ARM, geometry.LEFT_PALM]] = _SKIN, _LEFT_HAND
 _PART_OF_GROUP[[geometry.RIGHT_ARM, geometry.RIGHT_PALM]] = _SKIN, _RIGHT_HAND
+_HAND_PARTS = (_LEFT_HAND, _RIGHT_HAND)
+_HAND_SPREAD_PX = 2.5
+_LAB_WEIGHTS = np.float32([0.25, 1.0, 1.0])  # light and folds change how bright clothes are, not their hue
 _HANDS = (geometry.LEFT_PALM, geometry.RIGHT_PALM)
 
 _EDGE_PX = 6  # radius in which the matte follows the picture's edges
@@ -43,12 +47,15 @@ class Segmenter:
             TrackerError: mediapipe is not installed or does not start.
         """
         os.environ.setdefault("GLOG_minloglevel", "2")
-        try:
-            from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
+        # Its C++ side talks to stderr until the first picture has gone through.
+        with _quiet_stderr():
+            try:
+                from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
-            self._network = SelfieSegmentation(model_selection=0)
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
-            raise TrackerError(f"the segmenter does not start ({error}): run `make setup`") from error
+                self._network = SelfieSegmentation(model_selection=0)
+                self._network.process(np.zeros((CANVAS_PX, CANVAS_PX, 3), np.uint8))
+            except (ImportError, OSError, RuntimeError, ValueError) as error:
+                raise TrackerError(f"the segmenter does not start ({error}): run `make setup`") from error
 
     def segment(self, image: np.ndarray) -> np.ndarray:
         """(512, 512, 3) uint8 RGB -> (512, 512) float32, 0..1: how surely a pixel is a person.
@@ -167,11 +174,11 @@ def part_map(picture: np.ndarray, points: np.ndarray, groups: np.ndarray) -> np.
     free = (groups == 0).astype(np.uint8)
     if free.all():
         return np.zeros_like(parts)
-    _, labels = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    nearest = np.zeros(labels.max() + 1, np.uint8)
-    nearest[labels[groups > 0]] = parts[groups > 0]
+    spread, gap_px = _nearest(parts, groups > 0)
+    # Hands are drawn as wide as they are; hips beside a hanging hand are not its fingers.
+    without_hands = _nearest(parts, (groups > 0) & ~np.isin(groups, _HANDS))[0]
+    spread = np.where((gap_px > _HAND_SPREAD_PX) & np.isin(spread, _HAND_PARTS), without_hands, spread)
     rows = (np.arange(PARTS_PX, dtype=np.float32)[:, None] + 0.5) * (CANVAS_PX / PARTS_PX)
-    spread = nearest[labels]
     # Above the chin what surrounds the face is hair; below it, neck.
     chin_y = points[FACE.start + 152, 1]
     spread = np.where((spread == _FACE) | (spread == _HAIR), np.where(rows < chin_y, _HAIR, _SKIN), spread)
@@ -182,8 +189,20 @@ def part_map(picture: np.ndarray, points: np.ndarray, groups: np.ndarray) -> np.
     return np.where(small[..., 3] > 127, parts, 0).astype(np.uint8)
 
 
+def _nearest(parts: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every pixel's nearest known part, and how far it is, px; all 0 where nothing is known."""
+    if not known.any():
+        return np.zeros_like(parts), np.zeros(parts.shape, np.float32)
+    gap_px, labels = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    nearest = np.zeros(labels.max() + 1, np.uint8)
+    nearest[labels[known]] = parts[known]
+    return nearest[labels], gap_px
+
+
 def _sleeves(small: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    lab = cv2.cvtColor(small[..., :3], cv2.COLOR_RGB2LAB).astype(np.float32)
+    lab = cv2.cvtColor(small[..., :3], cv2.COLOR_RGB2LAB).astype(np.float32) * _LAB_WEIGHTS
     solid = small[..., 3] > 200
     face, clothes = solid & (parts == _FACE), solid & (parts == _UPPER)
     if not face.any() or not clothes.any():

@@ -32,7 +32,7 @@ from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencode
 from avatar_stream.modeling.conditioning import WINDOWS
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.training.config import LossConfig, TrainConfig, load_train_config
-from avatar_stream.training.dataset import FACE_PARTS, HAND_PARTS, PairDataset, PictureFolder
+from avatar_stream.training.dataset import FACE_PARTS, HAND_PARTS, PairDataset, PictureFolder, open_data
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,8 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
     torch.manual_seed(config.seed)
     accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=not torch.cuda.is_available())
     config.output.mkdir(parents=True, exist_ok=True)
-    folders = [PictureFolder(path, tuple(config.data.exclude)) for path in config.data.folders]
+    data = config.data
+    folders = open_data(data.folders, data.people, data.people_share, tuple(data.exclude))
     autoencoder = _autoencoder(config, folders, weights).to(accelerator.device).eval().requires_grad_(False)
     networks = build_networks(config, weights, autoencoder)
     optimizer = torch.optim.AdamW(

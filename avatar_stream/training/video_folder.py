@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from avatar_stream.errors import ConfigError, EndOfStream, SinkError, SourceError
+from avatar_stream.errors import ConfigError, EndOfStream, SinkError, SourceError, TrackerError
 from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.training import matting
@@ -86,6 +87,7 @@ def prepare_videos(folder: Path, output: Path, every: int = 3, max_frames_per_cl
         ConfigError: the folder is missing or holds no video, or a number makes no sense.
         SourceError: no clip shows a person who can be used.
         SinkError: the output is there already, or cannot be written.
+        TrackerError: mediapipe is not installed or does not start.
     """
     if every < 1 or max_frames_per_clip < _FEWEST_ROWS:
         raise ConfigError(f"--every must be 1 or more, --max-frames-per-clip {_FEWEST_ROWS} or more")
@@ -99,11 +101,16 @@ def prepare_videos(folder: Path, output: Path, every: int = 3, max_frames_per_cl
         "max_frames_per_clip": max_frames_per_clip,
         "clips": [[clip.relative_to(folder).as_posix(), clip.stat().st_size] for clip in clips],
     }
+    segmenter = matting.Segmenter()
     try:
         _open_partial(partial, settings)
-        with tqdm(clips, unit="clip", disable=None) as bar:
-            for number, clip in enumerate(bar):
-                _prepare_once(partial / f"{number:05d}.npz", clip, folder, every, max_frames_per_clip)
+        with closing(segmenter), logging_redirect_tqdm():
+            segmenter.open()
+            for number, clip in enumerate(tqdm(clips, unit="clip", disable=None)):
+                name = clip.relative_to(folder).with_suffix("").as_posix()
+                path = partial / f"{number:05d}.npz"
+                if not path.exists():
+                    _prepare_clip(path, name, clip, every, max_frames_per_clip, segmenter)
         rows = _join(partial, settings, folder)
         partial.rename(output)
     except OSError as error:
@@ -122,21 +129,20 @@ def _open_partial(partial: Path, settings: dict) -> None:
     path.write_text(wanted)
 
 
-def _prepare_once(path: Path, clip: Path, folder: Path, every: int, most: int) -> None:
-    """Write one clip's pictures to `path` unless they are there; a clip that gives none leaves no file."""
-    if path.exists():
-        return
+def _prepare_clip(
+    path: Path, name: str, clip: Path, every: int, most: int, segmenter: matting.Segmenter
+) -> None:
+    """Write one clip's pictures to `path`; a clip that gives none costs a warning and leaves no file."""
     try:
-        shots = find_shots(clip, every)
-        rows = _rows_of(clip, every, _choose(shots, most))
-    except SourceError as error:
+        rows = _rows_of(clip, every, _choose(find_shots(clip, every), most), segmenter)
+    except (SourceError, TrackerError) as error:
         logger.warning("left out: %s", error)
         return
     if not rows["person"].size:
         logger.warning("left out: %s shows nobody with body, face and hands in view", clip)
         return
     with path.with_suffix(".part").open("wb") as file:
-        np.savez(file, name=clip.relative_to(folder).with_suffix("").as_posix(), **rows)
+        np.savez(file, name=name, **rows)
     path.with_suffix(".part").rename(path)
 
 
@@ -145,11 +151,12 @@ def find_shots(clip: Path, every: int) -> list[Shot]:
 
     Raises:
         SourceError: the clip cannot be read.
+        TrackerError: the tracker failed on it.
     """
     tracker, finder, shots = HolisticTracker(), CutFinder(), [Shot()]
     with closing(tracker):
         tracker.open()
-        for frame in _frames(clip, every):
+        for frame in tqdm(_frames(clip, every), clip.name, leave=False, unit="frame", disable=None):
             if finder.is_picture_cut(frame.image):
                 # What the tracker finds depends on the frames before: a new shot starts with a fresh one.
                 tracker.close()
@@ -184,28 +191,26 @@ def _choose(shots: list[Shot], most: int) -> list[tuple[SigningFrame, Shot]]:
     total = sum(len(shot.poses) for _, shot in placed)
     chosen = []
     for frame, shot in placed:
-        numbers = list(shot.poses)
-        count = min(len(numbers), max(_FEWEST_ROWS, round(most * len(numbers) / max(total, most))))
-        picks = {numbers[k] for k in np.linspace(0, len(numbers) - 1, count).astype(int)}
-        picks.add(max(numbers, key=lambda number: neutrality(frame.place(shot.poses[number].points))))
-        chosen.append((frame, Shot({number: shot.poses[number] for number in sorted(picks)})))
+        scores = {number: neutrality(frame.place(pose.points)) for number, pose in shot.poses.items()}
+        portrait = max(scores, key=scores.__getitem__)
+        others = [number for number in scores if number != portrait]
+        count = max(_FEWEST_ROWS, most * len(scores) // max(total, most)) - 1
+        picks = [others[k] for k in np.linspace(0, len(others) - 1, min(count, len(others))).astype(int)]
+        chosen.append((frame, Shot({number: shot.poses[number] for number in sorted([portrait, *picks])})))
     return chosen
 
 
-def _rows_of(clip: Path, every: int, chosen: list[tuple[SigningFrame, Shot]]) -> dict[str, np.ndarray]:
+def _rows_of(
+    clip: Path, every: int, chosen: list[tuple[SigningFrame, Shot]], segmenter: matting.Segmenter
+) -> dict[str, np.ndarray]:
     """Read the chosen frames again and make their rows; `person` counts the clip's shots from 0."""
     rows: dict[str, list] = {name: [] for name in _ARRAYS}
     homes = {number: k for k, (_, shot) in enumerate(chosen) for number in shot.poses}
-    segmenter = matting.Segmenter()
-    with closing(segmenter):
-        segmenter.open()
-        for frame in _frames(clip, every) if homes else ():
-            home = homes.get(frame.index)
-            if home is None:
-                continue
-            row = _row(frame, *chosen[home], segmenter)
-            for name, value in ({} if row is None else row | {"person": home}).items():
-                rows[name].append(value)
+    for frame in _frames(clip, every) if homes else ():
+        home = homes.get(frame.index)
+        row = None if home is None else _row(frame, *chosen[home], segmenter)
+        for name, value in ({} if row is None else row | {"person": home}).items():
+            rows[name].append(value)
     arrays = {
         name: np.array(rows[name], dtype).reshape(-1, *shape) for name, (shape, dtype) in _ARRAYS.items()
     }
@@ -293,5 +298,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the command line asks; returns how many pictures were made."""
+    """Do what the command line asks; returns how many pictures the data set has."""
     return prepare_videos(arguments.input, arguments.output, arguments.every, arguments.max_frames_per_clip)
