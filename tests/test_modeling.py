@@ -299,19 +299,19 @@ def test_tiny_training_learns_and_reloads(tmp_path: Path) -> None:
 
 def fixed_loss(weights: Path | None, config, data: Path) -> float:  # noqa: ANN001
     """Loss of trained (or new) weights on the same samples, the same times."""
-    from avatar_stream.training import dataset, train
+    from avatar_stream.training import dataset, steps, train
 
     samples = dataset.PairDataset([dataset.PictureFolder(data)], config.data.targets, seed=7)
     rng = np.random.default_rng(7)
     autoencoder = load_autoencoder(str(config.output / "weights" / "autoencoder"))
     networks = train.build_networks(config, str(weights) if weights else None, autoencoder)
     steps = [
-        step for _ in range(4) for step in train.make_steps([samples.sample(rng)], config).values()
+        step for _ in range(4) for step in steps.make_steps([samples.sample(rng)], config).values()
     ]
     torch.manual_seed(0)
     with torch.no_grad():
         return float(
-            sum(sum(train.losses_of(networks, autoencoder, step, config).values()) for step in steps)
+            sum(sum(steps.losses_of(networks, autoencoder, step, config).values()) for step in steps)
         )
 
 

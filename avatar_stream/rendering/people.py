@@ -131,8 +131,6 @@ def render_people(
     }
     try:
         _prepare(folder, frames, meta, len(variants))
-        done = np.lib.format.open_memmap(folder / "done.npy", mode="r+")
-        todo = [variant for variant in variants if not done[variant.number]]
         work = partial(
             _render_variant,
             folder=folder,
@@ -141,16 +139,7 @@ def render_people(
             poses=list(poses),
             read_poses=read_poses,
         )
-        entries = (
-            json.loads((folder / "variants.json").read_text()) if (folder / "variants.json").exists() else {}
-        )
-        with tqdm(total=frames, initial=frames - sum(variant.count for variant in todo), unit="frame") as bar:
-            for variant, entry in _mapped(work, todo, processes):
-                entries[str(variant.number)] = entry
-                (folder / "variants.json").write_text(json.dumps(entries))
-                done[variant.number] = True
-                bar.update(variant.count)
-        del done
+        entries = _render_all(folder, variants, work, processes)
         meta["variants"] = [entries[str(variant.number)] for variant in variants]
         (folder / "meta.json").write_text(json.dumps(meta, indent=1))
         for name in ("done.npy", "variants.json", "settings.json"):
@@ -158,6 +147,22 @@ def render_people(
         folder.rename(output)
     except OSError as error:
         raise SinkError(f"could not write the data set {output}: {error.strerror or error}") from error
+
+
+def _render_all(folder: Path, variants: list[Variant], work: Callable, processes: int) -> dict[str, dict]:
+    """Render what is not done yet; what `meta.json` says of each variant, by its number."""
+    done = np.lib.format.open_memmap(folder / "done.npy", mode="r+")
+    todo = [variant for variant in variants if not done[variant.number]]
+    told = folder / "variants.json"
+    entries = json.loads(told.read_text()) if told.exists() else {}
+    total = sum(variant.count for variant in variants)
+    with tqdm(total=total, initial=total - sum(variant.count for variant in todo), unit="frame") as bar:
+        for variant, entry in _mapped(work, todo, processes):
+            entries[str(variant.number)] = entry
+            told.write_text(json.dumps(entries))
+            done[variant.number] = True
+            bar.update(variant.count)
+    return entries
 
 
 def _prepare(folder: Path, frames: int, meta: dict, variants: int) -> None:
@@ -191,7 +196,7 @@ def _mapped(work: Callable, variants: list[Variant], processes: int) -> Iterator
         yield from pool.imap_unordered(work, variants)
 
 
-class _Stage:
+class Studio:
     """The renderer and the person of the last variant, kept for the next one in the same process."""
 
     renderer: Renderer | None = None
@@ -199,6 +204,7 @@ class _Stage:
 
     @classmethod
     def enter(cls, path: Path) -> tuple[Renderer, Rig, FacePoints]:
+        """The process's renderer, and a person loaded with its face points."""
         if cls.renderer is None:
             cls.renderer = Renderer(CANVAS_PX)
         if cls.person is None or cls.person[0] != path:
@@ -218,10 +224,10 @@ def _render_variant(
     """Draw all frames of one variant into the memory-mapped files; returns its entry in meta.json."""
     random = np.random.default_rng([seed, variant.number])
     path = people[variant.person]
-    renderer, rig, face = _Stage.enter(path)
+    renderer, rig, face = Studio.enter(path)
     look, camera = random_look(rig.part_colours, random), random_camera(random)
     maps = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in _ARRAYS}
-    motion = _motion(rig, variant.count, random, poses, read_poses)
+    motion = motion_of(rig, variant.count, random, poses, read_poses)
     for row, pose in enumerate(motion, variant.first):
         drawn = renderer.draw(rig, pose, camera, look)
         seen = landmarks(rig, face, pose, camera)
@@ -239,7 +245,7 @@ def _render_variant(
     return variant, entry
 
 
-def _motion(
+def motion_of(
     rig: Rig, count: int, random: np.random.Generator, poses: list[Path], read_poses: _PoseReader | None
 ) -> Iterator[RigPose]:
     """The portrait, then random signing, the last part of it from a pose file."""

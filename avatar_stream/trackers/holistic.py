@@ -51,7 +51,7 @@ class HolisticTracker:
             TrackerError: mediapipe is not installed or does not start.
         """
         os.environ.setdefault("GLOG_minloglevel", "2")
-        with _quiet_stderr():
+        with quiet_stderr():
             try:
                 from mediapipe.python.solutions.holistic import Holistic
             except ImportError as error:
@@ -86,7 +86,7 @@ class HolisticTracker:
         if min(height_px, width_px) < _SMALLEST_SIDE_PX:
             return None
         # Its C++ side talks to stderr once, while the first picture goes through.
-        with _quiet_stderr() if self._first else contextlib.nullcontext():
+        with quiet_stderr() if self._first else contextlib.nullcontext():
             try:
                 result = self._holistic.process(frame.image)
             except (RuntimeError, ValueError) as error:
@@ -132,7 +132,8 @@ def _coordinates(landmarks) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
+    """Keep what C++ libraries write to the process's standard error from the user."""
     # The C++ libraries write to file descriptor 2 themselves; Python's sys.stderr cannot catch that.
     try:
         sys.stderr.flush()

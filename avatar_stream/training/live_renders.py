@@ -93,9 +93,9 @@ class LiveRenders:
             self.parts = np.zeros((count, CANVAS_PX // 2, CANVAS_PX // 2), np.uint8)
             self.points = np.zeros((count, POINT_COUNT, 3), np.float32)
         path = self.people[rng.integers(len(self.people))]
-        renderer, rig, face = rendered_people._Stage.enter(path)
+        renderer, rig, face = rendered_people.Studio.enter(path)
         look, camera = random_look(rig.part_colours, rng), rendered_people.random_camera(rng)
-        motion = rendered_people._motion(rig, self.frames, rng, [], None)
+        motion = rendered_people.motion_of(rig, self.frames, rng, [], None)
         for row, pose in zip(self.variants[place], motion, strict=True):
             drawn = renderer.draw(rig, pose, camera, look)
             self.images[row], self.parts[row] = drawn.image, drawn.parts

@@ -9,7 +9,7 @@ import numpy as np
 
 from avatar_stream.errors import TrackerError
 from avatar_stream.modeling import geometry
-from avatar_stream.trackers.holistic import _quiet_stderr
+from avatar_stream.trackers.holistic import quiet_stderr
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HIP, RIGHT_HIP
 
 PARTS_PX = 256
@@ -48,7 +48,7 @@ class Segmenter:
         """
         os.environ.setdefault("GLOG_minloglevel", "2")
         # Its C++ side talks to stderr until the first picture has gone through.
-        with _quiet_stderr():
+        with quiet_stderr():
             try:
                 from mediapipe.python.solutions.selfie_segmentation import SelfieSegmentation
 
