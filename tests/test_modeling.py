@@ -305,13 +305,13 @@ def fixed_loss(weights: Path | None, config, data: Path) -> float:  # noqa: ANN0
     rng = np.random.default_rng(7)
     autoencoder = load_autoencoder(str(config.output / "weights" / "autoencoder"))
     networks = train.build_networks(config, str(weights) if weights else None, autoencoder)
-    steps = [
+    batches = [
         step for _ in range(4) for step in steps.make_steps([samples.sample(rng)], config).values()
     ]
     torch.manual_seed(0)
     with torch.no_grad():
         return float(
-            sum(sum(steps.losses_of(networks, autoencoder, step, config).values()) for step in steps)
+            sum(sum(steps.losses_of(networks, autoencoder, step, config).values()) for step in batches)
         )
 
 

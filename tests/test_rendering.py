@@ -264,3 +264,14 @@ def test_a_data_set_is_whole_and_repeats(tmp_path, renderer):
     assert labels[0, nose[1], nose[0]] == parts.FACE
     with pytest.raises(SinkError):
         people.render_people(files, tmp_path / "one", 4, seed=3)
+
+
+def test_two_renderers_of_one_thread_do_not_disturb_each_other():
+    rig = Rig.load(Path(__file__).parents[1] / "assets" / "avatars" / "mei" / "person.glb")
+    with Renderer(64) as first:
+        alone = first.draw(rig, arms_down()).image
+        with Renderer(32) as second:
+            second.draw(rig, arms_down())
+            assert np.array_equal(first.draw(rig, arms_down()).image, alone)
+        assert np.array_equal(first.draw(rig, arms_down()).image, alone)
+    assert alone[..., 3].max() == 255

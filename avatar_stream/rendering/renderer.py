@@ -84,6 +84,10 @@ class Renderer:
         """
         camera = camera or Camera()
         placed = camera.place(rig.bind_m) if isinstance(camera, Camera) else camera
+        with self._context:  # another renderer of this thread may have drawn since
+            return self._draw(rig, pose, placed, look or Look())
+
+    def _draw(self, rig: Rig, pose: RigPose, placed: PlacedCamera, look: Look) -> Rendered:
         model = self._model(rig)
         self._multisampled.use()
         self._context.enable_only(moderngl.DEPTH_TEST)
@@ -92,7 +96,7 @@ class Renderer:
         self._multisampled.clear()
         self._bones.write(rig.matrices(pose).tobytes())
         self._bones.bind_to_uniform_block(0)
-        model.draw(self._program, placed, look or Look(), rig.morphed(pose.morphs))
+        model.draw(self._program, placed, look, rig.morphed(pose.morphs))
         if self._resolved is not self._multisampled:
             self._context.copy_framebuffer(self._resolved, self._multisampled)
         shape = (self.size_px, self.size_px)
@@ -116,6 +120,10 @@ class Renderer:
         Returns:
             (S, S) int32 numbers into `rig.triangles`, -1 where none is.
         """
+        with self._context:
+            return self._find(rig, pose, camera, triangles)
+
+    def _find(self, rig: Rig, pose: RigPose, camera: PlacedCamera, triangles: np.ndarray) -> np.ndarray:
         if self._finder is None:
             self._finder = self._context.program(shaders.VERTEX, fragment_shader=shaders.FIND)
             size = (self.size_px, self.size_px)
@@ -143,12 +151,14 @@ class Renderer:
 
     def close(self) -> None:
         """Give the context back. May be called twice."""
-        for model in self._models.values():
-            model.release()
+        if self._context is None:
+            return
+        with self._context:
+            for model in self._models.values():
+                model.release()
         self._models.clear()
-        if self._context is not None:
-            self._context.release()
-            self._context = None
+        self._context.release()
+        self._context = None
 
     def __enter__(self) -> Renderer:
         """Return itself."""
