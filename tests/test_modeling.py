@@ -222,14 +222,16 @@ def test_euler_steps_equal_the_scheduler(steps: int) -> None:
 def test_source_is_read_once_and_frames_cost_what_they_must(model_folder: Path) -> None:
     """SourceNet once per avatar; TargetNet per step and size of view; decoder per frame and size of view."""
     pipe = SignerPipeline.from_pretrained(model_folder, torch_dtype=torch.float32)
-    calls = {"source": 0, "target": 0}
+    calls = {"source": 0, "target": 0, "decoder": 0}
+    decode = pipe.autoencoder.decode
+    pipe.autoencoder.decode = lambda x: (calls.__setitem__("decoder", calls["decoder"] + 1), decode(x))[1]
     pipe.source_net.register_forward_hook(lambda *_: calls.__setitem__("source", calls["source"] + 1))
     pipe.target_net.register_forward_hook(lambda *_: calls.__setitem__("target", calls["target"] + 1))
     source = pipe.prepare(picture(), as_pose(standing_points()))
-    assert calls == {"source": 2, "target": 0}  # the body's view and the windows
+    assert calls == {"source": 2, "target": 0, "decoder": 0}  # the body's view and the windows
     for frame in range(3):
         pipe(source=source, pose=as_pose(standing_points(10.0 * frame)), num_inference_steps=2)
-    assert calls == {"source": 2, "target": 3 * 2 * 2}
+    assert calls == {"source": 2, "target": 3 * 2 * 2, "decoder": 3 * 2}
 
 
 def test_several_poses_at_once_equal_one_by_one(model_folder: Path) -> None:
