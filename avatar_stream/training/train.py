@@ -119,13 +119,13 @@ class _Loop:
         self.networks, self.optimizer, self.ema, self.progress = networks, optimizer, ema, progress
         self.limit_s = max_minutes * 60 if max_minutes else None
         self.start_s = self.checkpoint_s = self.picture_s = time.monotonic()
-        self.first_step = progress.step
+        self.first_step, self.time_gone = progress.step, 0.0
 
     def run(self, batches: Iterator[dict[str, Step]]) -> None:
         writer = self._writer()
         bar = tqdm(initial=self.progress.step, unit="step", dynamic_ncols=True, mininterval=5.0)
         try:
-            while self.progress.step < self.config.max_steps and self._share_of_time() < 1.0:
+            while self.progress.step < self.config.max_steps and self._time_is_left():
                 steps = {name: step.to(self.accelerator.device) for name, step in next(batches).items()}
                 losses = self._step(steps)
                 bar.update()
@@ -135,16 +135,18 @@ class _Loop:
             self._save(steps=None, writer=writer)
             bar.close()
 
-    def _share_of_time(self) -> float:
-        if self.limit_s is None:
-            return 0.0
-        return (time.monotonic() - self.start_s) / self.limit_s
+    def _time_is_left(self) -> bool:
+        """Note the share of the time that is gone; all processes agree on it, for they must end together."""
+        if self.limit_s is not None:
+            gone = torch.tensor((time.monotonic() - self.start_s) / self.limit_s, device=self.accelerator.device)
+            self.time_gone = float(self.accelerator.reduce(gone, reduction="mean"))
+        return self.time_gone < 1.0
 
     def _rate(self) -> float:
         warm = min(1.0, (self.progress.step - self.first_step + 1) / max(self.config.warmup_steps, 1))
         if self.config.cooldown_share == 0 or self.limit_s is None:
             return warm
-        left = (1.0 - self._share_of_time()) / self.config.cooldown_share
+        left = (1.0 - self.time_gone) / self.config.cooldown_share
         return warm * float(np.clip(left, 0.02, 1.0))
 
     def _step(self, steps: dict[str, Step]) -> dict[str, float]:
