@@ -90,7 +90,7 @@ class SourceAttention(nn.Module):
 def time_embedding(t: torch.Tensor, size: int) -> torch.Tensor:
     """(B,) times 0..1 -> (B, size) sines and cosines."""
     frequencies = torch.exp(torch.arange(size // 2, device=t.device) * (-math.log(1000.0) / (size // 2 - 1)))
-    angles = t[:, None].float() * 1000.0 * frequencies[None] / 1000.0 * 2 * math.pi
+    angles = t[:, None].float() * frequencies[None] * 2 * math.pi
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
