@@ -262,8 +262,9 @@ def test_face_attends_to_face(model_folder: Path) -> None:
     torch.nn.init.eye_(attention.to_out.weight[:, :, 0, 0].data)
     face, clothes = torch.eye(6)[3], torch.eye(6)[1]
     values = torch.tensor([1.0, -1.0]).view(1, 1, 2, 1).expand(1, heads, 2, width // heads)
-    read = attention(torch.zeros(1, width, 1, 1), face.view(1, 1, 6), torch.zeros_like(values), values,
-                     torch.stack([face, clothes])[None])  # fmt: skip
+    places = torch.stack([face, clothes]).expand(1, heads, 2, 6)  # behind the keys, as SourceNet puts them
+    keys = torch.cat([torch.zeros_like(values), places], dim=-1)
+    read = attention(torch.zeros(1, width, 1, 1), face.view(1, 1, 6), keys, values)
     assert read.mean() > 0.5
 
 

@@ -69,9 +69,7 @@ def read_source(source_net: nn.Module, batch: ViewBatch, latents: torch.Tensor) 
     memory = source_net(latents.to(batch.geometry.dtype), batch.geometry, batch.parts, batch.kinds)
     if int(batch.kinds[0]) == BODY:
         return memory
-    return Memory(
-        *([_join_windows(x) for x in entries] for entries in (memory.keys, memory.values, memory.parts))
-    )
+    return Memory(*([_join_windows(x) for x in entries] for entries in (memory.keys, memory.values)))
 
 
 def _join_windows(x: torch.Tensor) -> torch.Tensor:
@@ -87,7 +85,7 @@ def repeat_memory(memory: Memory, times: int, group: int = 1) -> Memory:
     def repeated(x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(0, (-1, group)).repeat_interleave(times, dim=0).flatten(0, 1)
 
-    return Memory(*([repeated(x) for x in entries] for entries in (memory.keys, memory.values, memory.parts)))
+    return Memory(*([repeated(x) for x in entries] for entries in (memory.keys, memory.values)))
 
 
 def start_of_path(look: torch.Tensor, start: str, seed: int) -> torch.Tensor:

@@ -101,10 +101,10 @@ def tracker_noise(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     noisy = points.copy()
     for part, whole_px, each_px, depth_px in (
-        (types.BODY, 1.5, 2.5, 8.0),
-        (types.FACE, 1.2, 0.4, 1.0),
-        (types.LEFT_HAND, 1.5, 1.1, 2.5),
-        (types.RIGHT_HAND, 1.5, 1.1, 2.5),
+        (types.BODY, 0.7, 0.9, 8.0),
+        (types.FACE, 0.5, 0.25, 1.0),
+        (types.LEFT_HAND, 0.6, 0.5, 2.5),
+        (types.RIGHT_HAND, 0.6, 0.5, 2.5),
     ):
         count = part.stop - part.start
         amount = rng.gamma(2.0, 0.5)
