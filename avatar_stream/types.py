@@ -65,6 +65,7 @@ class Frame:
         index: counted by the source from 0; a gap means dropped frames.
         alpha: (H, W) uint8 matte or None, kept after composition for outputs that carry transparency.
         pose: filled by the tracker; None: not tracked yet, or nobody there.
+        driver: (H, W, 3) uint8 RGB, the source's own picture, kept after composition for outputs that show it.
     """
 
     image: np.ndarray
@@ -72,6 +73,7 @@ class Frame:
     index: int
     alpha: np.ndarray | None = None
     pose: Pose | None = None
+    driver: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
