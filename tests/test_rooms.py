@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "avatar_stream"
 # From the ground up; a room imports from itself and from rooms before it.
 ROOMS = (
-    "errors types places stages sources trackers retarget rendering modeling synthesizers sinks compose "
+    "errors types places controls stages sources trackers retarget rendering modeling synthesizers sinks compose "
     "avatars pipeline training evaluation doctor cli __main__"
 ).split()
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

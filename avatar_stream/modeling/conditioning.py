@@ -15,7 +15,8 @@ import numpy as np
 
 from avatar_stream.modeling import geometry, rasterizer
 from avatar_stream.modeling.geometry import LEFT_PALM, PARTS, RIGHT_PALM
-from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, RIGHT_HAND
+from avatar_stream.modeling.girth import Girth
+from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
 
 BODY_PX = 256
 WINDOW_PX = 128
@@ -24,6 +25,7 @@ WINDOWS = 3
 PART_CELL_PX = 16  # attention's tokens at its finest level, in pixels of a view
 _DEPTH_SCALE_PX = 64.0
 _FEATHER_PX = 16
+_SHOULDER_CELLS = 14  # radius, at half scale, in which trunk and arm share their cloth
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,14 @@ class Source:
     Attributes:
         image: (512, 512, 4) uint8, premultiplied RGBA.
         points: (553, 3) float32, the pose in the picture, canvas px.
+        girth: of the person, read from the matte.
         owner: (256, 256) uint8, which group covers each place.
         views: the picture's own four views, for SourceNet.
     """
 
     image: np.ndarray
     points: np.ndarray
+    girth: Girth
     owner: np.ndarray
     views: Views
 
@@ -94,13 +98,15 @@ def prepare_source(image: np.ndarray, points: np.ndarray, window_shift: np.ndarr
         points: (553, 3) float32 landmarks in it, canvas px, NaN where not seen.
         window_shift: see `draw_views`.
     """
-    solids = geometry.build_solids(points, points)
-    owner = _widen_limbs(geometry.draw(solids, (0.0, 0.0), 2.0, BODY_PX, 1.0, 0.0).owner)
+    girth = geometry.girth_of(image[..., 3], points)
+    solids = geometry.build_solids(points, points, girth)
+    owner = geometry.draw(solids, (0.0, 0.0), 2.0, BODY_PX, 1.0, 0.0).owner
+    owner = _share_shoulders(_widen_limbs(owner), points)
     image = premultiply(image)
     views = _draw(solids, points, window_shift, lambda flow, owner: np.zeros((*owner.shape, 4), np.uint8))
     body, windows = cut_views(image, views.corners)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
-    return Source(image, points, owner, views)
+    return Source(image, points, girth, owner, views)
 
 
 def draw_views(
@@ -114,7 +120,7 @@ def draw_views(
         window_shift: (3, 2) px added to the windows' places (training moves them about), or None.
         with_body: False leaves the body's view out (training does not need it of every pose).
     """
-    solids = geometry.build_solids(points, source.points)
+    solids = geometry.build_solids(points, source.points, source.girth)
     return _draw(
         solids, points, window_shift, lambda flow, owner: _guarded_look(source, flow, owner), with_body
     )
@@ -244,6 +250,15 @@ def _widen_limbs(owner: np.ndarray) -> np.ndarray:
         limb = _LIMB_OF_GROUP[owner] == _LIMB_OF_GROUP[group]
         wide = cv2.dilate(limb.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
         owner = np.where(wide & (owner == geometry.NOTHING), np.uint8(group), owner)
+    return owner
+
+
+def _share_shoulders(owner: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Round the shoulders cloth belongs to trunk and arm alike: else a bare seam opens where the arm lifts."""
+    for joint in (LEFT_SHOULDER, RIGHT_SHOULDER):
+        if np.isfinite(points[joint, :2]).all():
+            x, y = (int(round(float(v) / 2)) for v in points[joint, :2])
+            cv2.circle(owner, (x, y), _SHOULDER_CELLS, geometry.NOTHING, cv2.FILLED)
     return owner
 
 

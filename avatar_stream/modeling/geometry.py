@@ -16,6 +16,7 @@ import numpy as np
 
 from avatar_stream import types
 from avatar_stream.modeling import rasterizer as r
+from avatar_stream.modeling.girth import ELBOW_PX, SHOULDER_PX, WRIST_PX, Girth, measure_girth
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, RIGHT_HAND
 
 # What a pixel belongs to. Limbs are told apart so that the look of one never comes from another.
@@ -26,8 +27,7 @@ GROUPS = 11
 PART_OF_GROUP = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 4, 5], np.uint8)
 PARTS = 6
 
-# Thickness in canvas px; the canonical frame gives every adult about the same (2.34 mm a pixel).
-_SHOULDER_PX, _ELBOW_PX, _WRIST_PX, _NECK_PX = 24.0, 18.0, 12.5, 25.0
+_NECK_PX = 25.0  # half the neck's thickness, canvas px
 _SLEEVE = 1.6  # how far beside an arm its look (a wide sleeve) may be found, in radii
 _FINGER_HALO = 1.35
 # Joint thickness of one hand's 21 landmarks, in palm lengths (wrist to knuckles).
@@ -67,7 +67,7 @@ class Solids:
     triangles: np.ndarray
     paints: np.ndarray
     torso_map: np.ndarray
-    head_map: np.ndarray
+    head_ball: np.ndarray
     head_oval: np.ndarray
 
 
@@ -103,21 +103,32 @@ def lift(points: np.ndarray) -> np.ndarray:
     return lifted
 
 
-def build_solids(target: np.ndarray, source: np.ndarray) -> Solids:
+def girth_of(alpha: np.ndarray, points: np.ndarray) -> Girth:
+    """Read a person's girth from their matte, (512, 512) uint8, and the (553, 3) landmarks in it."""
+    middle, up, radius = _skull(points)
+    return measure_girth(alpha, points, (middle[:2], up[:2] / (np.linalg.norm(up[:2]) + 1e-6), radius))
+
+
+def build_solids(target: np.ndarray, source: np.ndarray, girth: Girth) -> Solids:
     """Make the solids of a target pose, each tied to its place in the source image.
 
     Args:
         target: (553, 3) float32 landmarks in canvas px, as in `Pose.points`; NaN where not seen.
         source: the same of the source image.
+        girth: of the person in the source image.
     """
     target, source = lift(target), lift(source)
-    capsules = [_irises(target, source), _arms(target, source), _neck_and_head(target, source)]
+    capsules = [
+        _irises(target, source),
+        _arms(target, source, girth),
+        _neck_and_head(target, source, girth),
+    ]
     for hand, arm_group, sign in ((LEFT_HAND, LEFT_PALM, -1.0), (RIGHT_HAND, RIGHT_PALM, 1.0)):
         capsules.append(_hand(target[hand], source[hand], arm_group, sign))
     vertices, triangles, paints = _surfaces(target, source)
     return Solids(
         _finite(np.concatenate(capsules)), vertices, triangles, paints,
-        *_affine_maps(target, source), _head_oval(source),
+        _torso_map(target, source), _head_ball(target, source, girth), _head_oval(source, girth),
     )  # fmt: skip
 
 
@@ -138,7 +149,7 @@ def draw(
     flow = np.zeros((size_px, size_px, 2), np.float32)
     owner = np.zeros((size_px, size_px), np.uint8)
     r.rasterize(
-        solids.capsules, solids.vertices, solids.triangles, solids.paints, solids.torso_map, solids.head_map,
+        solids.capsules, solids.vertices, solids.triangles, solids.paints, solids.torso_map, solids.head_ball,
         solids.head_oval, HEAD, corner[0], corner[1], step, hand_sign, z0, maps, flow, owner,
     )  # fmt: skip
     return Drawing(maps, flow, owner)
@@ -191,7 +202,7 @@ def _hand(target: np.ndarray, source: np.ndarray, group: int, sign: float) -> np
     return table
 
 
-def _arms(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+def _arms(target: np.ndarray, source: np.ndarray, girth: Girth) -> np.ndarray:
     joints = [
         (types.LEFT_SHOULDER, types.LEFT_ELBOW), (types.LEFT_ELBOW, types.LEFT_WRIST),
         (types.RIGHT_SHOULDER, types.RIGHT_ELBOW), (types.RIGHT_ELBOW, types.RIGHT_WRIST),
@@ -199,8 +210,10 @@ def _arms(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     start, end = np.array(joints).T
     table = _capsules(4)
     _place(table, target[start], target[end], source[start], source[end])
-    table[:, r.RADIUS_A] = table[:, r.SOURCE_RADIUS_A] = [_SHOULDER_PX, _ELBOW_PX] * 2
-    table[:, r.RADIUS_B] = table[:, r.SOURCE_RADIUS_B] = [_ELBOW_PX, _WRIST_PX] * 2
+    shoulder_px, wrist_px = SHOULDER_PX * girth.upper_arm, WRIST_PX * girth.wrist
+    elbow_px = ELBOW_PX * girth.elbow
+    table[:, r.RADIUS_A] = table[:, r.SOURCE_RADIUS_A] = [shoulder_px, elbow_px] * 2
+    table[:, r.RADIUS_B] = table[:, r.SOURCE_RADIUS_B] = [elbow_px, wrist_px] * 2
     table[:, r.ACROSS] = [-0.5, -0.5, 0.5, 0.5]
     table[:, r.ALONG_A], table[:, r.ALONG_B] = [0.0, 0.5] * 2, [0.5, 1.0] * 2
     table[:, r.LIMB] = 1.0
@@ -209,8 +222,8 @@ def _arms(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     return table
 
 
-def _neck_and_head(target: np.ndarray, source: np.ndarray) -> np.ndarray:
-    ends = [_head_ends(points) for points in (target, source)]
+def _neck_and_head(target: np.ndarray, source: np.ndarray, girth: Girth) -> np.ndarray:
+    ends = [_head_ends(points, girth) for points in (target, source)]
     table = _capsules(2)
     (neck, chin, crown, radius), (s_neck, s_chin, s_crown, s_radius) = ends
     _place(
@@ -231,14 +244,38 @@ def _neck_and_head(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     return table
 
 
-def _head_ends(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Neck's foot, skull's lower and upper middle (3,), and the skull's radius, px."""
+def _skull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Middle between the ears (3,), unit vector up (3,) and the neutral skull's radius, px."""
     face = points[FACE]
-    ears = (face[_LEFT_EAR] + face[_RIGHT_EAR]) / 2
-    radius = float(np.linalg.norm(face[_LEFT_EAR] - face[_RIGHT_EAR]) * 0.52)
-    up = face[_FOREHEAD] - face[_CHIN]
+    across, up = face[_LEFT_EAR] - face[_RIGHT_EAR], face[_FOREHEAD] - face[_CHIN]
+    middle = (face[_LEFT_EAR] + face[_RIGHT_EAR]) / 2
+    return middle, up / (np.linalg.norm(up) + 1e-6), float(np.linalg.norm(across) * 0.52)
+
+
+def _head_ends(points: np.ndarray, girth: Girth) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Neck's foot, skull's lower and upper middle (3,), and the skull's radius with its hair, px."""
+    middle, up, radius = _skull(points)
     neck = (points[types.LEFT_SHOULDER] + points[types.RIGHT_SHOULDER]) / 2
-    return neck, ears - 0.05 * up, ears + 0.35 * up, radius
+    crown = max(girth.crown - girth.skull, 0.2) * radius
+    return neck, middle - 0.1 * radius * up, middle + crown * up, girth.skull * radius
+
+
+def _head_ball(target: np.ndarray, source: np.ndarray, girth: Girth) -> np.ndarray:
+    """Hair and skull turn like a ball: (15,) float32 for `rasterizer.rasterize`."""
+    ball = np.zeros(15, np.float32)
+    frames = []
+    for column, points in ((0, target), (3, source)):
+        middle, up, radius = _skull(points)
+        centre = middle + 0.5 * radius * up
+        ball[column : column + 3] = *centre[:2], girth.skull * radius
+        across = points[FACE][_LEFT_EAR] - points[FACE][_RIGHT_EAR]
+        across = across - (across @ up) * up
+        across /= np.linalg.norm(across) + 1e-6
+        frames.append(np.stack([across, up, np.cross(across, up)], axis=1))
+    ball[6:] = (frames[1] @ frames[0].T).ravel()
+    if not np.isfinite(ball).all():
+        ball[:] = [0, 0, 1, r.NOWHERE, r.NOWHERE, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1]
+    return ball
 
 
 def _irises(target: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -309,10 +346,9 @@ def _normals(places: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-6)
 
 
-def _affine_maps(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _torso_map(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     torso = [types.LEFT_SHOULDER, types.RIGHT_SHOULDER, types.LEFT_HIP, types.RIGHT_HIP]
-    oval = [FACE.start + i for i in _OVAL]
-    return _fit_affine(target[torso], source[torso]), _fit_affine(target[oval], source[oval])
+    return _fit_affine(target[torso], source[torso])
 
 
 def _fit_affine(target: np.ndarray, source: np.ndarray) -> np.ndarray:
@@ -321,17 +357,20 @@ def _fit_affine(target: np.ndarray, source: np.ndarray) -> np.ndarray:
         return np.array([[0, 0, r.NOWHERE], [0, 0, r.NOWHERE]], np.float32)
     middle, source_middle = target[:, :2].mean(axis=0), source[:, :2].mean(axis=0)
     x, y = target[:, :2] - middle, source[:, :2] - source_middle
-    # A pull towards "no change of shape" keeps an edge-on torso or a profile from collapsing the map.
+    # A pull towards "no change of shape" keeps an edge-on torso from collapsing the map.
     pull = np.eye(2, dtype=np.float32) * (0.05 * CANVAS_PX) ** 2
     turn = np.linalg.solve(x.T @ x + pull, x.T @ y + pull).T
     return np.concatenate([turn, (source_middle - turn @ middle)[:, None]], axis=1).astype(np.float32)
 
 
-def _head_oval(source: np.ndarray) -> np.ndarray:
+def _head_oval(source: np.ndarray, girth: Girth) -> np.ndarray:
     """Centre and half-axes (4,) of the head with its hair, source px; empty where the face is unseen."""
     oval = source[[FACE.start + i for i in _OVAL], :2]
     if not np.isfinite(oval).all():
         return np.array([r.NOWHERE, r.NOWHERE, 1, 1], np.float32)
     low, high = oval.min(axis=0), oval.max(axis=0)
     centre, half = (low + high) / 2, (high - low) / 2
-    return np.array([centre[0], centre[1] - 0.2 * half[1], 1.6 * half[0], 1.55 * half[1]], np.float32)
+    middle, _, radius = _skull(source)
+    y = centre[1] - 0.2 * half[1]
+    tall = max(1.55 * half[1], 1.15 * (y - middle[1] + girth.crown * radius))
+    return np.array([centre[0], y, 1.6 * half[0], tall], np.float32)

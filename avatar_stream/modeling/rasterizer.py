@@ -78,7 +78,8 @@ def _paint_capsule(
                 halo[row, column] = 0.0
             else:
                 gap = np.sqrt(ex * ex + ey * ey) / r
-                if gap > c[HALO] or gap >= halo[row, column] - 1e-3:
+                # No sleeve behind a limb's root: there the trunk (or the limb before) goes on.
+                if gap > c[HALO] or best_t <= 0.0 or gap >= halo[row, column] - 1e-3:
                     continue
                 halo[row, column] = gap
             owner[row, column] = int(c[GROUP])
@@ -145,21 +146,35 @@ def _paint_triangle(
 
 
 @njit(cache=True, nogil=True, fastmath=True)
+def _turn_ball(ball, px, py):  # pragma: no cover - compiled
+    """Place in the source of a place on the head's ball; beyond its rim the turn of the rim goes on."""
+    ex, ey = (px - ball[0]) / ball[2], (py - ball[1]) / ball[2]
+    far = np.sqrt(ex * ex + ey * ey) + 1e-6
+    ez, stretch = 0.0, 1.0
+    if far < 1.0:
+        ez = -np.sqrt(1.0 - far * far)
+    else:
+        ex, ey, stretch = ex / far, ey / far, far
+    sx = ball[6] * ex + ball[7] * ey + ball[8] * ez
+    sy = ball[9] * ex + ball[10] * ey + ball[11] * ez
+    return ball[3] + ball[5] * sx * stretch, ball[4] + ball[5] * sy * stretch
+
+
+@njit(cache=True, nogil=True, fastmath=True)
 def _fill_flow(
-    x0, y0, step, torso_map, head_map, head_oval, head_group, flow, owner, halo
-):  # pragma: no cover
-    """Where no primitive is: the head's affine map within a wide oval (hair), else the torso's."""
+    x0, y0, step, torso_map, head_ball, head_oval, head_group, flow, owner
+):  # pragma: no cover - compiled
+    """On the skull, and where no primitive is within a wide oval (hair): the head's ball; elsewhere the torso's map."""
     height, width = owner.shape
     for row in range(height):
         py = y0 + (row + 0.5) * step
         for column in range(width):
-            if owner[row, column] != 0:
+            if owner[row, column] != 0 and owner[row, column] != head_group:
                 continue
             px = x0 + (column + 0.5) * step
-            sx = head_map[0, 0] * px + head_map[0, 1] * py + head_map[0, 2]
-            sy = head_map[1, 0] * px + head_map[1, 1] * py + head_map[1, 2]
+            sx, sy = _turn_ball(head_ball, px, py)
             ex, ey = (sx - head_oval[0]) / head_oval[2], (sy - head_oval[1]) / head_oval[3]
-            if ex * ex + ey * ey < 1.0:
+            if ex * ex + ey * ey < 1.0 or owner[row, column] == head_group:
                 owner[row, column] = head_group
             else:
                 sx = torso_map[0, 0] * px + torso_map[0, 1] * py + torso_map[0, 2]
@@ -178,7 +193,7 @@ def rasterize(  # noqa: D417 - pragma: no cover - compiled
     triangles,
     paints,
     torso_map,
-    head_map,
+    head_ball,
     head_oval,
     head_group,
     x0,
@@ -195,7 +210,9 @@ def rasterize(  # noqa: D417 - pragma: no cover - compiled
     Args:
         capsules: (N, CAPSULE_COLUMNS) float32, all finite.
         vertices: (V, VERTEX_COLUMNS) float32; triangles: (T, 3) int32; paints: (T, PAINT_COLUMNS) float32.
-        torso_map, head_map: (2, 3) float32, canvas px of the target -> canvas px of the source.
+        torso_map: (2, 3) float32, canvas px of the target -> canvas px of the source.
+        head_ball: (15,) float32: centre x, y and radius of the head's ball in the target, the same in the source,
+            rotation (3, 3) from the target's to the source's.
         head_oval: (4,) float32, centre and half-axes of the head with its hair, source px.
         head_group: what `owner` says within that oval.
         x0, y0, step: canvas px of the view's corner, and canvas px per pixel of the view.
@@ -211,7 +228,7 @@ def rasterize(  # noqa: D417 - pragma: no cover - compiled
         _paint_triangle(a, b, c, paints[i], x0, y0, step, z0, maps, flow, owner, depth, halo)
     for i in range(capsules.shape[0]):
         _paint_capsule(capsules[i], x0, y0, step, hand_sign, z0, maps, flow, owner, depth, halo)
-    _fill_flow(x0, y0, step, torso_map, head_map, head_oval, head_group, flow, owner, halo)
+    _fill_flow(x0, y0, step, torso_map, head_ball, head_oval, head_group, flow, owner)
 
 
 @njit(cache=True, nogil=True)

@@ -20,6 +20,7 @@ from avatar_stream import types
 from avatar_stream.errors import ConfigError
 from avatar_stream.modeling import conditioning
 from avatar_stream.modeling.conditioning import Views
+from avatar_stream.training.tracker_noise import tracker_noise
 
 if TYPE_CHECKING:
     from avatar_stream.training.live_renders import LiveRenders
@@ -92,26 +93,19 @@ class PictureFolder:
         return not any(names[variant].startswith(name) for name in exclude)
 
 
-def tracker_noise(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add what a tracker adds to exact landmarks: each part a little off as a whole, each point a little shaky.
+def disturb(points: np.ndarray, rng: np.random.Generator, picture_share: float) -> np.ndarray:
+    """Disturb exact landmarks as a tracker does, but only so far as a network can see through.
+
+    Depth and bends are disturbed as measured. In the picture's plane only a share remains: truth is rendered at the
+    exact place, nothing in the pose tells how far off it is, and a network asked for the impossible learns to blur.
 
     Args:
         points: (553, 3) float32, canvas px.
         rng: random numbers.
+        picture_share: 0..1, how much of the error within the picture is kept.
     """
-    noisy = points.copy()
-    for part, whole_px, each_px, depth_px in (
-        (types.BODY, 0.7, 0.9, 8.0),
-        (types.FACE, 0.5, 0.25, 1.0),
-        (types.LEFT_HAND, 0.6, 0.5, 2.5),
-        (types.RIGHT_HAND, 0.6, 0.5, 2.5),
-    ):
-        count = part.stop - part.start
-        amount = rng.gamma(2.0, 0.5)
-        noise = (
-            rng.standard_normal((count, 3)) * [each_px, each_px, depth_px] + rng.standard_normal(3) * whole_px
-        )
-        noisy[part] += (amount * noise).astype(np.float32)
+    noisy = tracker_noise(points, rng)
+    noisy[:, :2] = points[:, :2] + picture_share * (noisy - points)[:, :2]
     return noisy
 
 
@@ -146,6 +140,7 @@ class PairDataset(IterableDataset):
         bodies: how many of them, the first, have the body's view too.
         portrait_share: how often the source is the variant's first frame, a neutral portrait.
         window_shift_px: standard deviation of the windows' random displacement.
+        picture_share: see `disturb`.
         seed: with the worker's number it fixes the samples.
     """
 
@@ -156,6 +151,7 @@ class PairDataset(IterableDataset):
         bodies: int = 1,
         portrait_share: float = 0.6,
         window_shift_px: float = 4.0,
+        picture_share: float = 0.25,
         seed: int = 0,
     ):
         self.rows = [(folder, rows) for folder in folders if not folder.live for rows in folder.variants]
@@ -164,6 +160,7 @@ class PairDataset(IterableDataset):
             raise ConfigError("the data set holds no person with two pictures")
         self.targets, self.bodies = targets, bodies
         self.portrait_share, self.window_shift_px = portrait_share, window_shift_px
+        self.picture_share = picture_share
         self.seed = seed
 
     def __iter__(self) -> Iterator[tuple[Views, list[Target]]]:
@@ -180,7 +177,7 @@ class PairDataset(IterableDataset):
         source_row = rows[0] if rng.random() < self.portrait_share else rng.choice(rows)
         source = conditioning.prepare_source(
             np.asarray(folder.images[source_row]),
-            tracker_noise(folder.points[source_row], rng),
+            disturb(folder.points[source_row], rng, self.picture_share),
             self._shift(rng),
         )
         rows = rng.choice(rows[1:], self.targets)
@@ -205,7 +202,7 @@ class PairDataset(IterableDataset):
         rng: np.random.Generator,
         with_body: bool,
     ) -> Target:
-        points = tracker_noise(folder.points[row], rng)
+        points = disturb(folder.points[row], rng, self.picture_share)
         views = conditioning.draw_views(source, points, self._shift(rng), with_body)
         image = conditioning.premultiply(np.asarray(folder.images[row]))
         body, windows = conditioning.cut_views(image, views.corners)

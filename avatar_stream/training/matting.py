@@ -9,6 +9,7 @@ import numpy as np
 
 from avatar_stream.errors import TrackerError
 from avatar_stream.modeling import geometry
+from avatar_stream.modeling.girth import Girth
 from avatar_stream.trackers.holistic import quiet_stderr
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HIP, RIGHT_HIP
 
@@ -79,7 +80,7 @@ class Segmenter:
 
 def draw_groups(points: np.ndarray) -> np.ndarray:
     """(553, 3) landmarks, canvas px -> (256, 256) uint8 groups of `modeling/geometry.py`."""
-    solids = geometry.build_solids(points, points)
+    solids = geometry.build_solids(points, points, Girth())
     return geometry.draw(solids, (0.0, 0.0), CANVAS_PX / PARTS_PX, PARTS_PX, 1.0, 0.0).owner
 
 
