@@ -18,7 +18,8 @@ from avatar_stream.modeling.geometry import LEFT_PALM, PARTS, RIGHT_PALM
 from avatar_stream.modeling.girth import Girth
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
 
-BODY_PX = 256
+BODY_PX = 256  # of the body's view, where nothing else is said; up to CANVAS_PX
+_OWNER_PX = 256
 WINDOW_PX = 128
 FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
@@ -69,7 +70,7 @@ class Views:
     Attributes:
         corners: (3, 2) int32, canvas px of each window's top left corner.
         windows: round the face and either hand, 128 px at full scale.
-        body: the whole frame, 256 px at half scale; None where it was not asked for.
+        body: the whole frame, 256 px at half scale where nothing else is said; None where it was not asked for.
     """
 
     corners: np.ndarray
@@ -90,21 +91,26 @@ def straighten(image: np.ndarray) -> np.ndarray:
     return (np.concatenate([colour, alpha], axis=2) * 255.0 + 0.5).astype(np.uint8)
 
 
-def prepare_source(image: np.ndarray, points: np.ndarray, window_shift: np.ndarray | None = None) -> Source:
+def prepare_source(
+    image: np.ndarray, points: np.ndarray, window_shift: np.ndarray | None = None, body_px: int = BODY_PX
+) -> Source:
     """Make an avatar's picture ready, once.
 
     Args:
         image: (512, 512, 4) uint8 RGBA, straight alpha, in the canonical signing frame.
         points: (553, 3) float32 landmarks in it, canvas px, NaN where not seen.
         window_shift: see `draw_views`.
+        body_px: side of the body's view; all poses drawn for this source have the same.
     """
     girth = geometry.girth_of(image[..., 3], points)
     solids = geometry.build_solids(points, points, girth)
-    owner = geometry.draw(solids, (0.0, 0.0), 2.0, BODY_PX, 1.0, 0.0).owner
+    owner = geometry.draw(solids, (0.0, 0.0), CANVAS_PX / _OWNER_PX, _OWNER_PX, 1.0, 0.0).owner
     owner = _share_shoulders(_widen_limbs(owner), points)
     image = premultiply(image)
-    views = _draw(solids, points, window_shift, lambda flow, owner: np.zeros((*owner.shape, 4), np.uint8))
-    body, windows = cut_views(image, views.corners)
+    views = _draw(
+        solids, points, window_shift, body_px, lambda flow, owner: np.zeros((*owner.shape, 4), np.uint8)
+    )
+    body, windows = cut_views(image, views.corners, body_px)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
     return Source(image, points, girth, owner, views)
 
@@ -121,8 +127,9 @@ def draw_views(
         with_body: False leaves the body's view out (training does not need it of every pose).
     """
     solids = geometry.build_solids(points, source.points, source.girth)
+    body_px = source.views.body.look.shape[1] if with_body else None
     return _draw(
-        solids, points, window_shift, lambda flow, owner: _guarded_look(source, flow, owner), with_body
+        solids, points, window_shift, body_px, lambda flow, owner: _guarded_look(source, flow, owner)
     )
 
 
@@ -141,17 +148,20 @@ def window_corners(points: np.ndarray, shift: np.ndarray | None = None) -> np.nd
     return np.round(centres - WINDOW_PX / 2).astype(np.int32)
 
 
-def cut_views(image: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cut_views(
+    image: np.ndarray, corners: np.ndarray, body_px: int = BODY_PX
+) -> tuple[np.ndarray, np.ndarray]:
     """Cut a true picture into its views, as `paste_views` puts them together.
 
     Args:
         image: (512, 512, C) uint8 or (512, 512) uint8, canonical frame.
         corners: (3, 2) int32 from `Views.corners`.
+        body_px: side of the body's view.
 
     Returns:
-        (256, 256, C) body and (3, 128, 128, C) windows, uint8; the left hand's mirrored.
+        (body_px, body_px, C) body and (3, 128, 128, C) windows, uint8; the left hand's mirrored.
     """
-    body = cv2.resize(image, (BODY_PX, BODY_PX), interpolation=cv2.INTER_AREA)
+    body = cv2.resize(image, (body_px, body_px), interpolation=cv2.INTER_AREA)
     padded = cv2.copyMakeBorder(image, *[WINDOW_PX] * 4, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
     windows = []
     for x, y in np.clip(corners, -WINDOW_PX, CANVAS_PX) + WINDOW_PX:
@@ -164,7 +174,7 @@ def paste_views(body: np.ndarray, windows: np.ndarray, views: Views) -> np.ndarr
     """Put the made views together: the windows over the enlarged body, with soft edges.
 
     Args:
-        body: (256, 256, 4) float32 premultiplied RGBA, 0..1.
+        body: (S, S, 4) float32 premultiplied RGBA, 0..1, S up to 512.
         windows: (3, 128, 128, 4) float32, the same.
         views: whose corners say where the windows belong.
 
@@ -197,10 +207,10 @@ def _draw(
     solids: geometry.Solids,
     points: np.ndarray,
     window_shift: np.ndarray | None,
+    body_px: int | None,
     look_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    with_body: bool = True,
 ) -> Views:
-    """Draw the views; `look_of(flow, owner)` gives each one's warped source."""
+    """Draw the views, the body's where it has a size; `look_of(flow, owner)` gives each one's warped source."""
     corners = window_corners(points, window_shift)
     lifted = geometry.lift(points)
     drawn = []
@@ -211,8 +221,8 @@ def _draw(
         look = look_of(drawing.flow, drawing.owner)
         drawn.append((_mirror(drawing), look[:, ::-1]) if sign < 0 else (drawing, look))
     windows, body = _gather(drawn), None
-    if with_body:
-        drawing = geometry.draw(solids, (0.0, 0.0), CANVAS_PX / BODY_PX, BODY_PX, 1.0, 0.0)
+    if body_px is not None:
+        drawing = geometry.draw(solids, (0.0, 0.0), CANVAS_PX / body_px, body_px, 1.0, 0.0)
         body = _gather([(drawing, look_of(drawing.flow, drawing.owner))])
     return Views(corners, windows, body)
 

@@ -69,6 +69,7 @@ class SignerPipeline(DiffusionPipeline):
         scheduler: FlowMatchEulerDiscreteScheduler; only its sigmas are used, passed by hand.
         start: "source" or "noise", where the path begins.
         noise_seed: of the fixed noise.
+        body_px: side of the body's view.
     """
 
     model_cpu_offload_seq = "source_net->target_net->autoencoder"
@@ -81,12 +82,13 @@ class SignerPipeline(DiffusionPipeline):
         scheduler: FlowMatchEulerDiscreteScheduler,
         start: str = flow.START_SOURCE,
         noise_seed: int = 0,
+        body_px: int = conditioning.BODY_PX,
     ):
         super().__init__()
         self.register_modules(
             autoencoder=autoencoder, source_net=source_net, target_net=target_net, scheduler=scheduler
         )
-        self.register_to_config(start=start, noise_seed=noise_seed)
+        self.register_to_config(start=start, noise_seed=noise_seed, body_px=body_px)
 
     @classmethod
     def from_pretrained(
@@ -110,7 +112,7 @@ class SignerPipeline(DiffusionPipeline):
         }
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(place, subfolder="scheduler", **kwargs)
         autoencoder = load_autoencoder(place, subfolder="autoencoder", **kwargs)
-        settings = {key: config[key] for key in ("start", "noise_seed") if key in config}
+        settings = {key: config[key] for key in ("start", "noise_seed", "body_px") if key in config}
         pipe = cls(autoencoder=autoencoder, scheduler=scheduler, **nets, **settings)
         for network in nets.values():
             network.eval().to(memory_format=torch.channels_last)
@@ -124,7 +126,7 @@ class SignerPipeline(DiffusionPipeline):
             image: (512, 512, 4) uint8 RGBA, straight alpha, in the canonical signing frame.
             pose: the pose in it, in its pixels.
         """
-        picture = conditioning.prepare_source(image, pose.points)
+        picture = conditioning.prepare_source(image, pose.points, body_px=self.config.body_px)
         body = self._read(flow.body_batch([picture.views], self.device))
         return PreparedSource(picture, body, self._read(flow.window_batch([picture.views], self.device)))
 
@@ -200,9 +202,9 @@ def save_pipeline(
     target_net: TargetNet,
     start: str,
     noise_seed: int,
+    body_px: int = conditioning.BODY_PX,
 ) -> None:
     """Write a model folder that `SignerPipeline.from_pretrained` reads."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
-    SignerPipeline(autoencoder, source_net, target_net, scheduler, start, noise_seed).save_pretrained(
-        str(folder)
-    )
+    pipe = SignerPipeline(autoencoder, source_net, target_net, scheduler, start, noise_seed, body_px)
+    pipe.save_pretrained(str(folder))

@@ -26,6 +26,7 @@ class DataConfig(_Section):
     exclude: list[str] = []  # people never trained on, by the beginning of their file's name
     targets: int = Field(3, ge=1)  # target poses per source
     portrait_share: Share = 0.6
+    picture_share: Share = 0.05  # how much of the tracker's error within the picture is taught
     workers: int = Field(1, ge=0)
 
     @model_validator(mode="after")
@@ -45,6 +46,7 @@ class ModelConfig(_Section):
     heads: int = 4
     blocks: tuple[int, int, int] = (1, 1, 1)
     start: Literal["source", "noise"] = "source"
+    body_px: Literal[256, 512] = 256  # side of the body's view; the frame is 512 px
 
 
 class LossConfig(_Section):
@@ -58,6 +60,20 @@ class LossConfig(_Section):
     first_step_share: Share = 0.5  # how often t = 0, the only time that one step asks for
 
 
+class CriticConfig(_Section):
+    """The critic of `training/critic.py`; verdict 0 and likeness 0: none."""
+
+    verdict: float = Field(0.0, ge=0)  # weight of the hinge loss in the networks' loss
+    likeness: float = Field(0.0, ge=0)  # weight of the distance of the critic's features
+    width: int = Field(24, ge=8)
+    rows_share: Share = 0.5  # part of the views that it sees of a step
+    learning_rate: float = Field(4e-4, gt=0)
+
+    @property
+    def used(self) -> bool:
+        return self.verdict > 0 or self.likeness > 0
+
+
 class TrainConfig(_Section):
     """One run."""
 
@@ -65,6 +81,7 @@ class TrainConfig(_Section):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    critic: CriticConfig = CriticConfig()
     sources: int = Field(4, ge=1)  # sources per step
     bodies: int = Field(1, ge=1)  # targets of each source whose body's view is trained too
     learning_rate: float = Field(4e-4, gt=0)

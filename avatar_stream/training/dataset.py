@@ -34,7 +34,7 @@ class Target:
 
     Attributes:
         views: what the network sees.
-        body, windows: truth, (1, 256, 256, 4) and (3, 128, 128, 4) uint8 premultiplied RGBA.
+        body, windows: truth, (1, body_px, body_px, 4) and (3, 128, 128, 4) uint8 premultiplied RGBA.
         body_parts, window_parts: truth's part map in the same views, uint8.
     """
 
@@ -141,6 +141,7 @@ class PairDataset(IterableDataset):
         portrait_share: how often the source is the variant's first frame, a neutral portrait.
         window_shift_px: standard deviation of the windows' random displacement.
         picture_share: see `disturb`.
+        body_px: side of the body's view.
         seed: with the worker's number it fixes the samples.
     """
 
@@ -151,7 +152,8 @@ class PairDataset(IterableDataset):
         bodies: int = 1,
         portrait_share: float = 0.6,
         window_shift_px: float = 4.0,
-        picture_share: float = 0.25,
+        picture_share: float = 0.05,
+        body_px: int = conditioning.BODY_PX,
         seed: int = 0,
     ):
         self.rows = [(folder, rows) for folder in folders if not folder.live for rows in folder.variants]
@@ -160,7 +162,7 @@ class PairDataset(IterableDataset):
             raise ConfigError("the data set holds no person with two pictures")
         self.targets, self.bodies = targets, bodies
         self.portrait_share, self.window_shift_px = portrait_share, window_shift_px
-        self.picture_share = picture_share
+        self.picture_share, self.body_px = picture_share, body_px
         self.seed = seed
 
     def __iter__(self) -> Iterator[tuple[Views, list[Target]]]:
@@ -179,6 +181,7 @@ class PairDataset(IterableDataset):
             np.asarray(folder.images[source_row]),
             disturb(folder.points[source_row], rng, self.picture_share),
             self._shift(rng),
+            self.body_px,
         )
         rows = rng.choice(rows[1:], self.targets)
         return source.views, [
@@ -205,8 +208,9 @@ class PairDataset(IterableDataset):
         points = disturb(folder.points[row], rng, self.picture_share)
         views = conditioning.draw_views(source, points, self._shift(rng), with_body)
         image = conditioning.premultiply(np.asarray(folder.images[row]))
-        body, windows = conditioning.cut_views(image, views.corners)
+        body, windows = conditioning.cut_views(image, views.corners, self.body_px)
         parts = np.asarray(folder.parts[row])
         whole = cv2.resize(parts, (types.CANVAS_PX, types.CANVAS_PX), interpolation=cv2.INTER_NEAREST)
         window_parts = conditioning.cut_views(whole, views.corners)[1]
-        return Target(views, body[None], windows, parts[None], window_parts)
+        body_parts = cv2.resize(whole, (self.body_px, self.body_px), interpolation=cv2.INTER_NEAREST)
+        return Target(views, body[None], windows, body_parts[None], window_parts)

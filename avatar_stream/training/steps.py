@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,13 @@ from avatar_stream.modeling.conditioning import WINDOWS
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.training.config import LossConfig, TrainConfig
 from avatar_stream.training.dataset import FACE_PARTS, HAND_PARTS
+
+
+class Judge(Protocol):
+    """What a step needs of `critic.Adversary`."""
+
+    def losses(self, made: torch.Tensor, step: Step) -> dict[str, torch.Tensor]:
+        """Further loss terms for made views (B, 4, H, W)."""
 
 
 class Networks(nn.Module):
@@ -101,9 +109,13 @@ def weights_of(parts: list[np.ndarray], loss: LossConfig) -> torch.Tensor:
 
 
 def losses_of(
-    networks: nn.Module, autoencoder: nn.Module, step: Step, config: TrainConfig
+    networks: nn.Module,
+    autoencoder: nn.Module,
+    step: Step,
+    config: TrainConfig,
+    adversary: Judge | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The loss terms of one step, as the configuration weighs them."""
+    """The loss terms of one step, as the configuration weighs them; the adversary judges the decoded endpoint."""
     look = autoencoder.encode(step.target.look)
     dropped = torch.rand(len(look), device=look.device) < config.conditioning_dropout
     look = torch.where(dropped.view(-1, 1, 1, 1), torch.zeros_like(look), look)
@@ -119,6 +131,8 @@ def losses_of(
     if config.loss.pixels or config.loss.edges:
         made = autoencoder.decode(flow.endpoint(x_t, velocity, t)).float()
         terms |= pixel_losses(made, step.truth, step.weight, config.loss)
+        if adversary is not None:
+            terms |= adversary.losses(made, step)
     return terms
 
 

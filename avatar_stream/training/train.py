@@ -30,6 +30,7 @@ from avatar_stream.errors import ModelError
 from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.training.config import TrainConfig, load_train_config
+from avatar_stream.training.critic import Adversary
 from avatar_stream.training.dataset import PairDataset, PictureFolder, open_data
 from avatar_stream.training.steps import (
     Networks,
@@ -106,7 +107,8 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
     progress = _resume(config, networks, optimizer, ema)
     networks, optimizer = accelerator.prepare(networks, optimizer)
     ema.to(accelerator.device)
-    loop = _Loop(config, accelerator, autoencoder, networks, optimizer, ema, progress, max_minutes)
+    adversary = _adversary(config, accelerator)
+    loop = _Loop(config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, max_minutes)
     loop.run(_batches(config, folders, progress.step + accelerator.process_index))
     return progress
 
@@ -114,9 +116,12 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
 class _Loop:
     """The training loop with its clock, checkpoints and log."""
 
-    def __init__(self, config, accelerator, autoencoder, networks, optimizer, ema, progress, max_minutes):  # noqa: ANN001
+    def __init__(  # noqa: ANN001
+        self, config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, max_minutes
+    ):
         self.config, self.accelerator, self.autoencoder = config, accelerator, autoencoder
         self.networks, self.optimizer, self.ema, self.progress = networks, optimizer, ema, progress
+        self.adversary = adversary
         self.limit_s = max_minutes * 60 if max_minutes else None
         self.start_s = self.checkpoint_s = self.picture_s = time.monotonic()
         self.first_step, self.time_gone = progress.step, 0.0
@@ -138,7 +143,9 @@ class _Loop:
     def _time_is_left(self) -> bool:
         """Note the share of the time that is gone; all processes agree on it, for they must end together."""
         if self.limit_s is not None:
-            gone = torch.tensor((time.monotonic() - self.start_s) / self.limit_s, device=self.accelerator.device)
+            gone = torch.tensor(
+                (time.monotonic() - self.start_s) / self.limit_s, device=self.accelerator.device
+            )
             self.time_gone = float(self.accelerator.reduce(gone, reduction="mean"))
         return self.time_gone < 1.0
 
@@ -155,8 +162,10 @@ class _Loop:
         losses: dict[str, float] = {}
         for name, step in steps.items():
             with self.accelerator.autocast():
-                terms = losses_of(self.networks, self.autoencoder, step, self.config)
+                terms = losses_of(self.networks, self.autoencoder, step, self.config, self.adversary)
             self.accelerator.backward(sum(terms.values()))
+            if self.adversary is not None:
+                losses[f"{name}_critic"] = self.adversary.learn()
             losses |= {f"{name}_{term}": float(value.detach()) for term, value in terms.items()}
         self.accelerator.clip_grad_norm_(self.networks.parameters(), 1.0)
         self.optimizer.step()
@@ -193,6 +202,8 @@ class _Loop:
         self.progress.trained_s += time.monotonic() - max(self.checkpoint_s, self.start_s)
         state = {"networks": networks.state_dict(), "optimizer": self.optimizer.state_dict()}
         state |= {"ema": self.ema.state_dict(), "progress": vars(self.progress)}
+        if self.adversary is not None:
+            state["adversary"] = self.adversary.state_dict()
         temporary = self.config.output / (CHECKPOINT + ".part")
         torch.save(state, temporary)
         os.replace(temporary, self.config.output / CHECKPOINT)
@@ -223,7 +234,13 @@ def save_weights(config: TrainConfig, networks: Networks, autoencoder: nn.Module
 
     folder = config.output / "weights"
     save_pipeline(
-        folder, autoencoder, networks.source_net, networks.target_net, config.model.start, config.seed
+        folder,
+        autoencoder,
+        networks.source_net,
+        networks.target_net,
+        config.model.start,
+        config.seed,
+        config.model.body_px,
     )
     told = {
         "steps": progress.step,
@@ -253,7 +270,7 @@ def fit_autoencoder(
     autoencoder: PatchAutoencoder, folders: list[PictureFolder], config: TrainConfig
 ) -> float:
     """Fit the linear autoencoder to truth's views, hands and face weighted as in the loss."""
-    dataset = PairDataset(folders, targets=2, seed=config.seed)
+    dataset = PairDataset(folders, targets=2, body_px=config.model.body_px, seed=config.seed)
     rng = np.random.default_rng(config.seed)
     patches, weights = [], []
     for _ in range(config.model.autoencoder_samples):
@@ -263,9 +280,7 @@ def fit_autoencoder(
                 (target.body, target.body_parts),
             ):
                 unfolded = functional.pixel_unshuffle(truth_of([pictures]), autoencoder.config.patch_px)
-                weight = functional.avg_pool2d(
-                    weights_of([parts], config.loss), autoencoder.config.patch_px
-                )
+                weight = functional.avg_pool2d(weights_of([parts], config.loss), autoencoder.config.patch_px)
                 patches.append(unfolded.flatten(2).transpose(1, 2).reshape(-1, unfolded.shape[1]))
                 weights.append(weight.reshape(-1))
     return autoencoder.fit(torch.cat(patches), torch.cat(weights))
@@ -301,9 +316,26 @@ def _resume(
     return Progress(**state["progress"])
 
 
+def _adversary(config: TrainConfig, accelerator: Accelerator) -> Adversary | None:
+    """The critic where it has a weight, with what the last checkpoint knows of it."""
+    if not config.critic.used:
+        return None
+    adversary, path = Adversary(config.critic, accelerator), config.output / CHECKPOINT
+    state = torch.load(path, map_location="cpu", weights_only=False) if path.exists() else {}
+    if "adversary" in state:
+        adversary.load_state_dict(state["adversary"])
+    return adversary
+
+
 def _batches(config: TrainConfig, folders: list[PictureFolder], seed: int) -> Iterator[dict[str, Step]]:
     dataset = PairDataset(
-        folders, config.data.targets, config.bodies, config.data.portrait_share, seed=config.seed + seed
+        folders,
+        config.data.targets,
+        config.bodies,
+        config.data.portrait_share,
+        picture_share=config.data.picture_share,
+        body_px=config.model.body_px,
+        seed=config.seed + seed,
     )
     loader = DataLoader(
         dataset,
