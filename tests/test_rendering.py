@@ -17,11 +17,15 @@ from avatar_stream.rendering.gltf import GltfFile
 from avatar_stream.rendering.landmarks import landmarks
 from avatar_stream.rendering.renderer import Renderer, straightened
 from avatar_stream.rendering.rig import EYE, Rig
+from avatar_stream.rendering.shape import random_shape, reshaped
 from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose, rest_rotations
 from avatar_stream.types import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
 PEOPLE = Path(__file__).parents[1].parent / "shared" / "people"
 needs_people = pytest.mark.skipif(not PEOPLE.is_dir(), reason="the rigged people are not here")
+
+
+MIRRORED = [INDEX[n.replace("Left", "?").replace("Right", "Left").replace("?", "Right")] for n in JOINTS]
 
 
 def turn_z(angle: float) -> np.ndarray:
@@ -234,6 +238,44 @@ def test_tint_changes_its_part_only(rig, renderer):
     shirt, face = big == parts.UPPER_CLOTHES, big == parts.FACE
     assert red.image[shirt][:, 1].mean() < 0.5 * plain.image[shirt][:, 1].mean()
     assert np.abs(red.image[face].astype(int) - plain.image[face]).mean() < 6
+
+
+def test_another_shape_keeps_landmarks_on_the_person(rig, renderer, any_face):
+    other = reshaped(rig, any_face, random_shape(np.random.default_rng(2)))
+    again = reshaped(rig, any_face, random_shape(np.random.default_rng(2)))
+    np.testing.assert_array_equal(other.positions_m, again.positions_m)
+    np.testing.assert_allclose(other.bind_m * [-1, 1, 1], other.bind_m[MIRRORED], atol=2e-3)
+    assert np.abs(other.bind_m - rig.bind_m).max() > 0.005
+    for person in (rig, other):
+        drawn = renderer.draw(person, arms_down())
+        points = landmarks(person, any_face, arms_down(), size_px=128).points
+        for hand, part in ((LEFT_HAND, parts.LEFT_HAND), (RIGHT_HAND, parts.RIGHT_HAND)):
+            assert drawn.parts[int(points[hand][9, 1]), int(points[hand][9, 0])] == part
+        # Fingertips lie inside their flesh: within a few millimetres of the mesh.
+        tip = person.bind_m[INDEX["LeftHandMiddle4"]]
+        assert np.linalg.norm(person.positions_m - tip, axis=1).min() < 0.012
+
+
+def test_pattern_is_on_its_clothes_only(rig, renderer):
+    patterns = np.zeros((2, 3, 4), np.float32)
+    luminance = float(np.array([0.3, 0.59, 0.11]) @ rig.part_colours[2])
+    patterns[0] = [[0, 20, 0, look.STRIPES], [0.8, 0.0, 0.0, 1.0], [20, 0, 0, luminance]]
+    plain = renderer.draw(rig, arms_down())
+    striped = renderer.draw(rig, arms_down(), look=look.Look(patterns=patterns))
+    big = np.repeat(np.repeat(plain.parts, 2, 0), 2, 1)
+    changed = np.abs(striped.image.astype(int) - plain.image).max(-1) > 25
+    assert 0.25 < changed[big == parts.UPPER_CLOTHES].mean() < 0.75  # every second stripe
+    assert changed[(big == parts.FACE) | (big == parts.LOWER_CLOTHES)].mean() < 0.03
+
+
+def test_skin_comes_in_every_tone_and_faces_match_hands(rig):
+    random = np.random.default_rng(0)
+    tones = np.array(
+        [look.random_skin(rig.part_colours[1], random) @ rig.part_colours[1] for _ in range(200)]
+    )
+    luminance = tones @ [0.3, 0.59, 0.11]
+    assert luminance.min() < 0.06 and luminance.max() > 0.45
+    assert (tones[:, 0] > tones[:, 1]).all() and (tones[:, 1] > 0.9 * tones[:, 2]).all()  # human hues
 
 
 def test_plan_gives_every_person_its_share():

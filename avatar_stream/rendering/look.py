@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,8 +21,24 @@ _HAIR_COLOURS = np.array(
         [0.20, 0.07, 0.025],
         [0.33, 0.33, 0.34],
         [0.12, 0.12, 0.125],
+        [0.62, 0.50, 0.33],
     ]
 )
+# Skin from very light to very dark, linear light (gamma 2), as the people's textures hold it.
+_SKIN_COLOURS = np.array(
+    [
+        [0.77, 0.55, 0.44],
+        [0.68, 0.43, 0.32],
+        [0.55, 0.31, 0.21],
+        [0.38, 0.20, 0.125],
+        [0.23, 0.115, 0.072],
+        [0.125, 0.063, 0.043],
+        [0.060, 0.033, 0.026],
+    ]
+)
+_MOST_SKIN_GAIN = 2.2  # a texture's grain, and dark skin's light palms, grow along
+PLAIN, STRIPES, CHECKS, FLOWERS, BLOTCHES = range(5)  # kinds of pattern, as shaders.FRAGMENT numbers them
+_PATTERN_M = {STRIPES: (0.012, 0.07), CHECKS: (0.02, 0.10), FLOWERS: (0.03, 0.09), BLOTCHES: (0.05, 0.16)}
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,9 @@ class Look:
         fill: (3,) ambient light from the camera's side, linear.
         sky: (3,) ambient light from above, linear.
         tints: (4, 3, 3) colour matrices in linear light of hair, skin, upper clothes, lower clothes.
+        patterns: (2, 3, 4) float32, printed on upper and lower clothes: (way across the stripes, 1/m; kind),
+            (colour, linear light; strength 0..1), (second way, 1/m; the cloth's mean luminance).
+        softness: 1 = daylight; less: a small lamp with harder shading, more: a wide one.
     """
 
     key: tuple[float, float, float] = (-0.5, 0.65, 0.75)
@@ -42,9 +61,13 @@ class Look:
     fill: tuple[float, float, float] = (0.28, 0.285, 0.30)
     sky: tuple[float, float, float] = (0.16, 0.165, 0.175)
     tints: np.ndarray = None  # type: ignore[assignment]
+    patterns: np.ndarray = None  # type: ignore[assignment]
+    softness: float = 1.0
 
     def __post_init__(self):
-        """Without tints the person looks as filed."""
+        """Without tints and patterns the person looks as filed."""
+        if self.patterns is None:
+            object.__setattr__(self, "patterns", np.zeros((2, 3, 4), np.float32))
         if self.tints is None:
             object.__setattr__(self, "tints", np.tile(np.eye(3, dtype=np.float32), (4, 1, 1)))
 
@@ -56,6 +79,8 @@ class Look:
             "fill": [float(v) for v in self.fill],
             "sky": [float(v) for v in self.sky],
             "tints": np.round(self.tints, 4).tolist(),
+            "patterns": np.round(self.patterns, 4).tolist(),
+            "softness": float(self.softness),
         }
 
 
@@ -77,22 +102,68 @@ def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Look:
         random: where chance comes from.
     """
     tints = np.tile(np.eye(3, dtype=np.float32), (4, 1, 1))
-    if random.random() < 0.5:
+    if random.random() < 0.7:
         colour = _HAIR_COLOURS[random.integers(len(_HAIR_COLOURS))] * np.exp(random.normal(0, 0.2))
+        if random.random() < 0.04:  # dyed, or a cap or scarf
+            colour = random_cloth(random)
         tints[0] = repaint(part_colours[0], colour, float(random.uniform(0.7, 1)))
-    gain = np.exp(random.normal(0, 0.16) + np.array([0.0, 1.0, 1.6]) * random.normal(0, 0.07))
-    tints[1] = np.diag(np.minimum(gain, 0.85 / np.maximum(part_colours[1], 0.05))).astype(np.float32)
-    for row in (2, 3):
-        if random.random() < 0.75:
+    tints[1] = random_skin(part_colours[1], random)
+    patterns = np.zeros((2, 3, 4), np.float32)
+    for row, chance in ((2, 0.5), (3, 0.2)):
+        if random.random() < 0.85:
             colour = random_cloth(random)
             tints[row] = repaint(part_colours[row], colour, float(random.uniform(0.6, 1)))
-    side, height = random.normal(0, 0.6), random.uniform(0.2, 1.1)
-    warm = random.normal(0, 0.05)
-    key = random.uniform(0.55, 0.95) * np.array([1 + warm, 1, 1 - 1.5 * warm])
-    cool = random.normal(0, 0.04)
-    fill = random.uniform(0.2, 0.42) * np.array([1 - cool, 1, 1 + cool])
-    sky = random.uniform(0.1, 0.24) * np.array([1 - cool, 1, 1 + cool])
-    return Look((float(side), float(height), 0.8), tuple(key), tuple(fill), tuple(sky), tints)
+        if random.random() < chance:
+            patterns[row - 2] = random_pattern(tints[row] @ part_colours[row], random)
+    return replace(random_light(random), tints=tints, patterns=patterns)
+
+
+def random_light(random: np.random.Generator) -> Look:
+    """Draw light only: from where, how warm, how much of it comes from all around, how hard."""
+    side, height = random.normal(0, 0.7), random.uniform(-0.1, 1.2)
+    warm, cool = random.normal(0, 0.07), random.normal(0, 0.05)
+    contrast = random.beta(2, 2)
+    key = (0.40 + 0.65 * contrast) * np.array([1 + warm, 1, 1 - 1.5 * warm])
+    around = np.array([1 - cool, 1, 1 + cool])
+    fill = (0.48 - 0.34 * contrast) * random.uniform(0.85, 1.15) * around
+    sky = random.uniform(0.08, 0.26) * around
+    softness = float(np.exp(random.normal(0, 0.5)))
+    return Look(
+        (float(side), float(height), 0.8), tuple(key), tuple(fill), tuple(sky), softness=min(softness, 2.5)
+    )
+
+
+def random_skin(mean: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(3, 3) float32 colour matrix from skin of mean colour `mean` (3,) to any skin tone and undertone."""
+    if random.random() < 0.3:  # the file's own, a little lighter or darker
+        gain = np.exp(random.normal(0, 0.16) + np.array([0.0, 1.0, 1.6]) * random.normal(0, 0.07))
+    else:
+        tone = random.uniform(0, len(_SKIN_COLOURS) - 1)
+        low = min(int(tone), len(_SKIN_COLOURS) - 2)
+        colour = _SKIN_COLOURS[low] + (tone - low) * (_SKIN_COLOURS[low + 1] - _SKIN_COLOURS[low])
+        # Undertones from rosy to golden, and how saturated they are.
+        under, rich = 0.04 * random.normal(), 0.06 * random.normal()
+        colour = colour * np.exp([rich, under, -1.2 * under - rich])
+        gain = colour / np.maximum(mean, 0.02)
+        gain *= min(1.0, _MOST_SKIN_GAIN / gain.max())
+    return np.diag(np.minimum(gain, 0.85 / np.maximum(mean, 0.05))).astype(np.float32)
+
+
+def random_pattern(cloth: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(3, 4) float32 row of `Look.patterns` for a cloth of mean colour `cloth` (3,), linear light."""
+    kind = int(random.choice([STRIPES, CHECKS, FLOWERS, BLOTCHES], p=(0.4, 0.25, 0.2, 0.15)))
+    per_m = 1 / np.exp(random.uniform(*np.log(_PATTERN_M[kind])))
+    if kind in (STRIPES, CHECKS):
+        lean = np.pi / 2 * random.integers(2) if random.random() < 0.8 else random.uniform(0, np.pi)
+    else:
+        lean = random.uniform(0, np.pi)
+    way = np.array([np.cos(lean), np.sin(lean), 0.0]) * per_m
+    second = np.array([-np.sin(lean), np.cos(lean), 0.0]) * per_m
+    colour = random_cloth(random)
+    luminance = max(float(_LUMINANCE @ cloth), 0.004)
+    return np.array(
+        [[*way, kind], [*colour, random.uniform(0.45, 1.0)], [*second, luminance]], dtype=np.float32
+    )
 
 
 def random_cloth(random: np.random.Generator) -> np.ndarray:

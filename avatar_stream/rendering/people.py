@@ -21,14 +21,15 @@ from avatar_stream.rendering.clips import render_clip, render_portrait
 from avatar_stream.rendering.face_points import FacePoints, face_points
 from avatar_stream.rendering.inverse_kinematics import RigSolver
 from avatar_stream.rendering.landmarks import landmarks
-from avatar_stream.rendering.look import random_look
+from avatar_stream.rendering.look import Look, random_look
 from avatar_stream.rendering.motion import Sampler
 from avatar_stream.rendering.renderer import Renderer
 from avatar_stream.rendering.rig import Rig
+from avatar_stream.rendering.shape import random_shape, reshaped
 from avatar_stream.rendering.skeleton import RigPose
 from avatar_stream.types import CANVAS_PX, POINT_COUNT, Pose
 
-VERSION = 2
+VERSION = 3
 _ARRAYS = {
     "images": ((CANVAS_PX, CANVAS_PX, 4), np.uint8),
     "parts": ((CANVAS_PX // 2, CANVAS_PX // 2), np.uint8),
@@ -77,14 +78,26 @@ def plan(people: int, frames: int, frames_per_variant: int, seed: int) -> list[V
 
 
 def random_camera(random: np.random.Generator) -> Camera:
-    """Draw a camera roughly in front of the person, as a webcam stands."""
+    """Draw a camera roughly in front of the person, as a webcam stands: near and wide or far and long."""
     return Camera(
-        distance_m=float(random.uniform(1.6, 3.0)),
-        yaw_rad=float(np.radians(random.normal(0, 6))),
-        pitch_rad=float(np.radians(random.normal(0, 4))),
-        scale=float(np.exp(random.normal(0, 0.03))),
-        shift=(float(random.normal(0, 0.015)), float(random.normal(0, 0.015))),
+        distance_m=float(np.exp(random.uniform(np.log(1.15), np.log(3.2)))),
+        yaw_rad=float(np.radians(random.normal(0, 7))),
+        pitch_rad=float(np.radians(random.normal(0, 5))),
+        scale=float(np.exp(random.normal(0, 0.04))),
+        shift=(float(random.normal(0, 0.018)), float(random.normal(0, 0.015))),
     )
+
+
+def random_variant(rig: Rig, face: FacePoints, random: np.random.Generator) -> tuple[Rig, Look, Camera]:
+    """Draw another identity from a person: body and face shape, look, and the camera it stands before.
+
+    Args:
+        rig: the person; its face points hold for the result too.
+        face: the person's face points.
+        random: where chance comes from.
+    """
+    shaped = reshaped(rig, face, random_shape(random))
+    return shaped, random_look(rig.part_colours, random), random_camera(random)
 
 
 def render_people(
@@ -225,7 +238,7 @@ def _render_variant(
     random = np.random.default_rng([seed, variant.number])
     path = people[variant.person]
     renderer, rig, face = Studio.enter(path)
-    look, camera = random_look(rig.part_colours, random), random_camera(random)
+    rig, look, camera = random_variant(rig, face, random)
     maps = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in _ARRAYS}
     motion = motion_of(rig, variant.count, random, poses, read_poses)
     for row, pose in enumerate(motion, variant.first):

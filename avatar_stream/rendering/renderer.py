@@ -203,6 +203,8 @@ class _Model:
         key = camera.turn.T @ (np.asarray(look.key) / np.linalg.norm(look.key))
         program["key"] = tuple(key)
         program["key_colour"], program["fill"], program["sky"] = look.key_colour, look.fill, look.sky
+        program["weave"].write(np.ascontiguousarray(look.patterns, np.float32).tobytes())
+        program["softness"] = look.softness
         program["picture"], program["labels"] = 0, 1
         self._wear(look)
         self._labels.use(1)

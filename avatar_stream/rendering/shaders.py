@@ -14,6 +14,7 @@ out vec3 place;
 out vec3 outward;
 out vec2 uv;
 out vec4 part;
+out vec3 cloth;
 
 void main() {
     vec4 a = vec4(0.0), b = vec4(0.0), c = vec4(0.0);
@@ -29,6 +30,7 @@ void main() {
     outward = vec3(dot(a.xyz, normal), dot(b.xyz, normal), dot(c.xyz, normal));
     uv = texcoord;
     part = region;
+    cloth = position;
     gl_Position = clip * vec4(place, 1.0);
 }
 """
@@ -47,8 +49,32 @@ in vec3 place;
 in vec3 outward;
 in vec2 uv;
 in vec4 part;
+in vec3 cloth;
+uniform vec4 weave[6];  // Look.patterns
+uniform float softness;
 layout(location = 0) out vec4 colour;
 layout(location = 1) out uint label;
+
+float band(float at) {  // 1 on every second stripe, soft by a pixel
+    float soft = min(fwidth(at), 0.25);
+    return 1.0 - smoothstep(0.25 - soft, 0.25 + soft, abs(fract(at) - 0.5));
+}
+
+float printed(vec3 way, vec3 second, float kind) {
+    vec2 at = vec2(dot(cloth, way), dot(cloth, second));
+    if (kind < 1.5) return band(at.x);
+    if (kind < 2.5) return 0.5 * (band(at.x) + band(at.y));
+    if (kind < 3.5) {  // a flower in every cell, moved and turned by chance
+        vec2 cell = floor(at);
+        vec2 chance = fract(sin(vec2(dot(cell, vec2(12.9, 78.2)), dot(cell, vec2(39.3, 11.1)))) * 43758.5);
+        vec2 from = at - cell - 0.5 - 0.3 * (chance - 0.5);
+        float petals = 0.30 + 0.09 * cos(5.0 * atan(from.y, from.x) + 6.28 * chance.x);
+        float soft = max(fwidth(at.x) + fwidth(at.y), 0.02);
+        return 1.0 - smoothstep(petals - soft, petals + soft, length(from));
+    }
+    float waves = sin(6.28 * at.x) + sin(6.28 * at.y + 1.3 * sin(4.1 * at.x)) + sin(9.0 * (at.x - at.y));
+    return smoothstep(-0.1, 0.1, waves);
+}
 
 void main() {
     vec4 texel = texture(picture, uv);
@@ -73,8 +99,18 @@ void main() {
         wet = kind < 1.5 ? 1.0 : 0.3;
         label = 2u;
     }
+    if (label >= 6u) {
+        int row = label == 6u ? 0 : 3;
+        float strength = weave[row + 1].w;
+        if (strength > 0.0) {
+            // The cloth's own light and dark stay, so folds survive.
+            float folds = clamp(dot(base, vec3(0.3, 0.59, 0.11)) / weave[row + 2].w, 0.0, 1.8);
+            float amount = strength * printed(weave[row].xyz, weave[row + 2].xyz, weave[row].w);
+            base = mix(base, weave[row + 1].rgb * folds, amount);
+        }
+    }
     float facing = dot(normal, key);
-    vec3 wrap = mix(vec3(0.12), vec3(0.30, 0.20, 0.16), skin);  // light goes deeper into skin, red deepest
+    vec3 wrap = softness * mix(vec3(0.12), vec3(0.30, 0.20, 0.16), skin);  // light goes deeper into skin, red deepest
     vec3 lit = key_colour * clamp((facing + wrap) / (1.0 + wrap), 0.0, 1.0);
     float side = dot(normal, to_eye);
     vec3 ambient = fill * (0.55 + 0.45 * side) + sky * (0.5 + 0.5 * normal.y);

@@ -26,7 +26,7 @@ class DataConfig(_Section):
     exclude: list[str] = []  # people never trained on, by the beginning of their file's name
     targets: int = Field(3, ge=1)  # target poses per source
     portrait_share: Share = 0.6
-    picture_share: Share = 0.05  # how much of the tracker's error within the picture is taught
+    picture_share: Share = 0.4  # how much of the tracker's error within the picture is taught
     workers: int = Field(1, ge=0)
 
     @model_validator(mode="after")
@@ -71,6 +71,7 @@ class CriticConfig(_Section):
 
     @property
     def used(self) -> bool:
+        """Whether the critic judges at all."""
         return self.verdict > 0 or self.likeness > 0
 
 

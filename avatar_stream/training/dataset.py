@@ -152,7 +152,7 @@ class PairDataset(IterableDataset):
         bodies: int = 1,
         portrait_share: float = 0.6,
         window_shift_px: float = 4.0,
-        picture_share: float = 0.05,
+        picture_share: float = 0.4,
         body_px: int = conditioning.BODY_PX,
         seed: int = 0,
     ):

@@ -12,7 +12,6 @@ import numpy as np
 
 from avatar_stream.rendering import people as rendered_people
 from avatar_stream.rendering.landmarks import landmarks
-from avatar_stream.rendering.look import random_look
 from avatar_stream.types import CANVAS_PX, POINT_COUNT
 
 
@@ -94,7 +93,7 @@ class LiveRenders:
             self.points = np.zeros((count, POINT_COUNT, 3), np.float32)
         path = self.people[rng.integers(len(self.people))]
         renderer, rig, face = rendered_people.Studio.enter(path)
-        look, camera = random_look(rig.part_colours, rng), rendered_people.random_camera(rng)
+        rig, look, camera = rendered_people.random_variant(rig, face, rng)
         motion = rendered_people.motion_of(rig, self.frames, rng, [], None)
         for row, pose in zip(self.variants[place], motion, strict=True):
             drawn = renderer.draw(rig, pose, camera, look)

@@ -39,10 +39,8 @@ _TAIL = 2.5  # standard deviations; what is further off is a loss, not noise
 # A pose that is wrong but whole is just another pose: the network cannot know, and only blurs. So of the random
 # error in the picture little is taught: what a drawing shows as inconsistent.
 _HAND_SHARE, _FACE_SHARE, _BODY_SHARE = 0.15, 0.5, 0.06
-_BODY_RANDOM_PX, _BODY_OFFSET_PX, _HAND_OFFSET_PX = 1.2, 1.0, 2.0  # at most, in the picture
-_LENGTH_SPREAD = (
-    0.04  # of arm bones, natural logarithm: live, lengths come from the portrait, off the camera's way
-)
+_BODY_RANDOM_PX, _BODY_OFFSET_PX, _HAND_OFFSET_PX = 1.2, 1.0, 1.5  # at most, in the picture
+_LENGTH_SPREAD = 0.04  # of arm bones, natural logarithm: live, lengths come from the portrait
 _ANCHORS = 32  # places of the face at which its random error is drawn
 _EPSILON = 1e-6
 
@@ -199,7 +197,8 @@ def _hand(hand: np.ndarray, side: int, drawn: _Drawn) -> np.ndarray:
     table, palm_px = drawn.table, drawn.palms_px[side]
     lengths = _length(hand - hand[HAND_PARENTS])
     random = _along_chain(drawn.normal((21, 3)) * table["hand_spread"], float(table["hand_chain"]))
-    offset = _within(drawn.gain * table["hand_offset"] * palm_px, _HAND_OFFSET_PX)
+    offset = drawn.gain * table["hand_offset"] * palm_px
+    offset *= np.minimum(1.0, _HAND_OFFSET_PX / (_length(offset)[:, None] + _EPSILON))
     local = offset + drawn.strength * _HAND_SHARE * random * palm_px
     turns = drawn.normal(3) * table["hand_turn"] * drawn.strength
     shaped = _turned(hand + local @ hand_axes(hand, side) - hand[0], _HAND_SHARE * turns[2])

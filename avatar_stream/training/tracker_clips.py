@@ -1,0 +1,161 @@
+"""Short clips of rendered signers as a webcam gives them: exact landmarks, and what the live path makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from avatar_stream.rendering.camera import Camera
+from avatar_stream.rendering.landmarks import landmarks
+from avatar_stream.rendering.look import Look
+from avatar_stream.rendering.motion import Sampler
+from avatar_stream.rendering.parts import LEFT_HAND, RIGHT_HAND
+from avatar_stream.rendering.people import Studio, random_variant
+from avatar_stream.rendering.renderer import Renderer
+from avatar_stream.rendering.rig import Rig
+from avatar_stream.rendering.skeleton import RigPose
+from avatar_stream.retarget import Retargeter
+from avatar_stream.trackers.holistic import HolisticTracker
+from avatar_stream.types import CANVAS_PX, Frame, Pose
+
+FPS = 25
+STILL_FRAMES = 25  # before the signing, in the portrait's pose
+SUBFRAMES = 3  # drawn for each frame of the clip; their mean is its motion blur
+_SHUTTER = 2  # of them that the shutter is open: webcams indoors expose for most of a frame
+_NOISE = (1.0, 5.0)  # standard deviation of a webcam's noise, grey levels
+_JPEG = (55, 90)  # a webcam's quality
+
+
+@dataclass(frozen=True)
+class TrackedClip:
+    """One clip, exact and as tracked: STILL_FRAMES of rest, then signing. All points in px of the 512 canvas.
+
+    Attributes:
+        person: name of the file.
+        exact: (N * SUBFRAMES, 553, 3) float32; frame n begins at row n * SUBFRAMES.
+        tracked: (N, 553, 3) float32, what the tracker reports, NaN where lost.
+        live: (N, 553, 3) the same after the Retargeter, on the same person's neutral portrait.
+        trust: (N, 553) float32, the Retargeter's confidence.
+        hand_pixels: (N, 2) float32, pixels of the canvas that show the left and right hand.
+        portrait: (553, 3) the neutral portrait's exact landmarks.
+        picture: (512, 512, 3) uint8 RGB, the clip's middle frame.
+    """
+
+    person: str
+    exact: np.ndarray
+    tracked: np.ndarray
+    live: np.ndarray
+    trust: np.ndarray
+    hand_pixels: np.ndarray
+    portrait: np.ndarray
+    picture: np.ndarray
+
+    @property
+    def middle(self) -> np.ndarray:
+        """(N, 553, 3) exact landmarks in the middle of each frame's exposure."""
+        rows = np.arange(len(self.tracked)) * SUBFRAMES
+        return 0.5 * (self.exact[rows] + self.exact[rows + _SHUTTER - 1])
+
+
+def record_clip(person: Path, frames: int, random: np.random.Generator) -> TrackedClip:
+    """Draw one person signing, and bring the clip through tracker and retargeting.
+
+    Args:
+        person: a rigged glTF file.
+        frames: of signing at 25 fps; STILL_FRAMES stand before them.
+        random: look, camera, background, motion and noise come from it.
+
+    Raises:
+        RenderError: OpenGL or the person cannot be used.
+        TrackerError: mediapipe is missing or failed.
+    """
+    renderer, rig, face = Studio.enter(person)
+    rig, look, camera = random_variant(rig, face, random)
+    sampler = Sampler(rig.bind_m, int(random.integers(2**31)))
+    # A signer stands still at first, and that is when the Retargeter learns the head's neutral turn.
+    poses = [sampler.portrait()] * (STILL_FRAMES * SUBFRAMES)
+    poses += sampler.clip(frames / FPS, FPS * SUBFRAMES)[: frames * SUBFRAMES]
+    portrait = landmarks(rig, face, sampler.portrait(), camera)
+    exact = np.stack([landmarks(rig, face, pose, camera).points for pose in poses])
+    pictures, hand_pixels = _film(renderer, rig, poses, camera, look, random)
+    tracked, live, trust = _track(pictures, portrait)
+    return TrackedClip(
+        person.stem,
+        exact,
+        tracked,
+        live,
+        trust,
+        hand_pixels,
+        portrait.points,
+        pictures[len(pictures) // 2],
+    )
+
+
+def _film(
+    renderer: Renderer,
+    rig: Rig,
+    poses: Sequence[RigPose],
+    camera: Camera,
+    look: Look,
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 512, 512, 3) uint8 RGB frames and (N, 2) pixels of each hand."""
+    background = draw_background(random)
+    noise, quality = random.uniform(*_NOISE), int(random.integers(*_JPEG))
+    pictures, hand_pixels = [], []
+    for first in range(0, len(poses), SUBFRAMES):
+        light = np.zeros((CANVAS_PX, CANVAS_PX, 3), np.float32)
+        for pose in poses[first : first + _SHUTTER]:
+            drawn = renderer.draw(rig, pose, camera, look)
+            alpha = drawn.image[..., 3:].astype(np.float32) / 255
+            light += drawn.image[..., :3] * alpha + background * (1 - alpha)
+        # The part map has half the canvas's side.
+        hand_pixels.append([4.0 * (drawn.parts == part).sum() for part in (LEFT_HAND, RIGHT_HAND)])
+        pictures.append(_through_webcam(light / _SHUTTER, noise, quality, random))
+    return np.stack(pictures), np.array(hand_pixels, np.float32)
+
+
+def _through_webcam(light: np.ndarray, noise: float, quality: int, random: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) float32 RGB 0..255 -> uint8 with sensor noise, after JPEG as webcams send it."""
+    noisy = light + random.normal(0, noise, light.shape).astype(np.float32)
+    picture = np.clip(noisy, 0, 255).astype(np.uint8)
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def draw_background(random: np.random.Generator) -> np.ndarray:
+    """(512, 512, 3) float32 RGB 0..255: every second time a wall, else a busy room of boxes and shelves."""
+    wall = random.uniform(60, 235) * (1 + 0.1 * random.normal(0, 1, 3))
+    fall = np.linspace(*random.uniform(0.8, 1.1, 2), CANVAS_PX)[None, :, None]
+    picture = np.clip(np.broadcast_to(wall, (CANVAS_PX, CANVAS_PX, 3)) * fall, 0, 255).astype(np.float32)
+    if random.random() < 0.5:
+        return picture
+    for _ in range(random.integers(25, 70)):
+        corner = random.integers(-40, CANVAS_PX, 2)
+        size = random.integers(8, 160, 2)
+        colour = tuple(float(value) for value in random.uniform(10, 240, 3))
+        cv2.rectangle(picture, corner.tolist(), (corner + size).tolist(), colour, -1)
+    return cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 3.0))
+
+
+def _track(pictures: np.ndarray, portrait: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What tracker and Retargeter give: (N, 553, 3) each, and the latter's confidence (N, 553)."""
+    tracker, retargeter = HolisticTracker(), Retargeter(portrait)
+    tracked = np.full((len(pictures), *portrait.points.shape), np.nan, np.float32)
+    live, trust = np.empty_like(tracked), np.empty(tracked.shape[:2], np.float32)
+    tracker.open()
+    try:
+        for number, picture in enumerate(pictures):
+            time_s = number / FPS
+            pose = tracker.track(Frame(picture, time_s, number))
+            if pose is not None:
+                tracked[number] = pose.points
+            made = retargeter.retarget(pose, time_s)
+            live[number], trust[number] = made.points, made.confidence
+    finally:
+        tracker.close()
+    return tracked, live, trust
