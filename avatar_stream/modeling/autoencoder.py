@@ -35,15 +35,23 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """(B, 4, H, W) premultiplied RGBA, 0..1 -> (B, latent_channels, H/8, W/8), about unit variance."""
-        patches = functional.pixel_unshuffle(image, self.config.patch_px) - self.mean.view(1, -1, 1, 1)
-        weight = (self.basis / self.scale[:, None]).to(image.dtype)
-        return functional.conv2d(patches.to(image.dtype), weight[:, :, None, None])
+        patch_px = self.config.patch_px
+        weight, _, mean = self.linear_maps()
+        # With the patch's stride, for a third of the time that unshuffling and a pointwise convolution take.
+        kernel = weight.view(-1, 4, patch_px, patch_px)
+        return functional.conv2d(
+            image, kernel.to(image.dtype), -(weight @ mean).to(image.dtype), stride=patch_px
+        )
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(B, latent_channels, h, w) -> (B, 4, 8h, 8w) premultiplied RGBA, about 0..1 (not clipped)."""
-        weight = (self.basis * self.scale[:, None]).T.to(latents.dtype)
-        patches = functional.conv2d(latents, weight[:, :, None, None], self.mean.to(latents.dtype))
+        _, weight, mean = self.linear_maps()
+        patches = functional.conv2d(latents, weight[:, :, None, None].to(latents.dtype), mean.to(latents.dtype))
         return functional.pixel_shuffle(patches, self.config.patch_px)
+
+    def linear_maps(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Both ways as matrices: encode (C, 4 px px), decode (4 px px, C) and the mean patch (4 px px,)."""
+        return self.basis / self.scale[:, None], (self.basis * self.scale[:, None]).T, self.mean
 
     @torch.no_grad()
     def fit(self, patches: torch.Tensor, weights: torch.Tensor) -> float:

@@ -108,8 +108,45 @@ class _Stem(nn.Module):
         self.mix = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, latents: torch.Tensor, geometry: torch.Tensor) -> torch.Tensor:
-        geometry = self.geometry(functional.pixel_unshuffle(geometry, self.patch_px))
+        # A pointwise convolution of unshuffled patches, written as one with the patch's stride: half the time.
+        kernel = self.geometry.weight.view(self.geometry.out_channels, -1, self.patch_px, self.patch_px)
+        geometry = functional.conv2d(geometry, kernel, self.geometry.bias, stride=self.patch_px)
         return self.latents(latents) + self.mix(functional.silu(geometry))
+
+
+class LookGate(nn.Module):
+    """Takes away from the warped source, pixel by pixel, what does not belong to the target.
+
+    Most of the warped source is right to the pixel, and a network a tenth as wide as a patch has pixels can only blur
+    what passes through it. So the look does not pass through it: it stays where the path began, and the network says
+    which of its pixels to take away. Begins by taking nothing.
+    """
+
+    def __init__(self, latent_channels: int, geometry_channels: int, patch_px: int, width: int):
+        super().__init__()
+        self.patch_px = patch_px
+        self.unfold = nn.Conv2d(latent_channels, 4 * patch_px**2, 1)  # latents to pixels
+        self.fold = nn.Conv2d(4 * patch_px**2, latent_channels, 1, bias=False)  # pixels to latents
+        self.from_features = nn.Conv2d(width, patch_px**2, 3, padding=1)
+        self.from_geometry = nn.Conv2d(geometry_channels, patch_px**2, patch_px, stride=patch_px)
+        for layer in (self.from_features, self.from_geometry):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def start_from(self, encode: torch.Tensor, decode: torch.Tensor, mean: torch.Tensor) -> None:
+        """Begin with a linear autoencoder's own way: encode (C, 4 px px), decode (4 px px, C), mean (4 px px,)."""
+        self.fold.weight.copy_(encode[:, :, None, None])
+        self.unfold.weight.copy_(decode[:, :, None, None])
+        self.unfold.bias.copy_(mean)
+
+    def forward(self, hidden: torch.Tensor, look: torch.Tensor, geometry: torch.Tensor) -> torch.Tensor:
+        """Features (B, width, h, w), latents (B, C, h, w), maps (B, G, 8h, 8w) -> what to take away, (B, C, h, w)."""
+        share = torch.tanh(self.from_features(hidden) + self.from_geometry(geometry))
+        pixels = self.unfold(look) * share.repeat(
+            1, 4, 1, 1
+        )  # colour by colour, as pixel_unshuffle orders them
+        return self.fold(pixels)
 
 
 class SourceNet(ModelMixin, ConfigMixin):
@@ -177,7 +214,8 @@ class SourceNet(ModelMixin, ConfigMixin):
 class TargetNet(ModelMixin, ConfigMixin):
     """Predicts the velocity of the flow for views of a target pose.
 
-    Args: see SourceNet; `blocks` is the number of residual blocks per level, down and up alike.
+    Args: see SourceNet; `blocks` is the number of residual blocks per level, down and up alike; `look_gate` says
+        whether the warped source is corrected pixel by pixel (`LookGate`).
     """
 
     config_name = "config.json"
@@ -193,6 +231,7 @@ class TargetNet(ModelMixin, ConfigMixin):
         parts: int = 6,
         blocks: tuple[int, int, int] = (1, 1, 1),
         embedding_dim: int = 128,
+        look_gate: bool = False,
     ):
         super().__init__()
         self.view_embedding = nn.Embedding(3, embedding_dim)
@@ -222,6 +261,9 @@ class TargetNet(ModelMixin, ConfigMixin):
         self.conv_out = nn.Conv2d(widths[0], latent_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
+        self.gate = (
+            LookGate(latent_channels, geometry_channels, patch_px, widths[0]) if look_gate else None
+        )
 
     def forward(
         self,
@@ -264,8 +306,9 @@ class TargetNet(ModelMixin, ConfigMixin):
         hidden = middle + functional.pixel_shuffle(self.ups[1](hidden), 2)
         hidden = self._run(self.up_blocks[1], attend(1, hidden, half), embedding)
         hidden = full + functional.pixel_shuffle(self.ups[0](hidden), 2)
-        hidden = self._run(self.up_blocks[0], hidden, embedding)
-        return self.conv_out(functional.silu(self.norm_out(hidden)))
+        hidden = functional.silu(self.norm_out(self._run(self.up_blocks[0], hidden, embedding)))
+        velocity = self.conv_out(hidden)
+        return velocity if self.gate is None else velocity - self.gate(hidden, look, geometry)
 
     @staticmethod
     def _run(blocks: nn.ModuleList, hidden: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:

@@ -289,9 +289,19 @@ def fit_autoencoder(
 def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Module) -> Networks:
     """New networks of the configured size, or those of a weights folder."""
     if weights:
-        loaded = [kind.from_pretrained(Path(weights) / name, low_cpu_mem_usage=False)
-                  for kind, name in ((SourceNet, "source_net"), (TargetNet, "target_net"))]  # fmt: skip
-        return Networks(*[network.float() for network in loaded]).to(memory_format=torch.channels_last)
+        folder, way = Path(weights), {"low_cpu_mem_usage": False}
+        source_net = SourceNet.from_pretrained(folder / "source_net", **way)
+        target_net = TargetNet.from_pretrained(folder / "target_net", look_gate=config.model.look_gate, **way)
+        networks = Networks(source_net.float(), target_net.float())
+    else:
+        networks = _new_networks(config, autoencoder)
+    gate = networks.target_net.gate
+    if gate is not None and isinstance(autoencoder, PatchAutoencoder) and not gate.from_geometry.weight.any():
+        gate.start_from(*autoencoder.linear_maps())
+    return networks.to(memory_format=torch.channels_last)
+
+
+def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> Networks:
     probe = autoencoder.encode(torch.zeros(1, 4, 128, 128))
     if probe.shape[1] != config.model.latent_channels:
         raise ModelError(
@@ -299,8 +309,8 @@ def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Mod
         )
     size = {"latent_channels": config.model.latent_channels, "patch_px": 128 // probe.shape[2]}
     size |= {"widths": config.model.widths, "heads": config.model.heads}
-    networks = Networks(SourceNet(**size), TargetNet(blocks=config.model.blocks, **size))
-    return networks.to(memory_format=torch.channels_last)
+    target_net = TargetNet(blocks=config.model.blocks, look_gate=config.model.look_gate, **size)
+    return Networks(SourceNet(**size), target_net)
 
 
 def _resume(
