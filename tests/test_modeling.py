@@ -270,22 +270,10 @@ def test_face_attends_to_face(model_folder: Path) -> None:
 
 def test_tiny_training_learns_and_reloads(tmp_path: Path) -> None:
     """The recipe in small, from noise: the loss falls, a run goes on where it stopped, weights reload the same."""
-    from avatar_stream.training.config import load_train_config
     from avatar_stream.training.train import train
 
     data = write_data_set(tmp_path / "data")
-    recipe = Path(__file__).parents[1] / "configs" / "train" / "signer-small.yaml"
-    config = load_train_config(recipe, {"output": tmp_path / "run"})
-    small = config.model.model_copy(
-        update={"widths": (16, 24, 32), "heads": 2, "autoencoder_samples": 5, "start": "noise"}
-    )
-    data_config = config.data.model_copy(
-        update={"folders": [data], "workers": 0, "targets": 2, "exclude": []}
-    )
-    config = config.model_copy(
-        update={"model": small, "data": data_config, "sources": 1, "max_steps": 60, "mixed_precision": "no",
-                "warmup_steps": 2, "learning_rate": 2e-3, "cooldown_share": 0.0}
-    )  # fmt: skip
+    config = small_config(tmp_path / "run", data)
     progress = train(config)
     assert progress.step == 60
     assert fixed_loss(tmp_path / "run" / "weights", config, data) < 0.7 * fixed_loss(None, config, data)
@@ -300,6 +288,20 @@ def test_tiny_training_learns_and_reloads(tmp_path: Path) -> None:
     assert np.array_equal(*images)
 
 
+def small_config(output: Path, data: Path, **model: object):  # noqa: ANN201
+    """The recipe of signer-small, so small that 60 steps take seconds."""
+    from avatar_stream.training.config import load_train_config
+
+    recipe = Path(__file__).parents[1] / "configs" / "train" / "signer-small.yaml"
+    config = load_train_config(recipe, {"output": output})
+    sizes = {"widths": (16, 24, 32), "heads": 2, "autoencoder_samples": 5, "start": "noise"}
+    small = config.model.model_copy(update=sizes | model)
+    folder = {"folders": [data], "workers": 0, "targets": 2, "exclude": []}
+    run = {"sources": 1, "max_steps": 60, "mixed_precision": "no", "warmup_steps": 2, "cooldown_share": 0.0}
+    run |= {"learning_rate": 2e-3, "critic": type(config.critic)()}
+    return config.model_copy(update={"model": small, "data": config.data.model_copy(update=folder), **run})
+
+
 def fixed_loss(weights: Path | None, config, data: Path) -> float:  # noqa: ANN001
     """Loss of trained (or new) weights on the same samples, the same times."""
     from avatar_stream.training import dataset, steps, train
@@ -308,9 +310,7 @@ def fixed_loss(weights: Path | None, config, data: Path) -> float:  # noqa: ANN0
     rng = np.random.default_rng(7)
     autoencoder = load_autoencoder(str(config.output / "weights" / "autoencoder"))
     networks = train.build_networks(config, str(weights) if weights else None, autoencoder)
-    batches = [
-        step for _ in range(4) for step in steps.make_steps([samples.sample(rng)], config).values()
-    ]
+    batches = [step for _ in range(4) for step in steps.make_steps([samples.sample(rng)], config).values()]
     torch.manual_seed(0)
     with torch.no_grad():
         return float(

@@ -46,7 +46,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(B, latent_channels, h, w) -> (B, 4, 8h, 8w) premultiplied RGBA, about 0..1 (not clipped)."""
         _, weight, mean = self.linear_maps()
-        patches = functional.conv2d(latents, weight[:, :, None, None].to(latents.dtype), mean.to(latents.dtype))
+        patches = functional.conv2d(
+            latents, weight[:, :, None, None].to(latents.dtype), mean.to(latents.dtype)
+        )
         return functional.pixel_shuffle(patches, self.config.patch_px)
 
     def linear_maps(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

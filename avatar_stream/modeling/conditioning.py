@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from avatar_stream.modeling import geometry, rasterizer
+from avatar_stream.modeling import geometry, pasting, rasterizer
 from avatar_stream.modeling.geometry import LEFT_PALM, PARTS, RIGHT_PALM
 from avatar_stream.modeling.girth import Girth
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
@@ -82,13 +82,6 @@ def premultiply(image: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 RGBA straight -> premultiplied, so that what is transparent has no colour to blur in."""
     alpha = image[..., 3]
     return cv2.multiply(image, cv2.merge([alpha, alpha, alpha, np.full_like(alpha, 255)]), scale=1 / 255)
-
-
-def straighten(image: np.ndarray) -> np.ndarray:
-    """(H, W, 4) float32 premultiplied RGBA, 0..1 -> uint8 straight alpha."""
-    alpha = np.clip(image[..., 3:], 0.0, 1.0)
-    colour = np.clip(image[..., :3] / np.maximum(alpha, 1e-3), 0.0, 1.0)
-    return (np.concatenate([colour, alpha], axis=2) * 255.0 + 0.5).astype(np.uint8)
 
 
 def prepare_source(
@@ -182,25 +175,20 @@ def paste_views(body: np.ndarray, windows: np.ndarray, views: Views) -> np.ndarr
         (512, 512, 4) uint8 RGBA, straight alpha.
     """
     canvas = cv2.resize(body, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_CUBIC)
-    weight = _feather()
     for window in (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
-        x, y = views.corners[window]
-        left, top = max(x, 0), max(y, 0)
-        right, bottom = min(x + WINDOW_PX, CANVAS_PX), min(y + WINDOW_PX, CANVAS_PX)
-        if left >= right or top >= bottom:
-            continue
-        picture = windows[window][:, ::-1] if window == LEFT_WINDOW else windows[window]
-        inner = (slice(top - y, bottom - y), slice(left - x, right - x))
-        place = canvas[top:bottom, left:right]
-        place += weight[inner] * (picture[inner] - place)
-    return straighten(canvas)
+        left, top = (int(place) for place in views.corners[window])
+        picture = np.ascontiguousarray(windows[window])
+        pasting.blend_window(canvas, picture, _feather(), left, top, window == LEFT_WINDOW)
+    straight = np.empty(canvas.shape, np.uint8)
+    pasting.straighten(canvas, straight)
+    return straight
 
 
 def _feather() -> np.ndarray:
-    """(128, 128, 1) float32: 1 inside, falling to 0 at the window's edge."""
+    """(128, 128) float32: 1 inside, falling to 0 at the window's edge."""
     ramp = np.minimum(np.arange(WINDOW_PX) + 0.5, WINDOW_PX - np.arange(WINDOW_PX) - 0.5) / _FEATHER_PX
     ramp = np.clip(ramp, 0.0, 1.0).astype(np.float32)
-    return (ramp[:, None] * ramp[None, :])[..., None]
+    return ramp[:, None] * ramp[None, :]
 
 
 def _draw(

@@ -7,7 +7,7 @@ the target pose. The noise is fixed, so that a still pose gives a still picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import nn
 
 from avatar_stream.modeling.conditioning import FACE_WINDOW, WINDOWS, Drawn, Views
 from avatar_stream.modeling.denoiser import BODY, FACE, HAND, Memory
+from avatar_stream.modeling.image_tokens import image_tokens
 
 START_SOURCE, START_NOISE = "source", "noise"
 
@@ -55,18 +56,24 @@ def _batch(drawn: Sequence[Drawn], kinds: list[int], device: torch.device | str)
         torch.from_numpy(np.concatenate([getattr(each, name) for each in drawn])).to(device)
         for name in ("look", "maps", "parts")
     )
-    return ViewBatch(look.permute(0, 3, 1, 2).float() / 255.0, maps, parts, torch.tensor(kinds, device=device))
+    return ViewBatch(
+        look.permute(0, 3, 1, 2).float() / 255.0, maps, parts, torch.tensor(kinds, device=device)
+    )
 
 
-def read_source(source_net: nn.Module, batch: ViewBatch, latents: torch.Tensor) -> Memory:
+def read_source(
+    source_net: nn.Module, batch: ViewBatch, latents: torch.Tensor, image_encoder: nn.Module | None = None
+) -> Memory:
     """Encode source views into TargetNet's memory, once per avatar; windows read all windows of their person.
 
     Args:
         source_net: SourceNet.
         batch: the source's own views.
         latents: (B, C, h, w) of `batch.look`.
+        image_encoder: whose tokens the network reads too (CAA), where it was trained with one.
     """
-    memory = source_net(latents.to(batch.geometry.dtype), batch.geometry, batch.parts, batch.kinds)
+    tokens = None if image_encoder is None else image_tokens(image_encoder, batch.look)
+    memory = source_net(latents.to(batch.geometry.dtype), batch.geometry, batch.parts, batch.kinds, tokens)
     if int(batch.kinds[0]) == BODY:
         return memory
     return Memory(*([_join_windows(x) for x in entries] for entries in (memory.keys, memory.values)))
@@ -77,6 +84,15 @@ def _join_windows(x: torch.Tensor) -> torch.Tensor:
     per_person = x.unflatten(0, (-1, WINDOWS))
     joined = torch.cat(per_person.unbind(1), dim=-2)
     return joined.unsqueeze(1).expand(-1, WINDOWS, *joined.shape[1:]).flatten(0, 1)
+
+
+def join_memories(memories: Sequence[Memory]) -> Memory:
+    """Put the memories of several sources behind each other, one batch of all their rows."""
+    if len(memories) == 1:
+        return memories[0]
+    keys = [torch.cat(entries) for entries in zip(*(each.keys for each in memories), strict=True)]
+    values = [torch.cat(entries) for entries in zip(*(each.values for each in memories), strict=True)]
+    return Memory(keys, values)
 
 
 def repeat_memory(memory: Memory, times: int, group: int = 1) -> Memory:
@@ -108,8 +124,36 @@ def endpoint(x_t: torch.Tensor, velocity: torch.Tensor, t: torch.Tensor) -> torc
     return x_t + (1 - t.view(-1, 1, 1, 1).to(x_t)) * velocity
 
 
+def make_pictures(
+    velocity: Callable[..., torch.Tensor],
+    autoencoder: nn.Module,
+    batch: ViewBatch,
+    memory: Memory,
+    sigmas: Sequence[float],
+    start: str = START_SOURCE,
+    seed: int = 0,
+) -> torch.Tensor:
+    """A frame's whole way through the networks: warped source to latent, along the flow, to pictures.
+
+    Args:
+        velocity: TargetNet, or what stands for it (`engine.Engine.velocity`).
+        autoencoder: see `autoencoder.py`; works in float32.
+        batch: the target's views, `geometry` and `parts` in the network's precision.
+        memory: what `read_source` gave, for the same rows.
+        sigmas: falling from 1 to 0, one more than steps.
+        start: "source" or "noise", where the path begins.
+        seed: of the fixed noise.
+
+    Returns:
+        (B, 4, H, W) float32 premultiplied RGBA, about 0..1 (not clipped).
+    """
+    look = autoencoder.encode(batch.look)
+    x_0 = start_of_path(look, start, seed)
+    return autoencoder.decode(integrate(velocity, x_0, look, batch, memory, sigmas))
+
+
 def integrate(
-    target_net: nn.Module,
+    target_net: Callable[..., torch.Tensor],
     x: torch.Tensor,
     look: torch.Tensor,
     batch: ViewBatch,
@@ -122,7 +166,7 @@ def integrate(
     the other sign); a test holds the two together.
 
     Args:
-        target_net: TargetNet.
+        target_net: TargetNet, or what stands for it.
         x: (B, C, h, w) start of the path.
         look: (B, C, h, w) latents of the warped source.
         batch: the target's views.

@@ -27,6 +27,7 @@ GROUPS = 11
 PART_OF_GROUP = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 4, 5], np.uint8)
 PARTS = 6
 
+_BEFORE_TRUNK_PX = 20.0  # how far at least wrists are before the trunk
 _NECK_PX = 25.0  # half the neck's thickness, canvas px
 _SLEEVE = 1.6  # how far beside an arm its look (a wide sleeve) may be found, in radii
 _FINGER_HALO = 1.35
@@ -90,6 +91,9 @@ class Drawing:
 def lift(points: np.ndarray) -> np.ndarray:
     """Put all parts at one depth scale: hands hang on their wrists, the face on the nose.
 
+    Hands come before the trunk: one camera tells so little of depth that trackers put a hand that signs behind the
+    chest now and then, and signers do not sign behind their backs.
+
     Args:
         points: (553, 3) float32 as in `Pose.points`.
 
@@ -97,8 +101,10 @@ def lift(points: np.ndarray) -> np.ndarray:
         (553, 3) float32 with z counted from between the hips for every part.
     """
     lifted = points.copy()
-    lifted[LEFT_HAND, 2] += points[types.LEFT_WRIST, 2]
-    lifted[RIGHT_HAND, 2] += points[types.RIGHT_WRIST, 2]
+    trunk = points[[types.LEFT_SHOULDER, types.RIGHT_SHOULDER, types.LEFT_HIP, types.RIGHT_HIP], 2].mean()
+    for hand, wrist in ((LEFT_HAND, types.LEFT_WRIST), (RIGHT_HAND, types.RIGHT_WRIST)):
+        lifted[wrist, 2] = np.fmin(points[wrist, 2], trunk - _BEFORE_TRUNK_PX)
+        lifted[hand, 2] += lifted[wrist, 2]
     lifted[FACE, 2] += points[types.NOSE, 2] - points[FACE.start + _NOSE_TIP, 2]
     return lifted
 

@@ -17,8 +17,10 @@ from diffusers.utils import BaseOutput
 from torch import nn
 
 from avatar_stream.modeling import conditioning, flow
+from avatar_stream.modeling import engine as engines
 from avatar_stream.modeling.autoencoder import load_autoencoder
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
+from avatar_stream.modeling.image_tokens import load_image_encoder
 from avatar_stream.types import Pose
 
 
@@ -52,8 +54,10 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def default_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the device computes in it, float32 else."""
+def default_dtype(device: torch.device, engine: str = engines.EAGER) -> torch.dtype:
+    """bf16 where the device computes in it, float32 else and where the engine reduces the precision itself."""
+    if engine in (engines.OPENVINO, engines.OPENVINO_FLOAT32):
+        return torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
@@ -70,9 +74,11 @@ class SignerPipeline(DiffusionPipeline):
         start: "source" or "noise", where the path begins.
         noise_seed: of the fixed noise.
         body_px: side of the body's view.
+        image_encoder: CLIP vision model whose tokens SourceNet reads (CAA), where it was trained with one.
     """
 
-    model_cpu_offload_seq = "source_net->target_net->autoencoder"
+    model_cpu_offload_seq = "image_encoder->source_net->target_net->autoencoder"
+    _optional_components = ["image_encoder"]
 
     def __init__(
         self,
@@ -83,27 +89,50 @@ class SignerPipeline(DiffusionPipeline):
         start: str = flow.START_SOURCE,
         noise_seed: int = 0,
         body_px: int = conditioning.BODY_PX,
+        image_encoder: nn.Module | None = None,
     ):
         super().__init__()
         self.register_modules(
-            autoencoder=autoencoder, source_net=source_net, target_net=target_net, scheduler=scheduler
+            autoencoder=autoencoder,
+            source_net=source_net,
+            target_net=target_net,
+            scheduler=scheduler,
+            image_encoder=image_encoder,
         )
         self.register_to_config(start=start, noise_seed=noise_seed, body_px=body_px)
+        self.use_engine(engines.EAGER)
 
     @classmethod
     def from_pretrained(
-        cls, place: str | Path, torch_dtype: torch.dtype | None = None, **kwargs: object
+        cls,
+        place: str | Path,
+        torch_dtype: torch.dtype | None = None,
+        engine: str = engines.AUTO,
+        threads: int | None = None,
+        device: torch.device | None = None,
+        **kwargs: object,
     ) -> SignerPipeline:
         """Load a folder or hub id written by `save_pretrained`.
 
         Args:
             place: folder or hub id.
-            torch_dtype: of the twin networks; None: bf16 where the default device computes in it.
+            torch_dtype: of the twin networks; None: what the engine wants. Where it is given, `engine` "auto" is
+                "eager", which is the one that computes in it.
+            engine: what runs the frames, one of `engine.ENGINES`; it starts at the first frame, on the device where
+                the pipeline then is.
+            threads: of the engine; see `engine.create`.
+            device: where the pipeline goes; None: it stays on the processor, as diffusers' do, until `to`.
             kwargs: passed on, for instance `revision` or `cache_dir`.
+
+        Raises:
+            ModelError: the engine is unknown, or missing.
         """
         place = str(place)
         config = cls.load_config(place, **kwargs)
-        dtype = torch_dtype or default_dtype(default_device())
+        if engine == engines.AUTO and torch_dtype is not None:
+            engine = engines.EAGER
+        device = device or torch.device("cpu")
+        dtype = torch_dtype or default_dtype(device, engines.choose(engine, device)[0])
         nets = {
             name: kind.from_pretrained(
                 place, subfolder=name, torch_dtype=dtype, low_cpu_mem_usage=False, **kwargs
@@ -113,10 +142,32 @@ class SignerPipeline(DiffusionPipeline):
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(place, subfolder="scheduler", **kwargs)
         autoencoder = load_autoencoder(place, subfolder="autoencoder", **kwargs)
         settings = {key: config[key] for key in ("start", "noise_seed", "body_px") if key in config}
+        if (config.get("image_encoder") or [None])[0]:
+            settings["image_encoder"] = load_image_encoder(place, subfolder="image_encoder", **kwargs)
         pipe = cls(autoencoder=autoencoder, scheduler=scheduler, **nets, **settings)
         for network in nets.values():
             network.eval().to(memory_format=torch.channels_last)
-        return pipe
+        pipe.use_engine(engine, threads)
+        return pipe.to(device)
+
+    def use_engine(
+        self, name: str = engines.AUTO, threads: int | None = None, cache: Path | None = None
+    ) -> None:
+        """Say what shall run the frames from now on; see `engine.create`."""
+        self._wish, self._engine = (name, threads, cache), None
+
+    @property
+    def engine(self) -> engines.Engine:
+        """What runs the frames, made at the first use after a choice or a change of device.
+
+        Raises:
+            ModelError: it cannot run here.
+        """
+        if self._engine is None or self._engine_device != self.device:
+            name, threads, cache = self._wish
+            self._engine = engines.create(name, self.target_net, self.autoencoder, threads, cache)
+            self._engine_device = self.device
+        return self._engine
 
     @torch.inference_mode()
     def prepare(self, image: np.ndarray, pose: Pose) -> PreparedSource:
@@ -131,9 +182,19 @@ class SignerPipeline(DiffusionPipeline):
         return PreparedSource(picture, body, self._read(flow.window_batch([picture.views], self.device)))
 
     @torch.inference_mode()
+    def warm_up(self, source: PreparedSource, num_inference_steps: int = 1) -> None:
+        """Run the engine once for one pose at a time, so that the first frame does not wait for it to be made."""
+        steps = self._steps(num_inference_steps, None)
+        seed = self.config.noise_seed
+        views = source.picture.views
+        body = self._make(flow.body_batch([views], self.device), [source.body], steps, seed)
+        windows = self._make(flow.window_batch([views], self.device), [source.windows], steps, seed)
+        conditioning.paste_views(body[0], windows, views)
+
+    @torch.inference_mode()
     def __call__(
         self,
-        source: PreparedSource | np.ndarray,
+        source: PreparedSource | np.ndarray | list[PreparedSource],
         pose: Pose | list[Pose],
         source_pose: Pose | None = None,
         num_inference_steps: int = 1,
@@ -143,7 +204,8 @@ class SignerPipeline(DiffusionPipeline):
         """Make the source person in the target pose.
 
         Args:
-            source: from `prepare`, or a picture (512, 512, 4) uint8 RGBA together with `source_pose`.
+            source: from `prepare`, or a picture (512, 512, 4) uint8 RGBA together with `source_pose`; a list of
+                prepared ones goes with a list of as many poses: several avatars or streams in one batch.
             pose: target pose(s) in canvas pixels, every point finite.
             source_pose: the pose in `source`, where that is a picture.
             num_inference_steps: Euler steps, one to eight are sensible.
@@ -152,6 +214,7 @@ class SignerPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: the inputs do not fit together.
+            ModelError: the engine cannot run here.
         """
         # 1. Check inputs.
         if isinstance(source, np.ndarray):
@@ -159,40 +222,43 @@ class SignerPipeline(DiffusionPipeline):
                 raise ValueError("a source picture needs its source_pose")
             source = self.prepare(source, source_pose)
         poses = pose if isinstance(pose, list) else [pose]
+        sources = source if isinstance(source, list) else [source] * len(poses)
+        if len(sources) != len(poses):
+            raise ValueError(f"{len(sources)} sources do not go with {len(poses)} poses: give one each")
         # 2. Draw the target poses.
-        views = [conditioning.draw_views(source.picture, each.points) for each in poses]
+        views = [
+            conditioning.draw_views(each.picture, target.points)
+            for each, target in zip(sources, poses, strict=True)
+        ]
         # 3. The steps' places on the path.
-        sigmas = sigmas or list(np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps))
-        self.scheduler.set_timesteps(sigmas=sigmas)
-        steps = [float(sigma) for sigma in self.scheduler.sigmas]
+        steps = self._steps(num_inference_steps, sigmas)
         seed = self.config.noise_seed if seed is None else seed
         # 4. Follow the flow, the body's views and the windows.
-        bodies = self._make(flow.body_batch(views, self.device), source.body, len(poses), 1, steps, seed)
+        bodies = self._make(flow.body_batch(views, self.device), [each.body for each in sources], steps, seed)
         windows = self._make(
-            flow.window_batch(views, self.device), source.windows, len(poses), 3, steps, seed
+            flow.window_batch(views, self.device), [each.windows for each in sources], steps, seed
         )
         # 5. Put the views together.
         windows = windows.reshape(len(poses), conditioning.WINDOWS, *windows.shape[1:])
         images = [conditioning.paste_views(*each) for each in zip(bodies, windows, views, strict=True)]
         return SignerPipelineOutput(images=images)
 
+    def _steps(self, count: int, sigmas: list[float] | None) -> list[float]:
+        self.scheduler.set_timesteps(sigmas=sigmas or list(np.linspace(1.0, 1.0 / count, count)))
+        return [float(sigma) for sigma in self.scheduler.sigmas]
+
     def _read(self, batch: flow.ViewBatch) -> Memory:
         latents = self.autoencoder.encode(batch.look)
-        return flow.read_source(self.source_net, _cast(batch, self.source_net.dtype), latents)
+        dtype = self.source_net.dtype
+        batch = flow.ViewBatch(batch.look, batch.geometry.to(dtype), batch.parts.to(dtype), batch.kinds)
+        return flow.read_source(self.source_net, batch, latents, self.image_encoder)
 
-    def _make(self, batch, memory, poses, group, steps, seed) -> np.ndarray:  # noqa: ANN001
+    def _make(
+        self, batch: flow.ViewBatch, memories: list[Memory], steps: list[float], seed: int
+    ) -> np.ndarray:
         """(B, H, W, 4) float32 premultiplied RGBA."""
-        look = self.autoencoder.encode(batch.look)
-        start = flow.start_of_path(look, self.config.start, seed)
-        memory = flow.repeat_memory(memory, poses, group) if poses > 1 else memory
-        latents = flow.integrate(
-            self.target_net, start, look, _cast(batch, self.target_net.dtype), memory, steps
-        )
-        return self.autoencoder.decode(latents).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def _cast(batch: flow.ViewBatch, dtype: torch.dtype) -> flow.ViewBatch:
-    return flow.ViewBatch(batch.look, batch.geometry.to(dtype), batch.parts.to(dtype), batch.kinds)
+        made = self.engine.make(batch, flow.join_memories(memories), steps, self.config.start, seed)
+        return made.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def save_pipeline(
@@ -203,8 +269,10 @@ def save_pipeline(
     start: str,
     noise_seed: int,
     body_px: int = conditioning.BODY_PX,
+    image_encoder: nn.Module | None = None,
 ) -> None:
     """Write a model folder that `SignerPipeline.from_pretrained` reads."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
-    pipe = SignerPipeline(autoencoder, source_net, target_net, scheduler, start, noise_seed, body_px)
+    nets = (autoencoder, source_net, target_net, scheduler)
+    pipe = SignerPipeline(*nets, start, noise_seed, body_px, image_encoder)
     pipe.save_pretrained(str(folder))

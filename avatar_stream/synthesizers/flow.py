@@ -25,22 +25,26 @@ class FlowSynthesizer:
         steps: int = 1
         seed: int | None = None  # of the fixed noise; None: the model's own
         device: str | None = None  # None: CUDA when there, CPU else
+        engine: str = "auto"  # auto, eager, compile, openvino, openvino-float32; see docs/engines.md
+        threads: int | None = (
+            None  # of the engine; None: half of the processors, for the tracker needs the rest
+        )
 
     def __init__(self, options: Options):
         self.options = options
         self._pipe = self._source = None
 
     def open(self) -> None:
-        """Load the weights and encode the avatar, once.
+        """Load the weights, encode the avatar and make the engine ready, once.
 
         Raises:
-            ModelError: unknown or incomplete weights, an impossible device or number of steps.
+            ModelError: unknown or incomplete weights, an impossible device, engine or number of steps.
         """
         if not 1 <= self.options.steps <= 50:
             raise ModelError(f"steps must be 1 to 50, got {self.options.steps}")
         import torch
 
-        from avatar_stream.modeling.pipeline import SignerPipeline, default_device, default_dtype
+        from avatar_stream.modeling.pipeline import SignerPipeline, default_device
 
         try:
             device = torch.device(self.options.device) if self.options.device else default_device()
@@ -51,12 +55,15 @@ class FlowSynthesizer:
             ) from error
         place = find_model(self.options.model)
         try:
-            self._pipe = SignerPipeline.from_pretrained(place, torch_dtype=default_dtype(device)).to(device)
+            self._pipe = SignerPipeline.from_pretrained(
+                place, engine=self.options.engine, threads=self.options.threads, device=device
+            )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 f"model '{self.options.model}' cannot be loaded: {_first_line(error)}"
             ) from error
         self._source = self._pipe.prepare(self.options.avatar.image, self.options.avatar.pose)
+        self._pipe.warm_up(self._source, self.options.steps)
 
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (512, 512, 4) uint8 RGBA, straight alpha, of the avatar in `pose` (canvas px, all finite)."""
@@ -68,6 +75,23 @@ class FlowSynthesizer:
     def close(self) -> None:
         """Give the weights back."""
         self._pipe = self._source = None
+
+
+def describe_engine() -> str:
+    """Which engine "auto" is here, and why, in a few words for people.
+
+    Raises:
+        ImportError: PyTorch is missing.
+    """
+    from avatar_stream.modeling.engine import AUTO, OPENVINO, choose
+    from avatar_stream.modeling.pipeline import default_device
+
+    name, reason = choose(AUTO, default_device())
+    if name != OPENVINO:
+        return f"{name} ({reason})"
+    from avatar_stream.modeling.openvino_engine import reduced_precision
+
+    return f"{name} in {reduced_precision()} ({reason})"
 
 
 def find_model(name: str) -> str:

@@ -46,6 +46,9 @@ class ModelConfig(_Section):
     heads: int = 4
     blocks: tuple[int, int, int] = (1, 1, 1)
     start: Literal["source", "noise"] = "source"
+    image_encoder: str | None = (
+        None  # folder or hub id of a CLIP vision model whose tokens are read too (CAA)
+    )
     look_gate: bool = True  # takes away from the warped source pixel by pixel
     body_px: Literal[256, 512] = 256  # side of the body's view; the frame is 512 px
 

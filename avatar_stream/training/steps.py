@@ -27,16 +27,27 @@ class Judge(Protocol):
 class Networks(nn.Module):
     """Both networks as one, so that one optimizer, one EMA and one wrapper hold them."""
 
-    def __init__(self, source_net: SourceNet, target_net: TargetNet):
+    def __init__(self, source_net: SourceNet, target_net: TargetNet, image_encoder: nn.Module | None = None):
         super().__init__()
         self.source_net, self.target_net = source_net, target_net
+        self._frozen = [image_encoder]  # in a list, so that it is no part of what is trained and saved
+
+    @property
+    def image_encoder(self) -> nn.Module | None:
+        """The frozen CLIP vision model whose tokens are read (CAA), or None."""
+        return self._frozen[0]
+
+    def read(self, autoencoder: nn.Module, source: flow.ViewBatch) -> flow.Memory:
+        """The sources' keys and values."""
+        if self.image_encoder is not None:
+            self.image_encoder.to(source.look.device)
+        return flow.read_source(self.source_net, source, autoencoder.encode(source.look), self.image_encoder)
 
     def forward(
         self, autoencoder: nn.Module, step: Step, t: torch.Tensor, x_t: torch.Tensor, look: torch.Tensor
     ) -> torch.Tensor:
         """Velocity for the step's targets; the source is read once for all targets of one person."""
-        memory = flow.read_source(self.source_net, step.source, autoencoder.encode(step.source.look))
-        memory = flow.repeat_memory(memory, step.targets, step.group)
+        memory = flow.repeat_memory(self.read(autoencoder, step.source), step.targets, step.group)
         batch = step.target
         return self.target_net(x_t, t, look, batch.geometry, batch.parts, batch.kinds, memory)
 
@@ -150,11 +161,7 @@ def pixel_losses(
 @torch.no_grad()
 def picture_grid(networks: Networks, autoencoder: nn.Module, step: Step, config: TrainConfig) -> np.ndarray:
     """Windows of a few targets side by side, (H, W, 3) uint8: warped source, made in one step, truth."""
-    memory = flow.repeat_memory(
-        flow.read_source(networks.source_net, step.source, autoencoder.encode(step.source.look)),
-        step.targets,
-        step.group,
-    )
+    memory = flow.repeat_memory(networks.read(autoencoder, step.source), step.targets, step.group)
     look = autoencoder.encode(step.target.look)
     x = flow.start_of_path(look, config.model.start, config.seed)
     made = autoencoder.decode(flow.integrate(networks.target_net, x, look, step.target, memory, [1.0, 0.0]))

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from avatar_stream.errors import ModelError
 from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
+from avatar_stream.modeling.image_tokens import load_image_encoder
 from avatar_stream.training.config import TrainConfig, load_train_config
 from avatar_stream.training.critic import Adversary
 from avatar_stream.training.dataset import PairDataset, PictureFolder, open_data
@@ -241,6 +242,7 @@ def save_weights(config: TrainConfig, networks: Networks, autoencoder: nn.Module
         config.model.start,
         config.seed,
         config.model.body_px,
+        networks.image_encoder,
     )
     told = {
         "steps": progress.step,
@@ -292,7 +294,7 @@ def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Mod
         folder, way = Path(weights), {"low_cpu_mem_usage": False}
         source_net = SourceNet.from_pretrained(folder / "source_net", **way)
         target_net = TargetNet.from_pretrained(folder / "target_net", look_gate=config.model.look_gate, **way)
-        networks = Networks(source_net.float(), target_net.float())
+        networks = Networks(source_net.float(), target_net.float(), _image_encoder(config))
     else:
         networks = _new_networks(config, autoencoder)
     gate = networks.target_net.gate
@@ -310,7 +312,13 @@ def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> Networks:
     size = {"latent_channels": config.model.latent_channels, "patch_px": 128 // probe.shape[2]}
     size |= {"widths": config.model.widths, "heads": config.model.heads}
     target_net = TargetNet(blocks=config.model.blocks, look_gate=config.model.look_gate, **size)
-    return Networks(SourceNet(**size), target_net)
+    encoder = _image_encoder(config)
+    token_channels = None if encoder is None else encoder.config.hidden_size
+    return Networks(SourceNet(token_channels=token_channels, **size), target_net, encoder)
+
+
+def _image_encoder(config: TrainConfig) -> nn.Module | None:
+    return load_image_encoder(config.model.image_encoder) if config.model.image_encoder else None
 
 
 def _resume(

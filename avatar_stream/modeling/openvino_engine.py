@@ -1,0 +1,256 @@
+"""The engine for processors: OpenVINO graphs of fixed shapes, traced from the PyTorch modules, kept on disk.
+
+With one step everything from the warped source to the picture is one graph: the time's embedding becomes a
+constant, and the autoencoder's two products cost next to nothing. With more steps the graph is one velocity.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import io
+import logging
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from torch import nn
+
+from avatar_stream.modeling import autoencoder as autoencoder_module
+from avatar_stream.modeling import denoiser, flow
+from avatar_stream.modeling.autoencoder import PatchAutoencoder
+from avatar_stream.modeling.denoiser import Memory
+from avatar_stream.modeling.engine import OPENVINO, OPENVINO_FLOAT32, Engine
+
+_log = logging.getLogger(__name__)
+_KEPT_GRAPHS = 24  # on disk, about 15 MB each; the oldest go first
+
+
+class _Velocity(nn.Module):
+    """TargetNet with everything that a graph takes as flat inputs; the kinds of view are constants."""
+
+    def __init__(self, target_net: nn.Module, kinds: Sequence[int]):
+        super().__init__()
+        self.target_net = target_net
+        self.register_buffer("kinds", torch.tensor(kinds), persistent=False)
+
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        look: torch.Tensor,
+        geometry: torch.Tensor,
+        parts: torch.Tensor,
+        *memory: torch.Tensor,
+    ) -> torch.Tensor:
+        half = len(memory) // 2
+        memory = Memory(list(memory[:half]), list(memory[half:]))
+        return self.target_net(sample, timestep, look, geometry, parts, self.kinds, memory)
+
+
+class _Frame(nn.Module):
+    """`flow.make_pictures` of one step. Pictures come and go as (B, H, W, 4), as they lie in memory."""
+
+    def __init__(
+        self, target_net: nn.Module, autoencoder: nn.Module, kinds: Sequence[int], sigmas: Sequence[float]
+    ):
+        super().__init__()
+        self.target_net, self.autoencoder, self.sigmas = target_net, autoencoder, list(sigmas)
+        self.register_buffer("kinds", torch.tensor(kinds), persistent=False)
+
+    def forward(
+        self, look: torch.Tensor, geometry: torch.Tensor, parts: torch.Tensor, *memory: torch.Tensor
+    ) -> torch.Tensor:
+        half = len(memory) // 2
+        memory = Memory(list(memory[:half]), list(memory[half:]))
+        batch = flow.ViewBatch(look.permute(0, 3, 1, 2), geometry, parts, self.kinds)
+        made = flow.make_pictures(self.target_net, self.autoencoder, batch, memory, self.sigmas)
+        return made.permute(0, 2, 3, 1)
+
+
+class OpenVinoEngine(Engine):
+    """Runs the networks on the processor by OpenVINO, in bfloat16 where the processor computes in it.
+
+    A graph is compiled at the first frame of its shape (body, windows, each number of poses at once), which takes
+    seconds, and read from the user's cache folder at the next start.
+
+    Args:
+        target_net: TargetNet in any precision. It is copied: later changes of its weights are not seen.
+        autoencoder: what goes with it, in float32.
+        threads: None: half of the processors that this process may use, at least one.
+        reduced: False computes in float32 everywhere.
+        cache: folder of compiled graphs; None: the user's.
+    """
+
+    def __init__(
+        self,
+        target_net: nn.Module,
+        autoencoder: nn.Module,
+        threads: int | None = None,
+        reduced: bool = True,
+        cache: Path | None = None,
+    ):
+        super().__init__(copy.deepcopy(target_net).float().eval().requires_grad_(False), autoencoder)
+        self.name = OPENVINO if reduced else OPENVINO_FLOAT32
+        self._core = openvino.Core()
+        self.precision = reduced_precision(self._core) if reduced else "f32"
+        self._settings = {
+            "INFERENCE_NUM_THREADS": threads or max(1, _processors() // 2),
+            "INFERENCE_PRECISION_HINT": self.precision,
+            # Pinned threads would stay on a core that the tracker has taken.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._cache = cache or user_cache()
+        self._digest = _digest((*self.target_net.state_dict().values(), *autoencoder.state_dict().values()))
+        self._requests: dict[tuple, openvino.InferRequest] = {}
+
+    def velocity(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        look: torch.Tensor,
+        geometry: torch.Tensor,
+        parts: torch.Tensor,
+        kinds: torch.Tensor,
+        memory: Memory,
+    ) -> torch.Tensor:
+        """Velocity at one time; arguments and result are `TargetNet.forward`'s, the result in float32."""
+        inputs = (sample, timestep, look, geometry, parts, *memory.keys, *memory.values)
+        return self._run(lambda kinds: _Velocity(self.target_net, kinds), ("velocity",), kinds, inputs)
+
+    def make(
+        self,
+        batch: flow.ViewBatch,
+        memory: Memory,
+        sigmas: Sequence[float],
+        start: str = flow.START_SOURCE,
+        seed: int = 0,
+    ) -> torch.Tensor:
+        """Make the pictures of views of one size; see `Engine.make`."""
+        in_one = len(sigmas) == 2 and start == flow.START_SOURCE
+        if not in_one or not isinstance(self.autoencoder, PatchAutoencoder):
+            return super().make(batch, memory, sigmas, start, seed)
+        inputs = (batch.look.permute(0, 2, 3, 1), batch.geometry, batch.parts, *memory.keys, *memory.values)
+
+        def graph(kinds: Sequence[int]) -> nn.Module:
+            return _Frame(self.target_net, self.autoencoder, kinds, sigmas)
+
+        return self._run(graph, ("frame", *sigmas), batch.kinds, inputs).permute(0, 3, 1, 2)
+
+    def _run(self, graph, name: tuple, kinds: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:  # noqa: ANN001
+        arrays = [each.float().contiguous().numpy() for each in inputs]
+        key = (*name, *kinds.tolist(), *(each.shape for each in arrays))
+        request = self._requests.get(key)
+        if request is None:
+            compiled = self._load_or_compile(key, graph, kinds.tolist(), arrays)
+            request = self._requests[key] = compiled.create_infer_request()
+        # Inputs are read where they lie; the output is copied, for the request's buffer is the next frame's.
+        return torch.from_numpy(request.infer(arrays, share_inputs=True)[0])
+
+    def _settings_of(self, name: str) -> dict[str, object]:
+        # OpenVINO 2026.4 crashes when it fuses a float32 network whose time is an input. What it fuses elsewhere gains
+        # a twentieth: taken where it is known to work, in the graph that everybody runs.
+        unfused = name == "velocity" or self.precision == "f32"
+        return self._settings | ({"SNIPPETS_MODE": "DISABLE"} if unfused else {})
+
+    def _load_or_compile(self, key, graph, kinds: list[int], arrays: list[np.ndarray]):  # noqa: ANN001, ANN202
+        settings = self._settings_of(key[0])
+        what = (key, settings, self._digest, openvino.__version__, torch.__version__, _code_digest())
+        machine = (platform.machine(), self._core.get_property("CPU", "FULL_DEVICE_NAME"))
+        named = hashlib.sha256(repr((what, machine)).encode()).hexdigest()[:32]
+        path = self._cache / f"{named}.graph"
+        found = _read_checked(path)
+        if found is not None:
+            with contextlib.suppress(RuntimeError):  # what this OpenVINO cannot read is compiled again
+                return self._core.import_model(io.BytesIO(found), "CPU", settings)
+        model = _convert(graph(kinds), arrays)
+        compiled = self._core.compile_model(model, "CPU", settings)
+        blob = io.BytesIO()
+        compiled.export_model(blob)
+        _write_checked(path, blob.getvalue())
+        return compiled
+
+
+def reduced_precision(core: openvino.Core | None = None) -> str:
+    """Say what this engine computes in here: "bf16" where the processor has it, else "f32"."""
+    abilities = (core or openvino.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if "BF16" in abilities else "f32"
+
+
+def user_cache() -> Path:
+    """The user's folder for compiled graphs; it may be missing, and may be deleted at any time."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(base) / "avatar_stream" / "graphs"
+
+
+def _convert(module: nn.Module, arrays: Sequence[np.ndarray]) -> openvino.Model:
+    """Trace a module into a model of fixed shapes.
+
+    By the frontend that `openvino.convert_model` is built on: that function itself reports each use to its maker, over
+    the network and without asking, from a process that it forks.
+    """
+    # Out of the frames' inference mode, whose tensors a trace cannot hold.
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer says of every size that it becomes a constant: it shall
+        examples = tuple(torch.zeros(each.shape) for each in arrays)
+        traced = torch.jit.trace(module.eval(), examples, check_trace=False)
+        # Not sharing weights: a graph must not read memory that PyTorch has given back.
+        decoder = TorchScriptPythonDecoder(traced, shared_memory=False)
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+    for parameter in model.get_parameters():
+        parameter.set_element_type(openvino.Type.f32)
+    model.reshape({place: list(each.shape) for place, each in enumerate(arrays)})
+    return model
+
+
+def _digest(tensors: Iterable[torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _code_digest() -> str:
+    """Of the code that a graph is traced from: a changed network must not be read from the cache."""
+    files = (denoiser.__file__, autoencoder_module.__file__, flow.__file__, __file__)
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
+
+
+def _read_checked(path: Path) -> bytes | None:
+    """What `_write_checked` wrote; None where there is nothing, or not all of it."""
+    try:
+        held = path.read_bytes()
+        os.utime(path)
+    except OSError:
+        return None
+    return held[32:] if hashlib.sha256(held[32:]).digest() == held[:32] else None
+
+
+def _write_checked(path: Path, content: bytes) -> None:
+    """Write a compiled graph with its checksum in one move, and let the oldest ones go; failing is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        os.replace(file.name, path)
+        kept = sorted(path.parent.glob("*.graph"), key=lambda each: each.stat().st_mtime, reverse=True)
+        for old in kept[_KEPT_GRAPHS:]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning(
+            "compiled graphs cannot be kept in %s (%s): each start compiles them", path.parent, error
+        )
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -1,0 +1,276 @@
+"""Engines: each makes the same pictures, starts fast the second time, and says what it cannot do."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_modeling import SMALL, as_pose, picture, standing_points
+
+from avatar_stream.avatars import list_avatars, load_avatar
+from avatar_stream.errors import ModelError
+from avatar_stream.modeling import conditioning, engine, flow, pasting
+from avatar_stream.modeling.autoencoder import PatchAutoencoder
+from avatar_stream.modeling.denoiser import SourceNet, TargetNet
+from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
+from avatar_stream.places import bundled
+from avatar_stream.sources.pose_file import PoseFileSource
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+# Of 255, over a grey background, of bfloat16 against float32; see docs/engines.md.
+MOST_STEPS, MEAN_STEPS = 8.0, 0.5
+
+
+def over_grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint8 straight -> (H, W, 3) float; colours where nothing is seen do not count."""
+    alpha = image[..., 3:] / 255.0
+    return image[..., :3] * alpha + 127.0 * (1.0 - alpha)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A small untrained model whose every layer has something to say, also attention."""
+    generator = torch.Generator().manual_seed(0)
+    autoencoder = PatchAutoencoder(latent_channels=16)
+    autoencoder.basis.copy_(torch.linalg.qr(torch.randn(256, 16, generator=generator))[0].T)
+    autoencoder.mean.copy_(torch.rand(256, generator=generator))
+    nets = SourceNet(latent_channels=16, **SMALL), TargetNet(latent_channels=16, look_gate=True, **SMALL)
+    for net in nets:
+        for parameter in net.parameters():
+            if parameter.dim() > 1:
+                with torch.no_grad():
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.08)
+    place = tmp_path_factory.mktemp("model") / "tiny"
+    save_pipeline(place, autoencoder, *nets, flow.START_SOURCE, 0)
+    return place
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    """Compiled graphs of this file's tests."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+def load(folder: Path, name: str, cache: Path | None = None) -> SignerPipeline:
+    pipe = SignerPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipe.use_engine(name, threads=1, cache=cache)
+    return pipe
+
+
+def make(pipe: SignerPipeline, **kwargs: object) -> np.ndarray:
+    source = pipe.prepare(picture(), as_pose(standing_points()))
+    return pipe(source=source, pose=as_pose(standing_points(70.0)), **kwargs).images[0]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_openvino_in_float32_makes_what_eager_makes(folder, cache, steps):
+    """The graphs are the network: one whole frame with one step, a velocity with several."""
+    pytest.importorskip("openvino")
+    expected = make(load(folder, "eager"), num_inference_steps=steps)
+    made = make(load(folder, "openvino-float32", cache), num_inference_steps=steps)
+    assert np.abs(made.astype(int) - expected).max() <= 1
+    assert expected.std() > 10
+
+
+def test_openvino_follows_noise_and_seed(folder, cache):
+    """A path that begins at noise: the seed counts, and one seed gives the same bits twice."""
+    pytest.importorskip("openvino")
+    pipes = [load(folder, name, cache) for name in ("eager", "openvino-float32")]
+    for pipe in pipes:
+        pipe.register_to_config(start=flow.START_NOISE)
+    expected, made = (make(pipe, seed=3) for pipe in pipes)
+    assert np.abs(made.astype(int) - expected).max() <= 1
+    assert np.array_equal(made, make(pipes[1], seed=3))
+    assert not np.array_equal(made, make(pipes[1], seed=4))
+
+
+@pytest.mark.parametrize("name", ["eager", "openvino-float32"])
+def test_several_avatars_in_one_batch(folder, cache, name):
+    """Two people in two poses at once: to each what it gets alone."""
+    if name != "eager":
+        pytest.importorskip("openvino")
+    pipe = load(folder, name, cache)
+    pictures = (picture(), np.ascontiguousarray(picture()[::-1]))
+    sources = [pipe.prepare(each, as_pose(standing_points())) for each in pictures]
+    poses = [as_pose(standing_points(lift)) for lift in (20.0, 90.0)]
+    together = pipe(source=sources, pose=poses).images
+    for source, pose, image in zip(sources, poses, together, strict=True):
+        assert np.abs(pipe(source=source, pose=pose).images[0].astype(int) - image).max() <= 1
+    assert np.abs(together[0].astype(int) - together[1]).mean() > 5
+    with pytest.raises(ValueError, match="2 sources do not go with 1 poses"):
+        pipe(source=sources, pose=poses[:1])
+
+
+def test_second_start_compiles_nothing_and_a_damaged_file_does_no_harm(folder, tmp_path, monkeypatch):
+    """What the first start compiled is read from disk; half a file is as good as none."""
+    module = pytest.importorskip("avatar_stream.modeling.openvino_engine")
+    convert, converted = module._convert, []
+    monkeypatch.setattr(module, "_convert", lambda *args: (converted.append(1), convert(*args))[1])
+    first = make(load(folder, "openvino", tmp_path))
+    assert len(converted) == 2  # the body's view and the windows
+    assert np.array_equal(first, make(load(folder, "openvino", tmp_path)))
+    assert len(converted) == 2
+    for path in tmp_path.glob("*.graph"):
+        path.write_bytes(path.read_bytes()[:1000])
+    assert np.array_equal(first, make(load(folder, "openvino", tmp_path)))
+    assert len(converted) == 4
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_other_weights_are_not_read_from_the_cache(folder, cache):
+    """A newly trained model of the same shape must not show the old one's pictures."""
+    pytest.importorskip("openvino")
+    before = make(load(folder, "openvino-float32", cache))
+    pipes = [load(folder, name, cache) for name in ("eager", "openvino-float32")]
+    for pipe in pipes:
+        with torch.no_grad():
+            pipe.target_net.conv_out.bias.add_(0.5)
+    expected, made = (make(pipe) for pipe in pipes)
+    assert np.abs(made.astype(int) - expected).max() <= 1
+    assert not np.array_equal(made, before)
+
+
+def real_poses() -> list:
+    """Some moments of real signing, complete; the avatar's own pose where the files are missing."""
+    from avatar_stream.retarget import Retargeter
+
+    avatar = load_avatar(list_avatars()[0])
+    retargeter = Retargeter(avatar.pose)
+    paths = sorted((SHARED / "poses").glob("ase-*.pose"))[:2]
+    if not paths:
+        return [retargeter.retarget(None, 0.0)]
+    poses = []
+    for path in paths:
+        source = PoseFileSource(PoseFileSource.Options(path=path))
+        source.open()
+        frames = [source.read() for _ in range(20)]
+        source.close()
+        poses.append([retargeter.retarget(frame.pose, frame.time_s) for frame in frames][-1])
+    return poses
+
+
+def test_bfloat16_is_close_enough_to_eager_float32_on_real_poses():
+    """The engine that a user gets by default draws what the exact network draws."""
+    pytest.importorskip("openvino")
+    if not (bundled("models") / "signer-small" / "model_index.json").exists() or not list_avatars():
+        pytest.skip("needs the bundled model and avatars")
+    exact = SignerPipeline.from_pretrained(bundled("models") / "signer-small", torch_dtype=torch.float32)
+    default = SignerPipeline.from_pretrained(bundled("models") / "signer-small", threads=1)
+    assert default.engine.name == "openvino"
+    for name in list_avatars()[:2]:
+        avatar = load_avatar(name)
+        source = exact.prepare(avatar.image, avatar.pose)
+        for pose in real_poses():
+            expected, made = (pipe(source=source, pose=pose).images[0] for pipe in (exact, default))
+            difference = np.abs(over_grey(expected) - over_grey(made))
+            assert difference.max() <= MOST_STEPS
+            assert difference.mean() <= MEAN_STEPS
+            assert over_grey(expected).std() > 10
+    assert np.array_equal(made, default(source=source, pose=pose).images[0])
+
+
+def test_auto_is_eager_where_openvino_is_missing_and_says_so_once(folder, monkeypatch, caplog):
+    """Without the library frames are made all the same."""
+    find_spec = engine.importlib.util.find_spec
+    monkeypatch.setattr(
+        engine.importlib.util, "find_spec", lambda name, *a: None if name == "openvino" else find_spec(name)
+    )
+    pipe = SignerPipeline.from_pretrained(folder)
+    with caplog.at_level(logging.WARNING, "avatar_stream"):
+        made = [make(pipe) for _ in range(2)]
+    assert pipe.engine.name == "eager"
+    assert np.array_equal(*made)
+    assert [record.message for record in caplog.records if "openvino" in record.message] == [
+        "engine 'eager' is used: openvino, which is faster, is not installed: pip install openvino"
+    ]
+    with pytest.raises(ModelError, match="needs openvino: pip install openvino"):
+        SignerPipeline.from_pretrained(folder, engine="openvino")
+
+
+def test_wrong_choices_are_told(folder):
+    """One clear message, before any network is loaded."""
+    with pytest.raises(ModelError, match="unknown engine 'tensorrt': choose one of auto, eager"):
+        SignerPipeline.from_pretrained(folder, engine="tensorrt")
+    with pytest.raises(ModelError, match="runs on the processor, not on 'cuda'"):
+        engine.choose("openvino", torch.device("cuda"))
+    with pytest.raises(ModelError, match="threads must be 1 or more, got 0"):
+        SignerPipeline.from_pretrained(folder, threads=0).engine  # noqa: B018
+
+
+def test_what_cannot_be_compiled_runs_eager(folder, monkeypatch, caplog):
+    """A machine without a compiler still gets its frames, with one warning."""
+
+    def without_compiler(*_args, **_kwargs):
+        def fail(*_):
+            raise RuntimeError("No working C++ compiler found")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", without_compiler)
+    with caplog.at_level(logging.WARNING, "avatar_stream"):
+        made = make(load(folder, "compile"))
+    assert np.array_equal(made, make(load(folder, "eager")))
+    warnings = [record.message for record in caplog.records if "torch.compile" in record.message]
+    assert len(warnings) == 1
+    assert "No working C++ compiler found" in warnings[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["eager", "compile"])
+def test_cuda_makes_what_the_processor_makes(folder, name):
+    """On a GPU the same pictures, also when CUDA graphs are replayed for other poses in between."""
+    pipe = load(folder, name).to("cuda")
+    expected = make(load(folder, "eager"), num_inference_steps=2)
+    for _ in range(4):
+        assert np.abs(make(pipe, num_inference_steps=2).astype(int) - expected).max() <= 4
+
+
+def test_geometry_is_read_as_unshuffled_patches(folder):
+    """Weights trained before the stem read patches by a stride mean the same as ever."""
+    stem = TargetNet.from_pretrained(folder, subfolder="target_net", low_cpu_mem_usage=False).stem
+    generator = torch.Generator().manual_seed(0)
+    latents, maps = (
+        torch.randn(1, 32, 4, 4, generator=generator),
+        torch.randn(1, 10, 32, 32, generator=generator),
+    )
+    unshuffled = stem.geometry(torch.nn.functional.pixel_unshuffle(maps, 8))
+    expected = stem.latents(latents) + stem.mix(torch.nn.functional.silu(unshuffled))
+    assert torch.allclose(stem(latents, maps), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("corner", [(40, 60), (-50, -70), (470, 480), (600, 10), (-200, 0)])
+def test_windows_are_blended_where_they_belong_also_over_the_edge(corner):
+    """Inside the window its picture, outside the body, and nothing beyond the canvas is touched."""
+    rng = np.random.default_rng(0)
+    body, windows = np.full((256, 256, 4), 0.25, np.float32), np.ones((3, 128, 128, 4), np.float32)
+    windows[conditioning.LEFT_WINDOW, :, :64, :3] = 0.5
+    corners = np.array([(1000, 1000), (1000, 1000), corner], np.int32)
+    made = conditioning.paste_views(body, windows, dataclasses.replace(empty_views(), corners=corners))
+    x, y = corner
+    for place in rng.integers(0, 512, (300, 2)):
+        inner = place - (x, y)
+        if (inner >= 16).all() and (inner < 112).all():  # beyond the feather
+            expected = 128 if inner[0] >= 64 else 255  # mirrored: the left half stands right
+            assert made[place[1], place[0], 0] == expected
+            assert made[place[1], place[0], 3] == 255
+        elif (inner < 0).any() or (inner >= 128).any():
+            assert made[place[1], place[0]].tolist() == [255, 255, 255, 64]
+
+
+def empty_views() -> conditioning.Views:
+    source = conditioning.prepare_source(picture(), standing_points())
+    return copy.copy(source.views)
+
+
+def test_straight_alpha_is_clipped_and_rounded():
+    """Values a little outside 0..1, as networks make them, neither wrap round nor divide by nothing."""
+    image = np.array([[(0.2, 0.1, 0.0, 0.5), (1.3, -0.2, 0.5, 1.2), (0.0, 0.0, 0.0, -0.1)]], np.float32)
+    straight = np.empty(image.shape, np.uint8)
+    pasting.straighten(image, straight)
+    assert straight.tolist() == [[[102, 51, 0, 128], [255, 0, 128, 255], [0, 0, 0, 0]]]
