@@ -43,9 +43,11 @@ def straighten(image: np.ndarray, straight: np.ndarray) -> None:
     for row in range(image.shape[0]):
         for column in range(image.shape[1]):
             alpha = min(max(image[row, column, 3], np.float32(0.0)), np.float32(1.0))
-            scale = np.float32(255.0) / max(alpha, np.float32(1e-3))
+            opacity = np.uint8(alpha * np.float32(255.0) + np.float32(0.5))
+            # Where nothing is seen the network's small errors would become gaudy colours, which cost coders bits.
+            scale = np.float32(255.0) / alpha if opacity > 0 else np.float32(0.0)
             for channel in range(3):
                 colour = image[row, column, channel] * scale
                 colour = min(max(colour, np.float32(0.0)), np.float32(255.0))
                 straight[row, column, channel] = np.uint8(colour + np.float32(0.5))
-            straight[row, column, 3] = np.uint8(alpha * np.float32(255.0) + np.float32(0.5))
+            straight[row, column, 3] = opacity
