@@ -31,6 +31,7 @@ _BEFORE_TRUNK_PX = 20.0  # how far at least wrists are before the trunk
 _NECK_PX = 25.0  # half the neck's thickness, canvas px
 _SLEEVE = 1.6  # how far beside an arm its look (a wide sleeve) may be found, in radii
 _FINGER_HALO = 1.35
+_AXIS = 0.45  # how far behind the ears a head turns, in radii of the skull; fitted to mattes of turned heads
 # Joint thickness of one hand's 21 landmarks, in palm lengths (wrist to knuckles).
 _HAND_RADII = np.array(
     [0.19, 0.17, 0.14, 0.115, 0.09]
@@ -102,8 +103,11 @@ def lift(points: np.ndarray) -> np.ndarray:
     """
     lifted = points.copy()
     trunk = points[[types.LEFT_SHOULDER, types.RIGHT_SHOULDER, types.LEFT_HIP, types.RIGHT_HIP], 2].mean()
+    wrists = points[[types.LEFT_WRIST, types.RIGHT_WRIST], 2]
+    # Both hands move by as much, so that the one in front stays in front.
+    nearer = np.fmax(np.fmax(*wrists) - (trunk - _BEFORE_TRUNK_PX), 0.0)
     for hand, wrist in ((LEFT_HAND, types.LEFT_WRIST), (RIGHT_HAND, types.RIGHT_WRIST)):
-        lifted[wrist, 2] = np.fmin(points[wrist, 2], trunk - _BEFORE_TRUNK_PX)
+        lifted[wrist, 2] -= nearer
         lifted[hand, 2] += lifted[wrist, 2]
     lifted[FACE, 2] += points[types.NOSE, 2] - points[FACE.start + _NOSE_TIP, 2]
     return lifted
@@ -243,15 +247,18 @@ def _neck_and_head(target: np.ndarray, source: np.ndarray, girth: Girth) -> np.n
     table[1, [r.RADIUS_A, r.RADIUS_B]] = radius
     table[1, [r.SOURCE_RADIUS_A, r.SOURCE_RADIUS_B]] = s_radius
     # Neck and skull stand behind the face's surface: its front reaches no further than the ears.
-    table[:, r.A + 2] += [_NECK_PX, radius]
-    table[:, r.B + 2] += [radius, radius]
+    table[:, r.A + 2] += [_NECK_PX, (1 - _AXIS) * radius]
+    table[:, r.B + 2] += (1 - _AXIS) * radius
     table[:, r.ALONG_B] = 1.0
     table[:, r.LIMB], table[:, r.GROUP] = -0.5, [NECK, HEAD]
     return table
 
 
 def _skull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Middle between the ears (3,), unit vector up (3,) and the neutral skull's radius, px."""
+    """Middle between the ears (3,), unit vector up (3,) and the neutral skull's radius, px.
+
+    MediaPipe's ears are the rim of the face; the axis about which a head turns is behind them.
+    """
     face = points[FACE]
     across, up = face[_LEFT_EAR] - face[_RIGHT_EAR], face[_FOREHEAD] - face[_CHIN]
     middle = (face[_LEFT_EAR] + face[_RIGHT_EAR]) / 2
@@ -261,9 +268,18 @@ def _skull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 def _head_ends(points: np.ndarray, girth: Girth) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Neck's foot, skull's lower and upper middle (3,), and the skull's radius with its hair, px."""
     middle, up, radius = _skull(points)
+    middle = middle - _AXIS * radius * _head_axes(points, up)[:, 2]
     neck = (points[types.LEFT_SHOULDER] + points[types.RIGHT_SHOULDER]) / 2
     crown = max(girth.crown - girth.skull, 0.2) * radius
     return neck, middle - 0.1 * radius * up, middle + crown * up, girth.skull * radius
+
+
+def _head_axes(points: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """(3, 3), columns: to the signer's left, up, out of the face."""
+    across = points[FACE][_LEFT_EAR] - points[FACE][_RIGHT_EAR]
+    across = across - (across @ up) * up
+    across /= np.linalg.norm(across) + 1e-6
+    return np.stack([across, up, np.cross(across, up)], axis=1)
 
 
 def _head_ball(target: np.ndarray, source: np.ndarray, girth: Girth) -> np.ndarray:
@@ -272,12 +288,10 @@ def _head_ball(target: np.ndarray, source: np.ndarray, girth: Girth) -> np.ndarr
     frames = []
     for column, points in ((0, target), (3, source)):
         middle, up, radius = _skull(points)
-        centre = middle + 0.5 * radius * up
+        axes = _head_axes(points, up)
+        centre = middle + 0.4 * radius * up - _AXIS * radius * axes[:, 2]
         ball[column : column + 3] = *centre[:2], girth.skull * radius
-        across = points[FACE][_LEFT_EAR] - points[FACE][_RIGHT_EAR]
-        across = across - (across @ up) * up
-        across /= np.linalg.norm(across) + 1e-6
-        frames.append(np.stack([across, up, np.cross(across, up)], axis=1))
+        frames.append(axes)
     ball[6:] = (frames[1] @ frames[0].T).ravel()
     if not np.isfinite(ball).all():
         ball[:] = [0, 0, 1, r.NOWHERE, r.NOWHERE, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1]

@@ -147,17 +147,22 @@ def _paint_triangle(
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _turn_ball(ball, px, py):  # pragma: no cover - compiled
-    """Place in the source of a place on the head's ball; beyond its rim the turn of the rim goes on."""
+    """Place in the source of a place on the head's ball.
+
+    Towards the rim and beyond, the turn gives way to the roll within the picture: a turned head shows other hair, but
+    its outline stays as wide.
+    """
     ex, ey = (px - ball[0]) / ball[2], (py - ball[1]) / ball[2]
-    far = np.sqrt(ex * ex + ey * ey) + 1e-6
-    ez, stretch = 0.0, 1.0
-    if far < 1.0:
-        ez = -np.sqrt(1.0 - far * far)
-    else:
-        ex, ey, stretch = ex / far, ey / far, far
-    sx = ball[6] * ex + ball[7] * ey + ball[8] * ez
-    sy = ball[9] * ex + ball[10] * ey + ball[11] * ez
-    return ball[3] + ball[5] * sx * stretch, ball[4] + ball[5] * sy * stretch
+    square = ex * ex + ey * ey
+    cosine, sine = ball[6] + ball[10], ball[9] - ball[7]
+    length = np.sqrt(cosine * cosine + sine * sine) + 1e-6
+    rx, ry = (cosine * ex - sine * ey) / length, (sine * ex + cosine * ey) / length
+    if square < 1.0:
+        ez = -np.sqrt(1.0 - square)
+        roll = square * square
+        rx = roll * rx + (1.0 - roll) * (ball[6] * ex + ball[7] * ey + ball[8] * ez)
+        ry = roll * ry + (1.0 - roll) * (ball[9] * ex + ball[10] * ey + ball[11] * ez)
+    return ball[3] + ball[5] * rx, ball[4] + ball[5] * ry
 
 
 @njit(cache=True, nogil=True, fastmath=True)
