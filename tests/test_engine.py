@@ -270,7 +270,7 @@ def empty_views() -> conditioning.Views:
 
 def test_straight_alpha_is_clipped_and_rounded():
     """Values a little outside 0..1, as networks make them, neither wrap round nor divide by nothing."""
-    image = np.array([[(0.2, 0.1, 0.0, 0.5), (1.3, -0.2, 0.5, 1.2), (0.0, 0.0, 0.0, -0.1)]], np.float32)
+    image = np.array([[(0.2, 0.1, 0.0, 0.5), (1.3, -0.2, 0.5, 1.2), (0.4, 0.0, 0.0, 0.001)]], np.float32)
     straight = np.empty(image.shape, np.uint8)
     pasting.straighten(image, straight)
     assert straight.tolist() == [[[102, 51, 0, 128], [255, 0, 128, 255], [0, 0, 0, 0]]]

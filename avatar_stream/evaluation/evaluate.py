@@ -1,0 +1,224 @@
+"""`avatar-stream evaluate`: a model against rendered truth, in figures and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from avatar_stream.errors import ConfigError, SinkError
+from avatar_stream.evaluation import scores
+from avatar_stream.evaluation.measure import Plan, Results, measure
+from avatar_stream.evaluation.painters import FlowPainter, Painter, RigPainter
+from avatar_stream.evaluation.scores import Target, ratio
+from avatar_stream.evaluation.truth import find_people, find_poses
+
+_PARTS = ("hand", "face", "body")
+KEYS = (
+    "psnr_db ssim lpips alpha_iou person_psnr_db hand_psnr_db face_psnr_db "
+    + " ".join(
+        f"{part}_{figure}{end}"
+        for part in _PARTS
+        for figure in ("detection_rate", "error")
+        for end in ("", "_truth")
+    )
+    + " identity identity_face identity_clothes flicker flicker_still flicker_motion motion_truth"
+    + " start_person_psnr_db start_hand_psnr_db start_face_psnr_db ms_per_frame processor_ms_per_frame"
+).split()
+_STEP_KEYS = (
+    "psnr_db ssim person_psnr_db hand_psnr_db face_psnr_db ms_per_frame processor_ms_per_frame".split()
+)
+_TIMES = ("ms_per_frame", "processor_ms_per_frame")
+_PEOPLE_TARGETS, _AVATAR_TARGETS = (23.0, 0.88), (27.0, 0.93)
+_FRAME_MS = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `evaluate`."""
+    parser.add_argument("--model", default="signer-small", help="a name under models/, a path or a hub id")
+    parser.add_argument("--people", type=Path, metavar="DIR", help="folder of rigged people (.glb)")
+    parser.add_argument(
+        "--names", nargs="+", metavar="NAME", help="only these (files: their names' beginnings)"
+    )
+    parser.add_argument("--avatars", action="store_true", help="the bundled avatars instead of --people")
+    parser.add_argument(
+        "--poses", type=Path, metavar="DIR", help="motion from .pose files; else random signing"
+    )
+    parser.add_argument("--frames", type=_positive, default=100, metavar="N", help="over all people (100)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
+    parser.add_argument("--steps", type=_positive, default=1, metavar="K", help="of the model (1)")
+    parser.add_argument(
+        "--synthesizer", choices=("flow", "rig"), default="flow", help="the model, or the rigged person"
+    )
+    parser.add_argument(
+        "--tracker-noise", action="store_true", help="disturb the poses as tracking and retargeting do"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="also write a page with pictures there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, print the figures, write the file and the report.
+
+    Raises:
+        AvatarStreamError: with one line that says why not.
+    """
+    check_output(arguments.json)
+    if arguments.synthesizer == "rig" and arguments.steps != 1:
+        raise ConfigError("--synthesizer rig has no --steps: leave it out")
+    plan = Plan(
+        people=find_people(arguments.people, arguments.names, arguments.avatars),
+        files=find_poses(arguments.poses),
+        frames=arguments.frames,
+        seed=arguments.seed,
+        steps=arguments.steps,
+        noise=arguments.tracker_noise,
+    )
+    painter = open_painter(arguments)
+    try:
+        with tqdm(total=plan.frames, unit="frame") as bar:
+            results = measure(plan, painter, bar.update)
+    finally:
+        painter.close()
+    figures = make_figures(plan, results, painter, arguments)
+    print_figures(figures)
+    write_json(arguments.json, figures)
+    if arguments.report is not None:
+        from avatar_stream.evaluation.report import write_report
+
+        print(write_report(arguments.report, figures, results))
+    return 0
+
+
+def open_painter(arguments: argparse.Namespace) -> Painter:
+    """What the arguments ask to be evaluated."""
+    return RigPainter() if arguments.synthesizer == "rig" else FlowPainter(arguments.model, arguments.device)
+
+
+def make_figures(plan: Plan, results: Results, painter: Painter, arguments: argparse.Namespace) -> dict:
+    """All that the file holds.
+
+    Args:
+        plan: what was evaluated.
+        results: what was found.
+        painter: what made the pictures.
+        arguments: model, avatars.
+    """
+    summary = scores.summarize(results.rows, KEYS, plan.seed)
+    by_steps = {}
+    for steps, rows in sorted(results.steps.items()):
+        by_steps[steps] = scores.summarize(rows, _STEP_KEYS, plan.seed).means | _usual_times(rows)
+    means = summary.means | _usual_times(results.rows)
+    for key in _TIMES:
+        summary.intervals[key] = None
+    targets = make_targets(means, by_steps, arguments.avatars)
+    return {
+        "frames": len(results.rows),
+        "people": len(plan.people),
+        "steps": plan.steps,
+        **means,
+        "first_frame_ms": results.first_frame_ms,
+        "model": arguments.model if painter.name == "flow" else None,
+        "synthesizer": painter.name,
+        "seed": plan.seed,
+        "tracker_noise": plan.noise,
+        "names": [person.name for person in plan.people],
+        "motion": sorted({row["motion"] for row in results.rows}),
+        "intervals": summary.intervals,
+        "counts": summary.counts,
+        "by_steps": by_steps,
+        "by_person": _by_person(plan, results),
+        "targets": {target.name: target.as_json() for target in targets},
+    }
+
+
+def _usual_times(rows: list[dict]) -> dict[str, float]:
+    """Medians: a mean would hold what is made only once, and the hiccups of a busy machine."""
+    return {key: float(np.median([row[key] for row in rows])) for key in _TIMES}
+
+
+def _by_person(plan: Plan, results: Results) -> dict[str, dict[str, float | None]]:
+    keys = [key for key in KEYS if not key.endswith("ms_per_frame")]
+    rows = {person.name: [] for person in plan.people}
+    for row in results.rows:
+        rows[row["person"]].append(row)
+    return {name: scores.summarize(own, keys, plan.seed).means for name, own in rows.items()}
+
+
+def make_targets(means: dict, by_steps: dict[int, dict], avatars: bool) -> list[Target]:
+    """The project's targets for a model (docs/evaluation.md).
+
+    Args:
+        means: by key.
+        by_steps: means of the study of steps.
+        avatars: bundled avatars have higher ones than unseen people.
+    """
+    least_db, least_ssim = _AVATAR_TARGETS if avatars else _PEOPLE_TARGETS
+    found = ratio(means["hand_detection_rate"], means["hand_detection_rate_truth"])
+    targets = [
+        Target("hands_found_of_truth", found, 0.98, True),
+        Target("hand_error_of_truth", ratio(means["hand_error"], means["hand_error_truth"]), 1.2, False),
+        Target("face_error_of_truth", ratio(means["face_error"], means["face_error_truth"]), 1.3, False),
+        Target("psnr_db", means["psnr_db"], least_db, True),
+        Target("ssim", means["ssim"], least_ssim, True),
+        Target("processor_ms_per_frame", means["processor_ms_per_frame"], _FRAME_MS, False),
+    ]
+    if 1 in by_steps and 8 in by_steps:
+        for key in ("psnr_db", "hand_psnr_db"):
+            value = ratio(by_steps[1][key], by_steps[8][key])
+            targets.append(Target(f"one_step_of_eight_{key}", value, 0.98, True))
+    return targets
+
+
+def print_figures(figures: dict) -> None:
+    """Print keys, values and intervals, then the targets."""
+    intervals = figures.get("intervals", {})
+    for key, value in figures.items():
+        if isinstance(value, dict | list):
+            continue
+        interval = intervals.get(key)
+        end = f"  [{_text(interval[0])}, {_text(interval[1])}]" if interval else ""
+        print(f"{key}: {_text(value)}{end}")
+    for name, target in figures["targets"].items():
+        word = {True: "met", False: "MISSED", None: "not measured"}[target["met"]]
+        print(f"target {name}: {_text(target['value'])} ({target['target']}) {word}")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "null"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def check_output(path: Path) -> None:
+    """Refuse before hours of work what could not be written after them.
+
+    Raises:
+        ConfigError: the file's folder is missing.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent} for {path.name}: make it, or name another")
+
+
+def write_json(path: Path, figures: dict) -> None:
+    """Write the figures; the file appears complete or not at all.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise SinkError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

@@ -1,0 +1,198 @@
+"""How near a made picture is to truth: PSNR, SSIM, LPIPS, matte, likeness, flicker."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from avatar_stream.rendering import parts as part_codes
+from avatar_stream.types import CANVAS_PX
+
+GREY = 225.0  # what people are put on, light as a studio's wall
+_MOST_DB = 100.0  # of identical pictures, for which PSNR has no number
+_FEWEST_PIXELS = 60  # of the canvas; below that a region says nothing
+_SSIM_SIGMA_PX = 1.5
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_LAB_BINS = 16
+_SAME_COLOUR = 1.0  # blur of the colour histograms, in bins: half a bin more light is the same colour
+_CROP_PX = 64
+_LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
+
+HANDS = (part_codes.LEFT_HAND, part_codes.RIGHT_HAND)
+_FACE, _HEAD, _CLOTHES = (part_codes.FACE,), (part_codes.HAIR, part_codes.FACE), (part_codes.UPPER_CLOTHES,)
+
+
+def on_grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint8 RGBA, straight alpha -> (H, W, 3) float32 RGB over light grey."""
+    alpha = image[..., 3:].astype(np.float32) / 255
+    return image[..., :3] * alpha + GREY * (1 - alpha)
+
+
+def enlarged_parts(parts: np.ndarray) -> np.ndarray:
+    """(256, 256) uint8 part map -> (512, 512)."""
+    return cv2.resize(parts, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_NEAREST)
+
+
+def psnr_db(made: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Peak signal to noise.
+
+    Args:
+        made: (H, W, 3) float32 RGB, 0..255.
+        truth: the same.
+        mask: (H, W) bool, or None for the whole picture.
+
+    Returns:
+        dB, at most 100; NaN where the mask holds too little.
+    """
+    squares = (made - truth) ** 2
+    if mask is not None:
+        if mask.sum() < _FEWEST_PIXELS:
+            return np.nan
+        squares = squares[mask]
+    return float(min(_MOST_DB, 10 * np.log10(255.0**2 / max(float(squares.mean()), 1e-9))))
+
+
+def ssim(made: np.ndarray, truth: np.ndarray) -> float:
+    """Structural similarity (Wang and others 2004: Gaussian window of 1.5 px), mean over pixels and colours.
+
+    Args:
+        made: (H, W, 3) float32 RGB, 0..255.
+        truth: the same.
+
+    Returns:
+        -1..1, 1 is the same picture.
+    """
+
+    def blur(image: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(image, (11, 11), _SSIM_SIGMA_PX, borderType=cv2.BORDER_REFLECT)
+
+    made, truth = made.astype(np.float64), truth.astype(np.float64)
+    mean_a, mean_b = blur(made), blur(truth)
+    var_a, var_b = blur(made**2) - mean_a**2, blur(truth**2) - mean_b**2
+    both = blur(made * truth) - mean_a * mean_b
+    top = (2 * mean_a * mean_b + _C1) * (2 * both + _C2)
+    return float((top / ((mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2))).mean())
+
+
+def alpha_iou(made: np.ndarray, truth: np.ndarray) -> float:
+    """Overlap of the mattes of two (H, W, 4) uint8 pictures, cut at half: 0..1."""
+    a, b = made[..., 3] > 127, truth[..., 3] > 127
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+def compare(made: np.ndarray, truth: np.ndarray, parts: np.ndarray) -> dict[str, float]:
+    """All picture measures that need no tracker.
+
+    Args:
+        made: (512, 512, 4) uint8 RGBA, straight alpha.
+        truth: the same.
+        parts: (256, 256) uint8, truth's part map.
+
+    Returns:
+        psnr_db, ssim, alpha_iou, person_, hand_ and face_psnr_db, identity (and its _face and _clothes).
+    """
+    a, b, regions = on_grey(made), on_grey(truth), enlarged_parts(parts)
+    values = region_psnr_db(a, b, regions) | {"psnr_db": psnr_db(a, b), "ssim": ssim(a, b)}
+    values["alpha_iou"] = alpha_iou(made, truth)
+    face, clothes = (likeness(a, b, np.isin(regions, codes)) for codes in (_HEAD, _CLOTHES))
+    known = [value for value in (face, clothes) if np.isfinite(value)]
+    identity = float(np.mean(known)) if known else np.nan
+    return values | {"identity": identity, "identity_face": face, "identity_clothes": clothes}
+
+
+def region_psnr_db(made: np.ndarray, truth: np.ndarray, regions: np.ndarray) -> dict[str, float]:
+    """PSNR over truth's person, hands and face: (512, 512, 3) float32 RGB, and (512, 512) uint8 parts."""
+    masks = {"person": regions > 0, "hand": np.isin(regions, HANDS), "face": np.isin(regions, _FACE)}
+    return {f"{name}_psnr_db": psnr_db(made, truth, mask) for name, mask in masks.items()}
+
+
+def likeness(made: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """Is it the same face, the same clothes?
+
+    The mean of two: how much of the Lab colour histograms inside the mask is common, and SSIM of the crop round it,
+    64 px high, where shifts by a pixel matter little.
+
+    Args:
+        made: (H, W, 3) float32 RGB, 0..255.
+        truth: the same.
+        mask: (H, W) bool, where the region is in truth.
+
+    Returns:
+        0..1, 1 is the same; NaN where the mask holds too little.
+    """
+    if mask.sum() < _FEWEST_PIXELS:
+        return np.nan
+    common = np.minimum(_histogram(made, mask), _histogram(truth, mask)).sum()
+    rows, columns = np.nonzero(mask)
+    crop = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+    small = [
+        cv2.resize(each[crop], (_CROP_PX, _CROP_PX), interpolation=cv2.INTER_AREA) for each in (made, truth)
+    ]
+    return float((common + max(ssim(*small), 0.0)) / 2)
+
+
+def _histogram(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(3, bins) of L, a and b together 1, smoothed so that a value at a bin's edge does not count as another colour."""
+    lab = cv2.cvtColor(image / np.float32(255), cv2.COLOR_RGB2LAB)[mask]
+    found = []
+    for channel, (low, high) in enumerate(((0, 100), (-64, 64), (-64, 64))):
+        counts = np.histogram(np.clip(lab[:, channel], low, high - 1e-3), _LAB_BINS, (low, high))[0]
+        smooth = cv2.GaussianBlur(counts.astype(np.float64)[None], (0, 0), _SAME_COLOUR)[0]
+        found.append(smooth / smooth.sum() / 3)
+    return np.stack(found)
+
+
+def mean_change(pictures: list[np.ndarray]) -> float:
+    """Mean change from frame to frame inside the person, RGB levels of 255.
+
+    Args:
+        pictures: (H, W, 4) uint8 RGBA each, in order, at least two.
+    """
+    person = np.any([each[..., 3] > 127 for each in pictures], axis=0)
+    if not person.any():
+        return np.nan
+    shown = [on_grey(each)[person] for each in pictures]
+    return float(np.mean([np.abs(b - a).mean() for a, b in zip(shown[:-1], shown[1:], strict=True)]))
+
+
+def motion_error(made: tuple[np.ndarray, np.ndarray], truth: tuple[np.ndarray, np.ndarray]) -> float:
+    """How far the change from one frame to the next differs from truth's, inside the person, RGB levels of 255.
+
+    Args:
+        made: two (H, W, 4) uint8 RGBA pictures.
+        truth: the same.
+    """
+    person = (truth[0][..., 3] > 127) | (truth[1][..., 3] > 127)
+    a, b = (on_grey(pair[1])[person] - on_grey(pair[0])[person] for pair in (made, truth))
+    return float(np.abs(a - b).mean()) if person.any() else np.nan
+
+
+class Lpips:
+    """Learned perceptual distance (the `lpips` package), where it and its weights are on this machine."""
+
+    def __init__(self):
+        """Load it, or stay without: nothing is downloaded."""
+        self._network = None
+        if importlib.util.find_spec("lpips") is None:
+            return
+        import torch
+
+        if (Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_BACKBONE).exists():
+            import lpips
+
+            self._network = lpips.LPIPS(net="alex", verbose=False).eval()
+
+    def distance(self, made: np.ndarray, truth: np.ndarray) -> float:
+        """Distance of two (H, W, 3) float32 RGB pictures, 0..255; NaN without the network."""
+        if self._network is None:
+            return np.nan
+        import torch
+
+        tensors = [
+            torch.from_numpy(each / 127.5 - 1).permute(2, 0, 1)[None].float() for each in (made, truth)
+        ]
+        with torch.inference_mode():
+            return float(self._network(*tensors))
