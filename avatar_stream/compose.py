@@ -3,44 +3,107 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from pathlib import Path
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
+from pydantic import AfterValidator, Field
 
 from avatar_stream import stages
 from avatar_stream.errors import ConfigError
+from avatar_stream.lettering import draw_lines
 from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, RIGHT_HAND, Frame, Pose
 
 TRANSPARENT = "transparent"
+LABEL = "AI-generated picture, driven live by a human signer"
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+# Light, blue, green, dark: each far from some skin and clothes, none of them loud.
+_PLAIN_COLOURS = ("#dfe6ee", "#335c85", "#3f6f57", "#33383f")
+_LABEL_INK, _LABEL_PANEL = (248, 249, 250), (16, 18, 24, 150)
+_LABEL_PART, _LABEL_LEAST_PX = 1 / 40, 12  # letters' height as a part of the picture's shorter side
+
+
+def _even(value: int) -> int:
+    if value % 2:
+        raise ValueError("an even number is needed: video codecs halve the sides")
+    return value
+
+
+Side = Annotated[int, Field(ge=64, le=4096), AfterValidator(_even)]
+Part = Annotated[float, Field(ge=0, le=1)]
+LabelPlace = Literal["bottom", "bottom-left", "bottom-right", "top", "top-left", "top-right"]
 
 
 class Composer:
     """Puts the synthesized person over the background."""
 
     class Options(stages.Options):
-        """What is behind the person.
+        """What is behind the person, where the person stands, and what is written beside.
 
         Attributes:
             background: a colour (`white`, `#dde4ec`), a picture file, or `transparent`.
+            size: width and height of the picture in px, even numbers.
+            scale: side of the person's square as a part of the picture's shorter side.
+            place: how the room left is shared out, left to right and top to bottom: (0.5, 1) is the middle of the
+                lower edge. With a scale above 1 it says which part is cut off.
+            label: a small text in the picture, for instance LABEL; None for none.
+            label_place: a corner or an edge, `bottom`, `top-left`, ...; above the head it covers no hands.
+            label_on_transparent: write it on a transparent background too.
         """
 
         background: str = "#dfe6ee"
+        size: tuple[Side, Side] = (CANVAS_PX, CANVAS_PX)
+        scale: Annotated[float, Field(ge=0.1, le=4)] = 1.0
+        place: tuple[Part, Part] = (0.5, 1.0)
+        label: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+        label_place: LabelPlace = "top-left"
+        label_on_transparent: bool = False
 
     def __init__(self, options: Composer.Options | None = None):
-        """Load the background.
+        """Load the background and draw the label.
 
         Raises:
             ConfigError: neither a colour nor a picture that can be read.
         """
         self.options = options or Composer.Options()
-        self.transparent = self.options.background == TRANSPARENT
-        self._background = _load_background("black" if self.transparent else self.options.background)
-        self._front = np.empty((CANVAS_PX, CANVAS_PX, 3), np.uint16)
-        self._behind = np.empty_like(self._front)
-        self._inverse = np.empty((CANVAS_PX, CANVAS_PX, 1), np.uint16)
+        width_px, height_px = self.options.size
+        self._side_px = max(1, round(self.options.scale * min(width_px, height_px)))
+        left = round((width_px - self._side_px) * self.options.place[0])
+        top = round((height_px - self._side_px) * self.options.place[1])
+        # The person's square may be larger than the picture: what is seen of it, in both.
+        rows = slice(max(0, top), min(height_px, top + self._side_px))
+        columns = slice(max(0, left), min(width_px, left + self._side_px))
+        self._target = (rows, columns)
+        self._seen = (
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+        )
+        self._label, self._label_place = self._draw_label()
+        self.set_background(self.options.background)
+
+    def set_background(self, background: str) -> None:
+        """Change what is behind the person, from the next frame on.
+
+        Args:
+            background: a colour, a picture file, or `transparent`.
+
+        Raises:
+            ConfigError: neither a colour nor a picture that can be read; the old one stays.
+        """
+        transparent = background == TRANSPARENT
+        self._background = _load_background("black" if transparent else background, self.options.size)
+        self.transparent = transparent
+        self._chosen = background
+
+    def next_background(self) -> str:
+        """Take the next of a few plain colours before which hands are well seen, and return its name."""
+        colours = list(dict.fromkeys([self.options.background, *_PLAIN_COLOURS]))
+        now = colours.index(self._chosen) if self._chosen in colours else -1
+        self.set_background(colours[(now + 1) % len(colours)])
+        return self._chosen
 
     def compose(self, frame: Frame, person: np.ndarray) -> Frame:
         """Return the frame with the avatar's picture.
@@ -50,27 +113,77 @@ class Composer:
             person: (512, 512, 4) uint8 RGBA, straight alpha.
 
         Returns:
-            A Frame with image (512, 512, 3) uint8 RGB and alpha (512, 512) uint8; with a transparent
-            background the image is the person's own colour everywhere.
+            A Frame with image (H, W, 3) uint8 RGB and alpha (H, W) uint8, H and W those of the options; with a
+            transparent background the image is the person's own colour everywhere.
         """
-        alpha = person[..., 3:]
-        if self.transparent:
-            image = np.ascontiguousarray(person[..., :3])
+        if self._side_px == CANVAS_PX:
+            colour, alpha, multiplied = person[..., :3], person[..., 3:], False
         else:
-            image = self._blend(person[..., :3], alpha)
-        return dataclasses.replace(frame, image=image, alpha=np.ascontiguousarray(alpha[..., 0]))
+            colour, alpha, multiplied = (
+                *_resize(person, self._side_px, self.transparent),
+                not self.transparent,
+            )
+        colour, alpha = colour[self._seen], alpha[self._seen]
+        part = colour if self.transparent else self._blend(colour, alpha, multiplied)
+        image, matte = self._on_canvas(part, alpha[..., 0])
+        self._write_label(image, matte)
+        return dataclasses.replace(frame, image=image, alpha=matte)
 
-    def _blend(self, colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-        # Exact rounding of (a * colour + (255 - a) * background) / 255 in 16 bits, in buffers made once.
-        np.multiply(colour, alpha, out=self._front, dtype=np.uint16)
-        np.subtract(255, alpha, out=self._inverse, dtype=np.uint16)
-        np.multiply(self._background, self._inverse, out=self._behind, dtype=np.uint16)
-        self._front += self._behind
-        self._front += 128
-        np.right_shift(self._front, 8, out=self._behind)
-        self._front += self._behind
-        np.right_shift(self._front, 8, out=self._front)
-        return self._front.astype(np.uint8)
+    def _on_canvas(self, part: np.ndarray, matte: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # Fresh (H, W, 3) and (H, W): outputs keep them while the next frame is made.
+        if part.shape[:2] == self._background.shape[:2]:
+            image = np.ascontiguousarray(part) if part.base is None else part.copy()
+            return image, matte.copy()
+        image = self._background.copy()
+        image[self._target] = part
+        alpha = np.zeros(image.shape[:2], np.uint8)
+        alpha[self._target] = matte
+        return image, alpha
+
+    def _blend(self, colour: np.ndarray, alpha: np.ndarray, multiplied: bool) -> np.ndarray:
+        # Most pixels are the person's or the background's alone: copied. The edge gets the exact rounding of
+        # (a * colour + (255 - a) * background) / 255, in whole numbers.
+        alpha = np.ascontiguousarray(alpha[..., 0])
+        image = np.ascontiguousarray(self._background[self._target])
+        image = image.copy() if np.may_share_memory(image, self._background) else image
+        cv2.copyTo(np.ascontiguousarray(colour), alpha, image)
+        edge = np.flatnonzero(alpha.ravel() - np.uint8(1) < 254)  # neither 0, which turns into 255, nor 255
+        share = alpha.ravel()[edge, None].astype(np.uint32)
+        flat = image.reshape(-1, 3)  # by now the person's colour
+        front = flat[edge] * (np.uint32([255]) if multiplied else share)
+        behind = self._background[self._target].reshape(-1, 3)[edge] * (255 - share)
+        total = front + behind + 128
+        flat[edge] = (total + (total >> 8)) >> 8
+        return image
+
+    def _draw_label(self) -> tuple[np.ndarray | None, tuple[slice, slice]]:
+        # The label's RGBA and where it goes.
+        width_px, height_px = self.options.size
+        if self.options.label is None:
+            return None, (slice(0), slice(0))
+        gap_px = max(4, round(min(self.options.size) / 50))
+        label = _fitting_label(self.options.label, width_px - 2 * gap_px, min(self.options.size))
+        high, wide = label.shape[:2]
+        edge, _, side = self.options.label_place.partition("-")
+        top = gap_px if edge == "top" else height_px - gap_px - high
+        left = {"left": gap_px, "right": width_px - gap_px - wide}.get(side, (width_px - wide) // 2)
+        top, left = max(0, top), max(0, left)
+        label = label[: height_px - top, : width_px - left]
+        return label, (slice(top, top + label.shape[0]), slice(left, left + label.shape[1]))
+
+    def _write_label(self, image: np.ndarray, matte: np.ndarray) -> None:
+        if self._label is None or (self.transparent and not self.options.label_on_transparent):
+            return
+        colour, alpha = self._label[..., :3], self._label[..., 3:].astype(np.uint16)
+        behind, target = 255 - alpha, image[self._label_place]
+        if self.transparent:
+            # What is under the panel is not seen through it where nobody stands: the panel's own colour is there.
+            behind = behind * (matte[self._label_place][..., None] > 0)
+            alpha = 255 - behind
+        target[:] = (colour * alpha + target * behind + 127) // 255
+        if self.transparent:
+            part = matte[self._label_place]
+            np.maximum(part, self._label[..., 3], out=part)
 
 
 def side_by_side(driver: Frame, pose: Pose, shown: Frame, draw_driver: bool = False) -> Frame:
@@ -79,7 +192,7 @@ def side_by_side(driver: Frame, pose: Pose, shown: Frame, draw_driver: bool = Fa
     Args:
         driver: the input frame, any size.
         pose: the pose the avatar takes, in pixels of the 512 canvas.
-        shown: the composed frame, (512, 512, 3) uint8 RGB.
+        shown: the composed frame, uint8 RGB of any size.
         draw_driver: draw the driver's own pose into its picture; for sources without a picture.
 
     Returns:
@@ -87,7 +200,8 @@ def side_by_side(driver: Frame, pose: Pose, shown: Frame, draw_driver: bool = Fa
     """
     board = np.zeros((CANVAS_PX, CANVAS_PX, 3), np.uint8)
     left = _fit(draw_pose(driver.image, driver.pose) if draw_driver else driver.image)
-    image = np.concatenate([left, draw_pose(board, pose), shown.image], axis=1)
+    right = shown.image if shown.image.shape == board.shape else _fit(shown.image)
+    image = np.concatenate([left, draw_pose(board, pose), right], axis=1)
     return dataclasses.replace(shown, image=image, alpha=None)
 
 
@@ -143,14 +257,38 @@ def _fit(image: np.ndarray) -> np.ndarray:
     return square
 
 
-def _load_background(background: str) -> np.ndarray:
-    # (512, 512, 3) uint8 RGB
+def _resize(person: np.ndarray, side_px: int, straight: bool) -> tuple[np.ndarray, np.ndarray]:
+    # (side, side, 3) and (side, side, 1). Colours are multiplied by alpha first unless kept straight: what lies
+    # under transparent pixels must not bleed into the edge.
+    kind = cv2.INTER_AREA if side_px < CANVAS_PX else cv2.INTER_LINEAR
+    alpha = np.ascontiguousarray(person[..., 3])
+    colour = np.ascontiguousarray(person[..., :3])
+    if not straight:
+        colour = cv2.multiply(colour, cv2.merge([alpha] * 3), scale=1 / 255)
+    alpha = cv2.resize(alpha, (side_px, side_px), interpolation=kind)[..., None]
+    colour = cv2.resize(colour, (side_px, side_px), interpolation=kind)
+    return colour if straight else np.minimum(colour, alpha), alpha
+
+
+def _fitting_label(text: str, width_px: int, shorter_px: int) -> np.ndarray:
+    # On one line, or on more where the picture is narrow.
+    size_px = max(_LABEL_LEAST_PX, round(_LABEL_PART * shorter_px))
+    for columns in range(len(text), 0, -1):
+        lines = textwrap.wrap(text, columns, break_long_words=False)
+        label = draw_lines([(line, _LABEL_INK) for line in lines], size_px, _LABEL_PANEL)
+        if label.shape[1] <= width_px or len(lines) == len(text.split()):
+            break
+    return label
+
+
+def _load_background(background: str, size: tuple[int, int] = (CANVAS_PX, CANVAS_PX)) -> np.ndarray:
+    # (height, width, 3) uint8 RGB
     path = Path(background)
     if path.suffix.lower() in _PICTURES:
         try:
             with Image.open(path) as picture:
                 upright = ImageOps.exif_transpose(picture).convert("RGB")
-                return np.array(ImageOps.fit(upright, (CANVAS_PX, CANVAS_PX), Image.Resampling.LANCZOS))
+                return np.array(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise ConfigError(f"cannot read the background {path}: is it a picture?") from error
     try:
@@ -159,7 +297,7 @@ def _load_background(background: str) -> np.ndarray:
         raise ConfigError(
             f"unknown background {background!r}: a colour (white, #dde4ec), a picture file or {TRANSPARENT}"
         ) from error
-    return np.full((CANVAS_PX, CANVAS_PX, 3), colour, np.uint8)
+    return np.full((size[1], size[0], 3), colour, np.uint8)
 
 
 _LIGHT, _LIP, _EYE = (170, 175, 185), (240, 130, 140), (140, 220, 240)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -54,11 +55,18 @@ class PictureFolderSink:
         image = frame.image
         if self.options.transparent and frame.alpha is not None:
             image = np.dstack([image, frame.alpha])
+        path = self._part / f"frame_{self._count:06d}.png"
         try:
-            Image.fromarray(image).save(self._part / f"frame_{self._count:06d}.png", compress_level=3)
+            Image.fromarray(image).save(path, compress_level=3)
         except OSError as error:
-            self.discard()
-            raise SinkError(f"cannot write into {self.options.path}: {error.strerror or error}") from error
+            reason, count = error.strerror or str(error), self._count
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)  # half a picture
+            self.close()
+            raise SinkError(
+                f"cannot write into {self.options.path} ({reason}): the {count} pictures before it are kept; "
+                "make room, or check that the folder is still there"
+            ) from error
         self._count += 1
 
     def close(self) -> None:

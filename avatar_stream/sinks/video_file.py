@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +18,10 @@ from avatar_stream.types import Frame
 # Fine enough for every camera's and container's times: MPEG's own clock.
 _TICKS_PER_S = 90_000
 _CODECS = {".mp4": ("libx264", "yuv420p", "mp4"), ".webm": ("libvpx-vp9", "yuv420p", "webm")}
+_LATE_START_S = 5.0
+# What is left to write when the disk is full: frames inside the encoder, then an index of about 30 bytes a frame.
+_RESERVE_BYTES = 8 * 2**20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # One thread: how threads share the work may change the bits, and two runs must not differ.
 _SETTINGS = {
     "libx264": {"crf": "18", "preset": "veryfast", "threads": "1", "bf": "0"},
@@ -26,7 +32,8 @@ _SETTINGS = {
 class VideoFileSink:
     """Writes a video beside its final name and gives it that name when it is complete.
 
-    Two runs with the same frames give the same bytes.
+    Two runs with the same frames give the same bytes. When the disk is full, the video is finished with what it
+    has and keeps its name: a little room is kept in reserve for that.
     """
 
     class Options(stages.Options):
@@ -35,15 +42,20 @@ class VideoFileSink:
         Attributes:
             path: `.mp4` or `.webm`; its folder must exist.
             transparent: keep `Frame.alpha`; only `.webm`.
+            from_zero: count times from the first frame; None does so where they began long before it, as a live
+                source's do.
         """
 
         path: Path
         transparent: bool = False
+        from_zero: bool | None = None
 
     def __init__(self, options: VideoFileSink.Options):
         """Store the options; `open()` takes the file."""
         self.options = options
         self._part = options.path.with_name(f".{options.path.name}.{os.getpid()}.part")
+        self._file: _ReservingFile | None = None
+        self._start_s: float | None = None
         self._container: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
         self._last_tick = -1
@@ -70,12 +82,13 @@ class VideoFileSink:
         # "bitexact" leaves out the random identifier that WebM files carry.
         flags = {"movflags": "+faststart"} if container == "mp4" else {}
         try:
+            self._file = _ReservingFile(self._part)
             self._container = av.open(
-                str(self._part), "w", format=container, options={"fflags": "+bitexact", **flags}
+                self._file, "w", format=container, options={"fflags": "+bitexact", **flags}
             )
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
-        self._stream, self._last_tick, self._step_ticks = None, -1, 0
+        self._stream, self._last_tick, self._step_ticks, self._start_s = None, -1, 0, None
 
     def write(self, frame: Frame) -> None:
         """Add one frame; all have the size of the first.
@@ -93,13 +106,20 @@ class VideoFileSink:
                 self._stream = self._add_stream(frame)
             if frame.image.shape[:2] != (self._stream.height, self._stream.width):
                 raise SinkError(f"{self.options.path}: the picture changed its size at {frame.time_s:.2f} s")
-            tick = max(round(frame.time_s * _TICKS_PER_S), self._last_tick + 1)
+            if self._start_s is None:
+                self._start_s = self._first_time(frame.time_s)
+            tick = max(round((frame.time_s - self._start_s) * _TICKS_PER_S), self._last_tick + 1)
             if self._last_tick >= 0:
                 self._step_ticks = tick - self._last_tick
             self._last_tick = tick
             self._container.mux(self._stream.encode(self._picture(frame, tick)))
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
+        if self._file.full:
+            self.close()
+            raise SinkError(
+                f"the disk is full: {self.options.path} ends after {tick / _TICKS_PER_S:.1f} s, and plays; make room"
+            )
 
     def close(self) -> None:
         """Finish the video and give it its name; without any frame nothing is left. May be called twice.
@@ -121,6 +141,7 @@ class VideoFileSink:
             self._container.mux(packets)
             self._container.close()
             self._container = self._stream = None
+            self._file.close()
             self._part.replace(self.options.path)
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
@@ -133,7 +154,17 @@ class VideoFileSink:
                 container.close()
         except (av.error.FFmpegError, OSError):
             pass  # the file is removed anyway
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
         self._part.unlink(missing_ok=True)
+
+    def _first_time(self, time_s: float) -> float:
+        # A file's clock begins at 0, a live source's when the machine was started.
+        from_zero = self.options.from_zero
+        if from_zero is None:
+            from_zero = time_s > _LATE_START_S
+        return time_s if from_zero else 0.0
 
     def _add_stream(self, frame: Frame) -> av.VideoStream:
         height_px, width_px = frame.image.shape[:2]
@@ -162,6 +193,43 @@ class VideoFileSink:
         reason = getattr(error, "strerror", None) or str(error)
         advice = "check the free space and the rights of its folder"
         raise SinkError(f"cannot write {self.options.path} ({reason}): {advice}") from error
+
+
+class _ReservingFile(io.FileIO):
+    """A file beside which room is kept, given up when the disk is full; `full` tells that this has happened."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, "w")
+        self.full = False
+        self._reserve = path.with_name(path.name + ".reserve")
+        try:
+            with self._reserve.open("wb") as reserve:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(reserve.fileno(), 0, _RESERVE_BYTES)
+                else:
+                    reserve.write(bytes(_RESERVE_BYTES))
+        except OSError:
+            self.close()
+            path.unlink(missing_ok=True)
+            raise
+
+    def write(self, content: bytes) -> int:
+        """Write all of it; on a full disk the reserve is given up and the rest written then."""
+        rest = memoryview(content)
+        while rest:
+            try:
+                rest = rest[super().write(rest) :]
+            except OSError as error:
+                if error.errno not in _FULL or self.full:
+                    raise
+                self.full = True
+                self._reserve.unlink(missing_ok=True)
+        return len(content)
+
+    def close(self) -> None:
+        """Close it and give up the reserve. May be called twice."""
+        super().close()
+        self._reserve.unlink(missing_ok=True)
 
 
 STAGE = VideoFileSink

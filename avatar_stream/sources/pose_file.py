@@ -10,7 +10,7 @@ import math
 import os
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -148,24 +148,48 @@ def write_pose_file(path: Path | str, poses: Sequence[Pose | None], fps: float) 
     Raises:
         SinkError: nothing to write, mixed sizes, or the file cannot be written.
     """
-    from pose_format import Pose as PoseFile
-    from pose_format.numpy import NumPyPoseBody
-    from pose_format.pose_header import PoseHeader, PoseHeaderDimensions
-    from pose_format.utils.holistic import holistic_components
-
     path = Path(path)
     sizes = {pose.size for pose in poses if pose is not None}
     if len(sizes) != 1 or not fps > 0:
         raise SinkError(f"cannot write {path}: poses of one picture size and a frame rate above 0 are needed")
     size = sizes.pop()
-    rows = [_as_file_rows(pose, size) for pose in poses]
+    rows = [pose_rows(pose, size) for pose in poses]
+    write_pose_rows(path, size, fps, len(rows), lambda: rows)
+
+
+def write_pose_rows(
+    path: Path,
+    size: tuple[int, int],
+    fps: float,
+    count: int,
+    rows: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]],
+) -> None:
+    """Write a `.pose` file out of rows that need not be in memory together.
+
+    Args:
+        path: the file; its folder must exist. It appears complete or not at all.
+        size: width and height of the tracked picture, px.
+        fps: frames a second.
+        count: how many rows there are.
+        rows: called twice (a file has all points before all confidences); gives what `pose_rows` returns.
+
+    Raises:
+        SinkError: the file cannot be written.
+    """
+    from pose_format.pose_header import PoseHeader, PoseHeaderDimensions
+    from pose_format.utils.holistic import holistic_components
+
     components = holistic_components("XYZC", _FACE_COUNT - 468)
     header = PoseHeader(version=0.2, dimensions=PoseHeaderDimensions(*size, 0), components=components)
-    data, confidence = (np.stack(part)[:, None] for part in zip(*rows, strict=True))
     part_path = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part_path.open("wb") as file:
-            PoseFile(header, NumPyPoseBody(fps=float(fps), data=data, confidence=confidence)).write(file)
+            header.write(file)
+            file.write(struct.pack("<fIH", fps, count, 1))  # one person
+            for data, _ in rows():
+                file.write(np.ascontiguousarray(data, "<f4"))
+            for _, confidence in rows():
+                file.write(np.ascontiguousarray(confidence, "<f4"))
         part_path.replace(path)
     except OSError as error:
         part_path.unlink(missing_ok=True)
@@ -273,8 +297,16 @@ def _rows_of(component) -> tuple[np.ndarray, np.ndarray]:
     return found[found >= 0], np.flatnonzero(found >= 0)
 
 
-def _as_file_rows(pose: Pose | None, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    # (586, 3) and (586,) float32 in the file's units; unseen points are 0 with confidence 0.
+def pose_rows(pose: Pose | None, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a pose as a `.pose` file has it.
+
+    Args:
+        pose: the pose, in pixels of `size`; None where nobody was there.
+        size: width and height of the tracked picture, px.
+
+    Returns:
+        (586, 3) and (586,) float32 in the file's units; unseen points are 0 with confidence 0.
+    """
     data = np.zeros((POINT_COUNT + _BODY_COUNT, 3), np.float32)
     confidence = np.zeros(POINT_COUNT + _BODY_COUNT, np.float32)
     if pose is None:

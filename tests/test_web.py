@@ -1,0 +1,449 @@
+"""The web output: WHEP over HTTP, and headless Chromium that plays the page and reads back its pixels."""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import psutil
+import pytest
+
+from avatar_stream.controls import Controls, Status
+from avatar_stream.errors import SinkError
+from avatar_stream.sinks.web import WebSink
+from avatar_stream.types import Frame
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BITS, BLOCK_PX = 16, 64  # a number as 4 x 4 black and white blocks
+CLOCK_MS = 20  # what one step of the number means
+PATIENCE_MS = 20_000
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def sink_at(port=0, **options):
+    return WebSink(WebSink.Options(port=port, **options))
+
+
+@contextlib.contextmanager
+def opened(sink, controls=None):
+    if controls is not None:
+        sink.attach(controls)
+    sink.open()
+    try:
+        yield sink
+    finally:
+        sink.close()
+        sink.close()
+
+
+def drawn(number, size=(320, 256)):
+    """(256, 320, 3) uint8 RGB: the number's 16 bits as blocks, highest first, on grey."""
+    image = np.full((size[1], size[0], 3), 120, np.uint8)
+    for bit in range(BITS):
+        row, column = divmod(bit, 4)
+        lit = number >> (BITS - 1 - bit) & 1
+        image[row * BLOCK_PX :, column * BLOCK_PX : 256][:BLOCK_PX, :BLOCK_PX] = 255 * lit
+    return image
+
+
+class Feeder(threading.Thread):
+    """Writes 25 frames a second; each shows the clock at its capture, which is `capture_delay_s` ago."""
+
+    def __init__(self, sink, capture_delay_s=0.0, driver=True):
+        super().__init__(name="feeder")
+        self.sink, self.capture_delay_s, self.driver = sink, capture_delay_s, driver
+        self.start_s, self.stopped, self.paused = time.monotonic(), threading.Event(), threading.Event()
+
+    def run(self):
+        index = 0
+        driver = np.full((240, 640, 3), (200, 40, 40), np.uint8) if self.driver else None
+        while not self.stopped.wait(0.04):
+            if self.paused.is_set():
+                continue
+            captured_s = time.monotonic() - self.capture_delay_s
+            number = round((captured_s - self.start_s) * 1000 / CLOCK_MS) % 2**BITS
+            self.sink.write(Frame(image=drawn(number), time_s=captured_s, index=index, driver=driver))
+            index += 1
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped.set()
+        self.join(10)
+
+
+def ask(url, method="GET", body=None, **headers):
+    """Status, headers and text of an answer, whatever it is."""
+    request = urllib.request.Request(url, body and body.encode(), headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, response.headers, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read().decode()
+
+
+def status_of(sink):
+    return json.loads(ask(sink.address + "status")[2])
+
+
+def wait_until(condition, timeout_s=60.0):
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+async def whep_offer(sections=1):
+    from aiortc import RTCConfiguration, RTCPeerConnection
+
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    for _ in range(sections):
+        connection.addTransceiver("video", direction="recvonly")
+    await connection.setLocalDescription(await connection.createOffer())
+    return connection
+
+
+async def post_offer(sink, connection):
+    from aiortc import RTCSessionDescription
+
+    code, headers, sdp = await asyncio.to_thread(
+        ask,
+        sink.address + "whep",
+        "POST",
+        connection.localDescription.sdp,
+        **{"Content-Type": "application/sdp"},
+    )
+    if code == 201:
+        await connection.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="answer"))
+    return code, headers, sdp
+
+
+def count_objects():
+    gc.collect()
+    return len(gc.get_objects())
+
+
+# ---- without a browser ----
+
+
+def test_port_taken_says_whom_to_ask():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SinkError, match=f"port {port} .*taken.*--port"):
+            sink_at(port).open()
+        with opened(sink_at(port, port_search=True)) as sink:
+            assert int(sink.address.split(":")[2].strip("/")) in range(port + 1, port + 21)
+            assert ask(sink.address)[0] == 200
+
+
+def test_a_host_of_another_machine_is_told():
+    with pytest.raises(SinkError, match="192.0.2.1.*127.0.0.1 or 0.0.0.0"):
+        sink_at(free_port(), host="192.0.2.1").open()
+
+
+def test_page_and_its_files_are_served():
+    with opened(sink_at()) as sink:
+        for path, kind in (("", "text/html"), ("player.js", "text/javascript"), ("style.css", "text/css")):
+            code, headers, text = ask(sink.address + path)
+            assert code == 200 and headers.get_content_type() == kind and text
+        assert "AI-generated" in ask(sink.address)[2]
+        assert ask(sink.address + "../setup.cfg")[0] == 404
+
+
+def test_whep_speaks_its_protocol():
+    async def talk(sink):
+        connection = await whep_offer()
+        code, headers, sdp = await post_offer(sink, connection)
+        assert code == 201 and headers["Content-Type"].startswith("application/sdp")
+        assert "a=sendonly" in sdp and "a=candidate" in sdp
+        resource = sink.address.rstrip("/") + headers["Location"]
+        assert status_of(sink)["viewers"] == 1
+        assert ask(resource, "PATCH", "x")[0] == 405
+        assert ask(resource, "DELETE")[0] == 200
+        assert ask(resource, "DELETE")[0] == 404
+        assert status_of(sink)["viewers"] == 0
+        await connection.close()
+
+    with opened(sink_at()) as sink:
+        asyncio.run(talk(sink))
+        sdp = {"Content-Type": "application/sdp"}
+        code, headers, _ = ask(sink.address + "whep", "OPTIONS")
+        assert code == 204 and headers["Access-Control-Allow-Origin"] == "*"
+        assert "POST" in headers["Access-Control-Allow-Methods"]
+        assert ask(sink.address + "whep", "GET")[0] == 405
+        assert ask(sink.address + "whep", "POST", "{}", **{"Content-Type": "application/json"})[0] == 415
+        for offer in ("nonsense", "v=0\r\nm=video 9 x\r\n", "v=0\r\n", "\x00\xff"):
+            code, headers, text = ask(sink.address + "whep", "POST", offer, **sdp)
+            assert code == 400 and text and headers["Access-Control-Allow-Origin"] == "*"
+        assert ask(sink.address + "whep", "POST", "m=video " * 20_000, **sdp)[0] == 413
+        assert status_of(sink)["viewers"] == 0
+
+
+def test_no_more_viewers_than_allowed():
+    async def crowd(sink):
+        connections = [await whep_offer() for _ in range(2)]
+        codes = [(await post_offer(sink, connection))[0] for connection in connections]
+        for connection in connections:
+            await connection.close()
+        return codes
+
+    with opened(sink_at(max_viewers=1)) as sink:
+        assert asyncio.run(crowd(sink)) == [201, 503]
+
+
+def test_another_player_gets_both_pictures_at_their_capture_times():
+    """WHEP without our page, as OBS would: true time stamps, the avatar first, the driver second."""
+
+    async def watch(sink):
+        connection = await whep_offer(sections=2)
+        await post_offer(sink, connection)
+        tracks = [transceiver.receiver.track for transceiver in connection.getTransceivers()]
+        avatar, driver = await asyncio.wait_for(asyncio.gather(*(track.recv() for track in tracks)), 30)
+        times_s = []
+        for _ in range(12):
+            frame = await asyncio.wait_for(tracks[0].recv(), 30)
+            times_s.append(float(frame.pts * frame.time_base))
+        await connection.close()
+        return avatar, driver, times_s
+
+    with opened(sink_at()) as sink, Feeder(sink):
+        avatar, driver, times_s = asyncio.run(watch(sink))
+    assert (avatar.width, avatar.height) == (320, 256)
+    assert (driver.width, driver.height) == (320, 120), "no wider than driver_width_px"
+    assert abs(driver.to_ndarray(format="rgb24")[60, 160].astype(int) - (200, 40, 40)).max() < 25
+    steps_s = np.diff(times_s)
+    assert (steps_s > 0.03).all() and np.median(steps_s) < 0.3, "no counter: as far apart as captured"
+
+
+def test_starts_and_stops_leave_nothing():
+    process = psutil.Process()
+
+    def once():
+        async def visit(sink):
+            connection = await whep_offer()
+            await post_offer(sink, connection)
+            await connection.close()
+
+        with opened(sink_at()) as sink:
+            sink.write(Frame(image=drawn(1), time_s=time.monotonic(), index=0))
+            asyncio.run(visit(sink))
+
+    once()
+    objects = count_objects()
+    threads, files = threading.active_count(), process.num_fds()
+    for _ in range(8):
+        once()
+    assert threading.active_count() == threads and process.num_fds() <= files
+    assert count_objects() < objects + 200, "some are kept at every start"
+
+
+def test_a_sink_that_is_not_open_says_so():
+    with pytest.raises(SinkError, match="not open"):
+        sink_at().write(Frame(image=drawn(0), time_s=0, index=0))
+
+
+# ---- with a browser ----
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as tool:
+        running = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+READ_NUMBER = """() => {
+  const video = document.getElementById("avatar");
+  const canvas = Object.assign(document.createElement("canvas"), {width: 256, height: 256});
+  const pen = canvas.getContext("2d");
+  pen.drawImage(video, 0, 0, 256, 256, 0, 0, 256, 256);
+  const pixels = pen.getImageData(0, 0, 256, 256).data;
+  let number = 0;
+  for (let bit = 0; bit < 16; bit++) {
+    const x = (bit % 4) * 64 + 32, y = Math.floor(bit / 4) * 64 + 32;
+    number = number * 2 + (pixels[4 * (y * 256 + x)] > 127 ? 1 : 0);
+  }
+  return number;
+}"""
+# Reads the clock out of many pictures in the moment they are shown; with each, our own time.
+COLLECT = f"""(count) => new Promise((resolve) => {{
+  const read = {READ_NUMBER};
+  const video = document.getElementById("avatar");
+  const seen = [];
+  const step = () => {{
+    seen.push([read(), performance.now()]);
+    if (seen.length < count) video.requestVideoFrameCallback(step); else resolve(seen);
+  }};
+  video.requestVideoFrameCallback(step);
+}})"""
+
+
+@contextlib.contextmanager
+def watching(browser, sink, **options):
+    context = browser.new_context(**({"viewport": {"width": 1000, "height": 700}} | options))
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(sink.address)
+    try:
+        yield page
+        assert errors == []
+    finally:
+        context.close()
+
+
+def wait_for_pictures(page):
+    page.wait_for_function("avatarStream.frameTimesMs.length > 3")
+
+
+@pytest.mark.parametrize("capture_delay_s", [0.0, 0.3])
+def test_page_plays_and_its_delay_is_true(browser, capture_delay_s):
+    """The delay out of the pixels' clock and the delay shown, both from capture to screen."""
+    with opened(sink_at()) as sink, Feeder(sink, capture_delay_s) as feeder, watching(browser, sink) as page:
+        wait_for_pictures(page)
+        page.wait_for_function("avatarStream.clocks.length > 5 && avatarStream.exact")
+        seen = page.evaluate(COLLECT, 30)
+        # This process' clock against the page's, by the shortest of some exchanges.
+        exchanges = []
+        for _ in range(20):
+            before_s = time.monotonic()
+            page_ms = page.evaluate("performance.now()")
+            after_s = time.monotonic()
+            exchanges.append((after_s - before_s, (before_s + after_s) / 2 - page_ms / 1000))
+        offset_s = min(exchanges)[1]
+        shown_ms = float(page.inner_text("#delay").removesuffix(" ms"))
+        shown_fps = float(page.inner_text("#fps"))
+    numbers = [number for number, _ in seen]
+    assert len(set(numbers)) > 20 and numbers == sorted(numbers), "decoded pictures change, in order"
+    delays_ms = [
+        ((at_ms / 1000 + offset_s) - feeder.start_s) * 1000 - number * CLOCK_MS for number, at_ms in seen
+    ]
+    assert shown_ms == pytest.approx(np.median(delays_ms), abs=80)
+    assert min(delays_ms) > capture_delay_s * 1000 - 30
+    assert 5 < shown_fps < 35
+
+
+def test_page_comes_back_after_a_server_restart(browser):
+    port = free_port()
+    with contextlib.ExitStack() as first:
+        sink = first.enter_context(opened(sink_at(port)))
+        feeder = first.enter_context(Feeder(sink))
+        page = first.enter_context(watching(browser, sink))
+        wait_for_pictures(page)
+        page.evaluate("window.notReloaded = true")
+        server = page.evaluate("avatarStream.serverId")
+        feeder.__exit__()
+        sink.close()
+        page.wait_for_function("document.getElementById('veil').textContent.length > 0")
+        with opened(sink_at(port)) as again, Feeder(again):
+            page.wait_for_function(f"avatarStream.serverId !== '{server}'")
+            wait_for_pictures(page)
+            numbers = [number for number, _ in page.evaluate(COLLECT, 8)]
+            assert len(set(numbers)) > 3
+            page.wait_for_function("document.getElementById('veil').classList.contains('gone')")
+            assert page.evaluate("window.notReloaded"), "by itself"
+
+
+def test_a_viewer_that_says_goodbye_is_gone_at_once(browser):
+    with opened(sink_at(viewer_timeout_s=600)) as sink, Feeder(sink):
+        with watching(browser, sink) as page:
+            wait_for_pictures(page)
+            assert status_of(sink)["viewers"] == 1
+            page.goto("about:blank")
+            assert wait_until(lambda: status_of(sink)["viewers"] == 0)
+
+
+def test_a_viewer_that_vanishes_is_let_go(tmp_path):
+    """Killed: it closes nothing and says nothing."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    with opened(sink_at(viewer_timeout_s=3)) as sink, Feeder(sink):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        program = subprocess.Popen([CHROMIUM, *options, sink.address], start_new_session=True, **quiet)
+        try:
+            connected = wait_until(lambda: status_of(sink)["connected"] == 1)
+        finally:
+            os.killpg(program.pid, signal.SIGKILL)
+            program.wait(20)
+        assert connected and wait_until(lambda: status_of(sink)["viewers"] == 0)
+
+
+def test_a_viewer_who_comes_in_silence_sees_the_last_picture(browser):
+    """The camera is unplugged: the page says so, and whoever comes now is not left in the dark."""
+    with opened(sink_at()) as sink, Feeder(sink) as feeder:
+        time.sleep(0.2)
+        feeder.paused.set()
+        with watching(browser, sink) as page:
+            wait_for_pictures(page)
+            page.wait_for_function("document.getElementById('veil').textContent.includes('camera')")
+            assert page.inner_text("#delay") == "–", "no delay is claimed for a picture that stands still"
+            feeder.paused.clear()
+            page.wait_for_function("document.getElementById('veil').classList.contains('gone')")
+            page.wait_for_function("document.getElementById('delay').textContent.includes('ms')")
+
+
+def test_a_viewer_before_the_first_picture_waits_for_it(browser):
+    """The model loads for longer than a viewer's timeout; nobody is sent away or connects in circles."""
+    with opened(sink_at(viewer_timeout_s=2)) as sink, watching(browser, sink) as page:
+        page.wait_for_function("document.getElementById('veil').textContent.includes('first picture')")
+        resource = page.evaluate("avatarStream.resource")
+        page.wait_for_timeout(5000)
+        assert resource and page.evaluate("avatarStream.resource") == resource
+        with Feeder(sink):
+            wait_for_pictures(page)
+            page.wait_for_timeout(1500)
+            assert page.evaluate("avatarStream.resource") == resource
+
+
+def test_page_shows_driver_messages_and_answers_to_keys(browser):
+    controls = Controls()
+    controls.tell(Status(fps=25, messages=("Your left hand leaves the picture",)))
+    small = {"viewport": {"width": 360, "height": 740}}
+    with opened(sink_at(), controls) as sink, Feeder(sink), watching(browser, sink, **small) as page:
+        wait_for_pictures(page)
+        page.wait_for_function("!document.getElementById('driver-figure').hidden")
+        page.get_by_text("Your left hand leaves the picture").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, "nothing to scroll sideways"
+        for name in ("#avatar", "#full", "#notice", "#delay"):
+            box = page.locator(name).bounding_box()
+            assert box["y"] >= 0 and box["y"] + box["height"] <= 740, f"{name} is on the first screen"
+        page.keyboard.press("s")
+        assert page.locator("#driver-figure").is_hidden()
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == "full"
+        page.keyboard.press("f")
+        page.wait_for_function("document.fullscreenElement?.id === 'stage'")
+        page.keyboard.press("f")
+        page.wait_for_function("document.fullscreenElement === null")
+
+
+def test_without_a_driver_there_is_no_second_picture(browser):
+    with opened(sink_at(driver=False)) as sink, Feeder(sink), watching(browser, sink) as page:
+        wait_for_pictures(page)
+        page.wait_for_function("avatarStream.clocks.length > 4")
+        assert page.locator("#driver-figure").is_hidden() and page.locator("#signer").is_hidden()
