@@ -13,7 +13,7 @@ TORCH := 2.13.0
 .PHONY: help setup test lint demo system
 help:
 	@echo "make setup   install everything into $(VENV)"
-	@echo "make demo    record the bundled clip with a bundled avatar"
+	@echo "make demo    show the bundled clip and the avatar live, in a page (and a window where there is a display)"
 	@echo "make test    run the tests"
 	@echo "make lint    check the style"
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from avatar_stream import __version__
+from avatar_stream import __version__, commands
 from avatar_stream.errors import AvatarStreamError, ConfigError
 
 _EXIT = """
@@ -35,13 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="avatar-stream: %(levelname)s: %(message)s", level=logging.WARNING)
     logging.addLevelName(logging.WARNING, "warning")
+    logging.addLevelName(logging.INFO, "note")
     try:
+        if words[:2] == ["bench", "engines"]:
+            words[:2] = ["bench engines"]
         parsed = _parser(words).parse_args(words)
         status = parsed.command(parsed)
         sys.stdout.flush()
         return status
     except AvatarStreamError as error:
-        print(f"avatar-stream: error: {' '.join(str(error).split())}", file=sys.stderr)
+        # A pipeline file's problems have a line each; everything else is one line.
+        text = str(error) if hasattr(error, "problems") else " ".join(str(error).split())
+        print(f"avatar-stream: error: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("avatar-stream: interrupted", file=sys.stderr)
@@ -55,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="avatar-stream",
-        description="Drive a photographic avatar with a human signer: a clip of a signer in, the avatar out.",
+        description="Drive a photographic avatar with a human signer, live or from a clip.",
         epilog='"avatar-stream COMMAND --help" explains a command.' + "\n" + _EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,116 +81,6 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         if name == named:
             add(sub)
     return parser
-
-
-def _add_record(parser: argparse.ArgumentParser) -> None:
-    """Record a clip of a signer as a video of an avatar that signs the same.
-
-    The output has the frames and times of the input. Where nobody is in view the avatar holds its pose,
-    then rests.
-    """
-    parser.add_argument(
-        "--input",
-        type=Path,
-        required=True,
-        metavar="CLIP",
-        help="a clip (mp4, webm, mkv, mov, gif, ...) or a .pose file",
-    )
-    parser.add_argument(
-        "--avatar",
-        required=True,
-        metavar="NAME",
-        help='a name that "avatar-stream avatars" shows, or a folder',
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        metavar="OUT",
-        help="OUT.mp4; OUT.webm; or a name without an ending: a folder of PNG",
-    )
-    parser.add_argument(
-        "--side-by-side",
-        nargs="?",
-        const="",
-        metavar="PATH",
-        help="also write driver | pose | avatar beside each other; without PATH: OUT-side-by-side.mp4",
-    )
-    _add_model_options(parser)
-    parser.add_argument(
-        "--background", help="a colour (white, '#dde4ec'), a picture file, or transparent (webm, PNG)"
-    )
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--synthesizer",
-        choices=("flow", "rig"),
-        default="flow",
-        help="the learned model, or the rigged person rendered (default: flow)",
-    )
-    parser.add_argument(
-        "--model",
-        help="weights: a folder's name under models/, a path, or a hub id (default: the bundled ones)",
-    )
-    parser.add_argument(
-        "--steps", type=_positive, metavar="N", help="steps of the flow a frame, 1 to 50 (default: 1)"
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        help="of the flow's noise; one seed, one machine: the same bits (default: the model's)",
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
-
-
-def _record(arguments: argparse.Namespace) -> int:
-    from avatar_stream.pipeline import RecordOptions, build_record
-
-    side_by_side = arguments.side_by_side
-    if side_by_side is not None:
-        named = f"{arguments.output.stem}-side-by-side.mp4"
-        side_by_side = Path(side_by_side) if side_by_side else arguments.output.with_name(named)
-    options = RecordOptions(
-        input=arguments.input,
-        avatar=arguments.avatar,
-        output=arguments.output,
-        side_by_side=side_by_side,
-        synthesizer=arguments.synthesizer,
-        model=arguments.model,
-        steps=arguments.steps,
-        seed=arguments.seed,
-        device=arguments.device,
-        background=arguments.background,
-    )
-    return _run_with_progress(
-        build_record(options), [options.output, *([side_by_side] if side_by_side else [])]
-    )
-
-
-def _run_with_progress(pipeline, outputs: Sequence[Path]) -> int:
-    from tqdm import tqdm
-
-    with tqdm(unit=" frames", desc="recording", disable=None, mininterval=0.5) as bar:
-
-        def show(_: object) -> None:
-            # The source knows its length only once it is open.
-            if bar.total is None:
-                bar.total = getattr(pipeline.source, "frame_count", None)
-            bar.update()
-
-        report = pipeline.run(on_frame=show)
-    if report.frames == 0:
-        print("avatar-stream: interrupted before the first frame; nothing was written", file=sys.stderr)
-        return 130
-    if report.with_signer == 0:
-        print("avatar-stream: warning: nobody was found in the input; the avatar rests", file=sys.stderr)
-    for path in outputs:
-        print(path)
-    if report.interrupted:
-        print(f"avatar-stream: interrupted; the first {report.frames} frames are there", file=sys.stderr)
-        return 130
-    return 0
 
 
 def _add_avatars(parser: argparse.ArgumentParser) -> None:
@@ -230,49 +125,6 @@ def _doctor(_: argparse.Namespace) -> int:
     failed = [check.name for check in checks if check.needed and not check.passed]
     print("\nEverything that record needs is here." if not failed else f"\nNot ready: {', '.join(failed)}.")
     return 1 if failed else 0
-
-
-def _add_demo(parser: argparse.ArgumentParser) -> None:
-    """Record the bundled clip of a signer with a bundled avatar.
-
-    Writes demo.mp4 and demo-side-by-side.mp4 (driver | pose | avatar) and prints their paths.
-    """
-    parser.add_argument("--avatar", metavar="NAME", help="another bundled avatar (default: the first)")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("out"),
-        metavar="DIR",
-        help="folder, made if missing (default: out)",
-    )
-    _add_model_options(parser)
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from avatar_stream.avatars import list_avatars
-    from avatar_stream.pipeline import RecordOptions, build_record
-    from avatar_stream.places import bundled
-
-    clips = sorted((bundled("assets") / "clips").glob("*.mp4"))
-    names = list_avatars()
-    if not clips or not names:
-        raise ConfigError(
-            f"the bundled {'clip' if not clips else 'avatars'} are missing in {bundled('assets')}"
-        )
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the folder {arguments.output}: {error.strerror}") from error
-    outputs = [arguments.output / "demo.mp4", arguments.output / "demo-side-by-side.mp4"]
-    fields = ("synthesizer", "model", "steps", "seed", "device")
-    options = RecordOptions(
-        input=clips[0],
-        avatar=arguments.avatar or names[0],
-        output=outputs[0],
-        side_by_side=outputs[1],
-        **{field: getattr(arguments, field) for field in fields},
-    )
-    return _run_with_progress(build_record(options), outputs)
 
 
 def _add_render_people(parser: argparse.ArgumentParser) -> None:
@@ -322,22 +174,55 @@ def _train(arguments: argparse.Namespace) -> int:
     return train.run(arguments) or 0
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
+def _elsewhere(module: str, command: str) -> tuple[Callable, Callable]:
+    """A command whose options and work live beside heavy code: imported only when it is asked for."""
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        importlib.import_module(module).add_arguments(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        try:
+            return importlib.import_module(module).run(arguments) or 0
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"{command} needs {error.name}, which is not installed: run `make setup`"
+            ) from error
+
+    add.__doc__ = None
+    return add, run
 
 
 _COMMANDS: dict[
     str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 ] = {
-    "record": ("a clip or .pose file in, a video of an avatar out", _add_record, _record),
+    "demo": ("the bundled clip, live in a page and a window", commands.add_demo, commands.demo),
+    "preview": ("a camera in, the avatar in a window", commands.add_preview, commands.preview),
+    "broadcast": ("a camera in, the avatar in a web page", commands.add_broadcast, commands.broadcast),
+    "record": ("a clip or .pose file in, a video of an avatar out", commands.add_record, commands.record),
+    "run": ("run a pipeline file", commands.add_run, commands.run),
+    "check": ("check pipeline files", commands.add_check, commands.check),
     "avatars": ("list the avatars", _add_avatars, _avatars),
-    "demo": ("record the bundled clip", _add_demo, _demo),
     "doctor": ("what this machine can do", _add_doctor, _doctor),
+    "bench": ("how fast a whole pipeline is here", *_elsewhere("avatar_stream.bench", "bench")),
+    "bench engines": (
+        "how fast the model's engines are here",
+        *_elsewhere("avatar_stream.evaluation.engines", "bench engines"),
+    ),
+    "evaluate": (
+        "how good a model's pictures are",
+        *_elsewhere("avatar_stream.evaluation.evaluate", "evaluate"),
+    ),
+    "judge": (
+        "how well an avatar's clip follows its driver's",
+        *_elsewhere("avatar_stream.evaluation.judge", "judge"),
+    ),
     "render-people": ("render rigged people as data", _add_render_people, _render_people),
     "prepare-videos": ("make training data of videos", _add_prepare_videos, _prepare_videos),
     "train": ("train a model", _add_train, _train),
+    "study-tracker": (
+        "measure the tracker's errors on rendered people",
+        *_elsewhere("avatar_stream.training.tracker_study", "study-tracker"),
+    ),
 }
 _EXAMPLES = {
     "record": """examples:
@@ -346,7 +231,19 @@ _EXAMPLES = {
   avatar-stream record --input clip.mp4 --avatar NAME --output avatar.webm --background transparent
 """,
     "avatars": "examples:\n  avatar-stream avatars\n  avatar-stream avatars --json\n",
-    "demo": "examples:\n  avatar-stream demo\n  avatar-stream demo --steps 4 --output somewhere\n",
+    "demo": "examples:\n  avatar-stream demo\n  DEMO_SECONDS=10 avatar-stream demo\n  avatar-stream demo --record\n",
+    "preview": "examples:\n  avatar-stream preview\n  avatar-stream preview --camera 1 --avatar NAME\n",
+    "broadcast": "examples:\n  avatar-stream broadcast\n  avatar-stream broadcast --host 0.0.0.0 --port 8090\n",
+    "run": """examples:
+  avatar-stream run pipelines/preview.yaml --set source.index=1
+  avatar-stream run my.yaml --set synthesizer.steps=2 --set outputs.0.path=a.mp4
+""",
+    "check": "examples:\n  avatar-stream check pipelines/*.yaml\n  avatar-stream check --schema\n",
+    "bench": "examples:\n  avatar-stream bench --input clip.mp4 --seconds 60 --json bench.json\n",
+    "bench engines": "examples:\n  avatar-stream bench engines --json engines.json\n",
+    "evaluate": "examples:\n  avatar-stream evaluate --model signer-small --avatars --json evaluation.json\n",
+    "judge": "examples:\n  avatar-stream judge --driver clip.mp4 --avatar avatar.mp4 --json judged.json\n",
+    "study-tracker": "examples:\n  avatar-stream study-tracker --help\n",
     "doctor": "examples:\n  avatar-stream doctor\n",
     "render-people": "examples:\n  avatar-stream render-people --people DIR --output data/people\n",
     "prepare-videos": "examples:\n  avatar-stream prepare-videos --input DIR --output data/videos\n",

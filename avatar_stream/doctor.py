@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import io
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from avatar_stream.places import bundled
 from avatar_stream.types import Frame
 
 _SMALLEST_FREE_GB = 2.0
+_WEB_PORT = 8080
 _OPENGL_PROBE = """
 import moderngl
 try:
@@ -73,6 +75,15 @@ def _torch() -> Check:
     return Check(
         "PyTorch", True, f"{torch.__version__}, runs on the processor ({flags}, {numbers}); no CUDA device"
     )
+
+
+def _engine() -> Check:
+    from avatar_stream.synthesizers.flow import describe_engine
+
+    try:
+        return Check("engine", True, describe_engine())
+    except (ImportError, OSError, RuntimeError) as error:
+        return Check("engine", False, f"cannot be chosen ({error})", "run `make setup`", needed=False)
 
 
 def _mediapipe() -> Check:
@@ -159,6 +170,45 @@ def _disk() -> Check:
     return Check("disk", free_gb >= _SMALLEST_FREE_GB, f"{free_gb:.1f} GB free here", advice, needed=False)
 
 
+def _cameras() -> Check:
+    from avatar_stream.sources.webcam import list_cameras, probe_modes
+
+    advice = "for preview and broadcast: plug one in; in a container or virtual machine pass it through"
+    cameras = list_cameras()
+    if not cameras:
+        return Check("cameras", False, "none is connected", advice, needed=False)
+    found = []
+    for camera in cameras:
+        modes = probe_modes(camera.partition(" ")[0])
+        found.append(f"{camera}: {', '.join(modes) or 'cannot be opened; another program may use it'}")
+    advice = "close the other program, or add yourself to the group that may use it (video)"
+    return Check("cameras", "cannot be opened" not in str(found), "; ".join(found), advice, needed=False)
+
+
+def _display() -> Check:
+    from avatar_stream.sinks.window import check_display
+
+    try:
+        check_display()
+    except AvatarStreamError as error:
+        return Check("display", False, str(error), "only preview's window needs one", needed=False)
+    return Check("display", True, "a window can be opened", needed=False)
+
+
+def _port() -> Check:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", _WEB_PORT))
+        except OSError as error:
+            advice = (
+                f"end the program that has it, or use another: avatar-stream broadcast --port {_WEB_PORT + 1}"
+            )
+            return Check("port", False, f"{_WEB_PORT} is taken ({error.strerror})", advice, needed=False)
+    return Check("port", True, f"{_WEB_PORT} is free for the page", needed=False)
+
+
 _LOOKS: tuple[Callable[[], Check], ...] = (
-    _python, _torch, _mediapipe, _opengl, _video, _models, _avatars, _disk
+    _python, _torch, _engine, _mediapipe, _opengl, _video, _models, _avatars,
+    _cameras, _display, _port, _disk,
 )  # fmt: skip

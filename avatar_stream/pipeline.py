@@ -1,22 +1,28 @@
-"""One frame's way: source, tracker, retargeter, synthesizer, composition, outputs."""
+"""One frame's way: source, tracker, retargeter, synthesizer, composition, outputs. Threads are runner.py's."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
-import signal
-import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from avatar_stream import stages
-from avatar_stream.compose import TRANSPARENT, Composer, side_by_side
-from avatar_stream.errors import ConfigError, EndOfStream
+from avatar_stream.compose import TRANSPARENT, Composer, draw_pose, side_by_side
+from avatar_stream.config import PipelineConfig, StageConfig, find_stage
+from avatar_stream.errors import ConfigError
 from avatar_stream.types import Frame, Pose
 
 SYNTHESIZERS = ("flow", "rig")
+
+# Called with a stage's name, it gives what surrounds that stage's work: the runner measures and watches.
+During = Callable[[str], AbstractContextManager]
 
 
 class Retargets(Protocol):
@@ -25,111 +31,196 @@ class Retargets(Protocol):
     def retarget(self, pose: Pose | None, time_s: float) -> Pose:
         """Return the avatar's pose for the signer's, also where nobody is seen."""
 
+    def reset(self) -> None:
+        """Forget the signer: the next pose starts a new calibration."""
+
+
+class Looks(Protocol):
+    """What the pipeline needs of `retarget.framing.FramingGuard`."""
+
+    notices: tuple[str, ...]
+
+    def look(self, frame: Frame) -> None:
+        """Judge a tracked frame."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What a run did.
+class Cast:
+    """Who signs: an avatar with the two stages that are made for it."""
+
+    name: str
+    retargeter: Retargets
+    synthesizer: stages.Synthesizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Analyzed:
+    """A frame with the signer's pose in it, and the pose that `cast` takes."""
+
+    frame: Frame
+    pose: Pose
+    cast: Cast
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendered:
+    """A finished frame, with what it was made from."""
+
+    frame: Frame
+    pose: Pose
+    shown: Frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """A sink and what it is given.
 
     Attributes:
-        frames: written to every output.
-        with_signer: of these, frames in which somebody was found.
-        interrupted: the user stopped it before the source's end.
+        sink: the stage.
+        name: for reports and messages.
+        beside: it gets driver, pose and avatar beside each other.
+        optional: where it cannot be opened the run goes on without it.
     """
 
-    frames: int
-    with_signer: int
-    interrupted: bool
+    sink: stages.Sink
+    name: str
+    beside: bool = False
+    optional: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Pipeline:
-    """Stages in the order a frame meets them. `tracker` is None where the source brings poses."""
+    """Stages in the order a frame meets them.
+
+    Attributes:
+        source: where frames come from.
+        tracker: None where the source brings poses.
+        cast: who signs; another one may take its place while it runs.
+        composer: what is behind the person.
+        outputs: any number.
+        guard: tells when the camera sees the signer badly; None: nobody asks.
+        recast: makes the cast of another avatar, of its name and who signs now; None: only this one.
+        avatars: names for `recast`, in the order of the keys next and previous.
+        new_recording: makes the output of a recording that is started while it runs; None: not offered.
+    """
 
     source: stages.Source
     tracker: stages.Tracker | None
-    retargeter: Retargets
-    synthesizer: stages.Synthesizer
+    cast: Cast
     composer: Composer
-    sinks: Sequence[stages.Sink]
-    side_by_side_sinks: Sequence[stages.Sink] = ()
+    outputs: Sequence[Output]
+    guard: Looks | None = None
+    recast: Callable[[str, Cast], Cast] | None = None
+    avatars: Sequence[str] = ()
+    new_recording: Callable[[], Output] | None = None
+    skeleton: bool = False
 
-    def run(self, on_frame: Callable[[Frame], None] | None = None) -> Report:
-        """Open the stages, bring every frame through, close them.
-
-        Outputs are finished at the end of the source and when the user interrupts (Ctrl-C); after any
-        error they are discarded, so that no half file has the final name.
+    def analyze(self, frame: Frame, during: During = contextlib.nullcontext, looked: bool = True) -> Analyzed:
+        """Find the signer and carry the pose over to the avatar.
 
         Args:
-            on_frame: called after each frame, for a progress bar.
-
-        Returns:
-            The Report.
-
-        Raises:
-            AvatarStreamError: what the stages raise.
+            frame: from the source.
+            during: surrounds each stage's work.
+            looked: False: the picture is an old one, nobody is there.
         """
-        frames = with_signer = 0
-        with contextlib.ExitStack() as stack:
-            self._open(stack)
-            interrupt = stack.enter_context(_Interrupt())
-            with contextlib.suppress(EndOfStream):
-                while not interrupt.asked:
-                    shown = self._next_frame()
-                    frames += 1
-                    with_signer += shown.pose is not None
-                    if on_frame is not None:
-                        on_frame(shown)
-            for sink in (*self.sinks, *self.side_by_side_sinks):
-                sink.close()
-        return Report(frames, with_signer, interrupt.asked)
+        if self.tracker is not None and looked:
+            with during("tracker"):
+                frame = dataclasses.replace(frame, pose=self.tracker.track(frame))
+        if self.guard is not None and looked:
+            self.guard.look(frame)
+        cast = self.cast
+        with during("retargeter"):
+            return Analyzed(frame, cast.retargeter.retarget(frame.pose, frame.time_s), cast)
 
-    def _next_frame(self) -> Frame:
-        frame = self.source.read()
-        if self.tracker is not None:
-            frame = dataclasses.replace(frame, pose=self.tracker.track(frame))
-        pose = self.retargeter.retarget(frame.pose, frame.time_s)
-        person = self.synthesizer.synthesize(pose)
-        shown = self.composer.compose(frame, person)
-        for sink in self.sinks:
-            sink.write(shown)
-        for sink in self.side_by_side_sinks:
-            sink.write(side_by_side(frame, pose, shown, draw_driver=self.tracker is None))
-        return shown
+    def render(self, analyzed: Analyzed, during: During = contextlib.nullcontext) -> Rendered:
+        """Make the avatar's picture and put it over the background."""
+        with during("synthesizer"):
+            person = analyzed.cast.synthesizer.synthesize(analyzed.pose)
+        with during("composer"):
+            if self.skeleton:
+                person = _draw_over(person, analyzed.pose)
+            shown = self.composer.compose(analyzed.frame, person)
+            shown = dataclasses.replace(shown, driver=analyzed.frame.image)
+        return Rendered(analyzed.frame, analyzed.pose, shown)
 
-    def _open(self, stack: contextlib.ExitStack) -> None:
-        # Cheap things first, so that a wrong name is told before networks are loaded. What the stack calls
-        # after an error leaves nothing under a final name; after a clean end it finds nothing left to do.
-        for sink in (*self.sinks, *self.side_by_side_sinks):
-            stack.callback(getattr(sink, "discard", sink.close))
-        for stage in (self.source, self.tracker, self.synthesizer):
-            if stage is not None:
-                stack.callback(stage.close)
-        for stage in (self.source, *self.sinks, *self.side_by_side_sinks, self.synthesizer, self.tracker):
-            if stage is not None:
-                stage.open()
+    def picture(self, rendered: Rendered, output: Output) -> Frame:
+        """Return what an output is given."""
+        if not output.beside:
+            return rendered.shown
+        return side_by_side(rendered.frame, rendered.pose, rendered.shown, draw_driver=self.tracker is None)
 
 
-class _Interrupt:
-    """Inside it the first Ctrl-C only asks: the frame at work is finished, and the outputs with it."""
+def _draw_over(person: np.ndarray, pose: Pose) -> np.ndarray:
+    # (512, 512, 4) uint8 RGBA with the pose drawn on it, its lines opaque
+    drawn = draw_pose(person[..., :3], pose)
+    changed = (drawn != person[..., :3]).any(axis=2)
+    return np.dstack([drawn, np.where(changed, 255, person[..., 3]).astype(np.uint8)])
 
-    def __init__(self):
-        self.asked = False
-        self._before: dict[int, object] = {}
 
-    def __enter__(self) -> _Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
+def build_pipeline(config: PipelineConfig) -> Pipeline:
+    """Make the pipeline that a checked file describes; nothing is open yet.
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    Raises:
+        ConfigError: the background is wrong.
+        AvatarError: the avatar is incomplete.
+    """
+    from avatar_stream.avatars import list_avatars
+    from avatar_stream.retarget.framing import FramingGuard
 
-    def _ask(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
+    source = _make_stage("sources", config.source)
+    composer = Composer(config.compose)
+    names = [output.options.get("path", output.type) for output in config.outputs]
+    return Pipeline(
+        source=source,
+        tracker=_make_stage("trackers", config.tracker) if config.tracker else None,
+        cast=_make_cast(config, config.avatar),
+        composer=composer,
+        outputs=[
+            Output(_make_output(output, source.live), str(name), output.side_by_side, output.optional)
+            for output, name in zip(config.outputs, names, strict=True)
+        ],
+        guard=FramingGuard() if config.framing and source.live else None,
+        recast=lambda name, current: _make_cast(config, name, current),
+        avatars=list_avatars(),
+        new_recording=lambda: _make_recording(config.recordings, composer.transparent, source.live),
+    )
+
+
+def _make_stage(room: str, config: StageConfig, **given):
+    stage = find_stage(room, config.type)
+    return stage(stage.Options(**config.options, **given))
+
+
+def _make_cast(config: PipelineConfig, name: str, current: Cast | None = None) -> Cast:
+    from avatar_stream.avatars import load_avatar
+    from avatar_stream.retarget import Retargeter
+
+    avatar = load_avatar(name)
+    retargeter = Retargeter(avatar.pose, config.retarget)
+    if current is not None and hasattr(current.synthesizer, "set_avatar"):
+        # The weights stay, only the picture is encoded anew.
+        current.synthesizer.set_avatar(avatar)
+        return Cast(avatar.name, retargeter, current.synthesizer)
+    return Cast(avatar.name, retargeter, _make_stage("synthesizers", config.synthesizer, avatar=avatar))
+
+
+def _make_output(config: StageConfig, live: bool) -> stages.Sink:
+    # A camera's clock began long before its first frame; a file plays from 0.
+    from_zero = live and "from_zero" in find_stage("sinks", config.type).Options.model_fields
+    if from_zero and "from_zero" not in config.options:
+        return _make_stage("sinks", config, from_zero=True)
+    return _make_stage("sinks", config)
+
+
+def _make_recording(folder: Path, transparent: bool, live: bool) -> Output:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder} for recordings: {error.strerror}") from error
+    stem = f"avatar-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = folder / f"{stem}{'.webm' if transparent else '.mp4'}"
+    config = StageConfig("video_file", {"path": path, "transparent": transparent})
+    return Output(_make_output(config, live), str(path))
 
 
 class RecordOptions(stages.Options):
@@ -159,20 +250,24 @@ def build_record(options: RecordOptions) -> Pipeline:
 
     _check_places(options)
     composer = Composer(Composer.Options(background=options.background) if options.background else None)
-    output = _make_sink(options.output, composer.transparent)
-    extra = [_make_sink(options.side_by_side, False)] if options.side_by_side else []
+    outputs = [Output(_make_sink(options.output, composer.transparent), str(options.output))]
+    if options.side_by_side:
+        outputs.append(
+            Output(_make_sink(options.side_by_side, False), str(options.side_by_side), beside=True)
+        )
     if composer.transparent and options.output.suffix.lower() == ".mp4":
         raise ConfigError(
             f"{options.output}: .mp4 has no transparency; name it .webm, or a folder for pictures"
         )
-    if composer.transparent and extra:
+    if composer.transparent and options.side_by_side:
         raise ConfigError(
             f"--side-by-side cannot be had with --background {TRANSPARENT}: leave one of them out"
         )
     avatar = load_avatar(options.avatar)
     source, tracker = _make_source(options.input)
     synthesizer = _make_synthesizer(options, avatar)
-    return Pipeline(source, tracker, Retargeter(avatar.pose), synthesizer, composer, [output], extra)
+    cast = Cast(avatar.name, Retargeter(avatar.pose), synthesizer)
+    return Pipeline(source, tracker, cast, composer, outputs)
 
 
 def _check_places(options: RecordOptions) -> None:

@@ -12,8 +12,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "avatar_stream"
 # From the ground up; a room imports from itself and from rooms before it.
 ROOMS = (
-    "errors types places controls stages sources trackers retarget rendering modeling synthesizers sinks compose "
-    "avatars pipeline training evaluation doctor cli __main__"
+    "errors types places controls lettering stages broadcast sources trackers retarget rendering modeling "
+    "synthesizers sinks compose avatars config pipeline handover meter interrupts desk outlet crew runner "
+    "training evaluation bench doctor commands cli __main__"
 ).split()
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 PLUGINS = [
@@ -21,7 +22,7 @@ PLUGINS = [
     for room in ("sources", "trackers", "synthesizers", "sinks")
     for path in (PACKAGE / room).glob("*.py")
 ]
-PLUGINS = [path for path in PLUGINS if path.name != "__init__.py"]
+PLUGINS = [path for path in PLUGINS if not path.name.startswith("_")]
 
 
 def room_of(path: Path) -> str:

@@ -1,14 +1,20 @@
 """Clips and pose files: true times, upright pictures, and one clear line for what cannot be read."""
 
+import dataclasses
 import logging
+import threading
+import time
 
+import cv2
 import numpy as np
 import pytest
 from conftest import SHARED
 
 from avatar_stream.errors import EndOfStream, SinkError, SourceError
 from avatar_stream.sources.pose_file import PoseFileSource, read_pose_file, write_pose_file
+from avatar_stream.sources.synthetic import SyntheticSource
 from avatar_stream.sources.video_file import VideoFileSource
+from avatar_stream.sources.webcam import WebcamSource
 from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.types import (
     BODY,
@@ -210,3 +216,223 @@ def test_bad_pose_files_are_told_in_one_line(name, words):
     with pytest.raises(SourceError, match=words) as caught:
         read_pose_file(shared(f"odd/{name}.pose"))
     assert "\n" not in str(caught.value)
+
+
+def test_at_its_own_pace_frames_come_when_they_are_due(make_clip):
+    options = VideoFileSource.Options(path=make_clip(times_s=[0, 0.1, 0.15, 0.35]), own_pace=True)
+    source, arrived_s = VideoFileSource(options), []
+    assert source.live and not video(options.path).live
+    source.open()
+    frames = []
+    for _ in range(4):
+        frames.append(source.read())
+        arrived_s.append(time.monotonic())
+    source.close()
+    times_s = np.array([frame.time_s for frame in frames])
+    assert times_s - times_s[0] == pytest.approx([0, 0.1, 0.15, 0.35], abs=1e-3)
+    assert (np.array(arrived_s) >= times_s).all(), "never before it is due"
+
+
+def test_a_clip_that_fell_behind_goes_on_from_now(make_clip):
+    options = VideoFileSource.Options(path=make_clip(times_s=np.arange(5) / 50), own_pace=True)
+    source = VideoFileSource(options)
+    source.open()
+    source.read()
+    time.sleep(0.7)
+    late_s = time.monotonic() - source.read().time_s
+    source.close()
+    assert late_s < 0.3
+
+
+def test_a_loop_begins_anew_with_times_and_numbers_that_go_on(make_clip):
+    path = make_clip(times_s=[0, 0.04, 0.08])
+    source = VideoFileSource(VideoFileSource.Options(path=path, loop=True))
+    source.open()
+    frames = [source.read() for _ in range(8)]
+    source.close()
+    assert [frame.index for frame in frames] == list(range(8))
+    assert [frame.time_s for frame in frames] == pytest.approx(np.arange(8) * 0.04, abs=1e-3)
+    assert np.abs(frames[4].image.astype(int) - frames[1].image).max() < 10, "the same pictures again"
+
+
+def test_the_synthetic_source_moves_and_keeps_its_pace():
+    still = SyntheticSource(SyntheticSource.Options(live=False, frames=30, width=320, height=240))
+    frames = read_all(still)
+    assert len(frames) == 30 and frames[0].time_s == 0 and frames[29].time_s == pytest.approx(29 / 25)
+    assert frames[0].pose.points[RIGHT_WRIST, 1] - frames[25].pose.points[RIGHT_WRIST, 1] > 30
+    assert frames[0].pose.points[LEFT_SHOULDER, 0] > frames[0].pose.points[RIGHT_SHOULDER, 0]
+    assert (frames[0].image != frames[1].image).any()
+    live = SyntheticSource(SyntheticSource.Options(fps=100, frames=5))
+    begun_s = time.monotonic()
+    frames = read_all(live)
+    assert frames[-1].time_s - frames[0].time_s == pytest.approx(0.04) and frames[0].time_s >= begun_s
+
+
+class Camera:
+    """Stands at the hardware's edge, where a real one cannot be in a test: behaves as `cv2.VideoCapture`."""
+
+    def __init__(self, pictures, mode=(64, 48, 30.0), opens=True):
+        self.pictures, self.mode, self.opens, self.asked, self.released = (
+            iter(pictures),
+            mode,
+            opens,
+            {},
+            False,
+        )
+
+    def isOpened(self):  # noqa: N802
+        return self.opens
+
+    def set(self, what, value):
+        self.asked[what] = value
+
+    def get(self, what):
+        names = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS)
+        return self.mode[names.index(what)]
+
+    def read(self):
+        picture = next(self.pictures, None)
+        if isinstance(picture, cv2.error):
+            raise picture
+        return picture is not None, picture
+
+    def release(self):
+        self.released = True
+
+
+def picture(blue=200, size=(64, 48)):
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    image[:, : size[0] // 2, 0] = blue
+    return image
+
+
+def webcam(*cameras, **options):
+    """A source whose camera is each of these in turn, each time it is opened."""
+    left = list(cameras)
+    return WebcamSource(
+        WebcamSource.Options(**options), lambda index: left.pop(0) if left else Camera([], opens=False)
+    )
+
+
+def test_a_camera_is_asked_for_its_mode_and_what_it_gives_is_told(caplog):
+    camera = Camera([picture()] * 4, mode=(64, 48, 15.0))
+    source = webcam(camera, width=64, height=48, fps=30)
+    source.open()
+    assert camera.asked[cv2.CAP_PROP_FRAME_WIDTH] == 64 and camera.asked[cv2.CAP_PROP_FPS] == 30
+    assert camera.asked[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter_fourcc(*"MJPG")
+    assert source.mode == (64, 48, 15.0) and "64x48 at 15 fps, not the 64x48 at 30" in caplog.text
+    before_s = time.monotonic()
+    frames = [source.read(), source.read()]
+    source.close()
+    source.close()
+    assert camera.released and [frame.index for frame in frames] == [0, 1]
+    assert before_s <= frames[0].time_s <= frames[1].time_s <= time.monotonic()
+    assert tuple(frames[0].image[0, 0]) == (0, 0, 200) and frames[0].image.flags.c_contiguous, "RGB"
+
+
+def test_a_mirrored_camera_is_turned_back():
+    source = webcam(Camera([picture()] * 3), flip=True)
+    source.open()
+    image = source.read().image
+    assert tuple(image[0, 0]) == (0, 0, 0) and tuple(image[0, -1]) == (0, 0, 200)
+
+
+def test_no_camera_is_told_with_what_is_there():
+    with pytest.raises(SourceError, match="cannot open camera 5.*camera"):
+        webcam(index=5).open()
+    with pytest.raises(SourceError, match="no pictures"):
+        webcam(Camera([])).open()
+
+
+def test_an_unplugged_camera_comes_back(monkeypatch, caplog):
+    monkeypatch.setattr("avatar_stream.sources.webcam._RETRY_S", 0.01)
+    error = cv2.error("gone")
+    first, second = Camera([picture(), picture(), error]), Camera([picture(90)] * 3)
+    source = webcam(first, Camera([], opens=False), Camera([], opens=False), second)
+    source.open()
+    before, told = source.read(), []
+    grab = source._connect
+    monkeypatch.setattr(source, "_connect", lambda: told.append(source.notice) or grab())
+    after = source.read()
+    assert after.image[0, 0, 2] == 90 and after.index == before.index + 1 and after.time_s > before.time_s
+    assert first.released and len(told) == 3 and all("gone" in notice for notice in told)
+    assert source.notice == "" and sum("gone" in r.getMessage() for r in caplog.records) == 1
+
+
+def test_one_bad_frame_is_no_unplugged_camera(caplog):
+    pictures = [picture(), picture(), np.empty((0, 0, 3), np.uint8), None, picture(70)]
+    source = webcam(Camera(pictures), width=64, height=48)
+    source.open()
+    source.read()
+    assert source.read().image[0, 0, 2] == 70 and not caplog.records
+
+
+def test_waiting_for_a_camera_can_be_ended():
+    source, ended = webcam(Camera([picture()])), []
+
+    def read():
+        try:
+            source.read()
+        except EndOfStream:
+            ended.append(True)
+
+    source.open()
+    reader = threading.Thread(target=read)
+    reader.start()
+    source.stop()
+    reader.join(10)
+    source.close()
+    assert ended == [True]
+
+
+def test_a_camera_may_change_its_size_and_be_huge_or_grey(caplog):
+    huge, grey = picture(size=(5000, 2500)), np.full((48, 64), 90, np.uint8)
+    source = webcam(Camera([picture(), picture(), huge, grey]), width=64, height=48)
+    source.open()
+    sizes = [source.read().image.shape for _ in range(3)]
+    assert sizes == [(48, 64, 3), (960, 1920, 3), (48, 64, 3)] and "1920x960" not in sizes
+    assert sum("picture is" in record.getMessage() for record in caplog.records) == 2
+
+
+def track_all(frames, **options):
+    tracker = HolisticTracker(HolisticTracker.Options(**options))
+    tracker.open()
+    poses = [tracker.track(frame) for frame in frames]
+    tracker.close()
+    return poses
+
+
+def first_frames(name, first, count):
+    source = video(shared(name))
+    source.open()
+    frames = [source.read() for _ in range(first + count)][first:]
+    source.close()
+    return frames
+
+
+def test_a_lost_hand_is_looked_for_again():
+    frames = first_frames("video/webcam-signer.mp4", 80, 28)  # a fast hand, between two cuts
+    with_look, without = (track_all(frames, second_look=look) for look in (True, False))
+    found = [sum(pose.confidence[RIGHT_HAND].any() for pose in poses) for poses in (with_look, without)]
+    assert found[0] >= found[1] + 4
+    for pose, plain in zip(with_look, without, strict=True):
+        if plain.confidence[RIGHT_HAND].any():
+            np.testing.assert_array_equal(pose.points[RIGHT_HAND], plain.points[RIGHT_HAND])
+        elif pose.confidence[RIGHT_HAND].any():
+            wrist, elbow = pose.points[RIGHT_WRIST], pose.points[14]
+            forearm_px = np.linalg.norm(wrist[:2] - elbow[:2])
+            assert np.linalg.norm(pose.points[RIGHT_HAND.start, :2] - wrist[:2]) < 0.6 * forearm_px
+            assert 0 < pose.confidence[RIGHT_HAND][0] <= 1 and abs(pose.points[RIGHT_HAND.start, 2]) < 1e-3
+
+
+def test_one_person_is_kept_while_another_is_in_view():
+    frames = first_frames("video/two-signers-composite.mp4", 0, 30)
+    hidden = [dataclasses.replace(frame, image=frame.image.copy()) for frame in frames]
+    for frame in hidden[10:22]:
+        left = frame.image[:, : frame.image.shape[1] // 2]
+        left[:] = cv2.blur(left, (121, 121))  # the one who is followed cannot be seen for a moment
+    middle = frames[0].image.shape[1] / 2
+    kept, free = (track_all(hidden, one_person=keep) for keep in (True, False))
+    assert any(pose is not None and pose.points[NOSE, 0] > middle for pose in free), "the other one is there"
+    assert all(pose is None or pose.points[NOSE, 0] < middle for pose in kept)
+    assert kept[-1] is not None, "and found again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,13 +19,16 @@ logger = logging.getLogger(__name__)
 
 # Times must grow from frame to frame or no container takes them; files with two frames at one time exist.
 _SMALLEST_STEP_S = 1e-3
+# At its own pace a clip that fell this far behind (a suspended laptop, a slow disk) goes on from now.
+_LATEST_S = 0.5
 
 
 class VideoFileSource:
     """Reads a clip from its first frame to its last; sound is ignored.
 
     Attributes:
-        live: False, every frame is delivered in order.
+        live: at its own pace: frames come when they are due, and that moment (`time.monotonic()`) is their
+            time. Else False: every frame is delivered in order, with times from 0.
         frame_count: how many frames the file says it has, an estimate, or None where it says nothing.
     """
 
@@ -33,25 +37,31 @@ class VideoFileSource:
 
         Attributes:
             path: the clip.
+            own_pace: play it as a camera would, live; else as fast as frames are asked for.
+            loop: begin anew at the end.
         """
 
         path: Path
-
-    live = False
+        own_pace: bool = False
+        loop: bool = False
 
     def __init__(self, options: VideoFileSource.Options):
         """Store the options; `open()` reads."""
         self.options = options
+        self.live = options.own_pace
         self.frame_count: int | None = None
         self._container: av.container.InputContainer | None = None
         self._frames: Iterator[av.VideoFrame] | None = None
         self._first: av.VideoFrame | None = None
         self._index = 0
         self._start: Fraction | None = None
+        self._fresh = True  # the next frame is the first of its round
         self._last_s = 0.0
         self._step_s = 1 / 25
         self._pixel_shape = 1.0
         self._trouble = ""
+        self._passed_s = 0.0  # by the rounds before this one
+        self._due_s: float | None = None  # when media time 0 was due
 
     def open(self) -> None:
         """Open the file and decode its first frame.
@@ -62,6 +72,11 @@ class VideoFileSource:
         path = self.options.path
         if not path.is_file():
             raise SourceError(f"there is no clip {path}: check the name")
+        self._passed_s, self._due_s, self._index = 0.0, None, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        path = self.options.path
         try:
             self._container = av.open(str(path))
         except (av.error.FFmpegError, OSError) as error:
@@ -75,8 +90,9 @@ class VideoFileSource:
         rate = stream.average_rate or stream.guessed_rate
         self._step_s = float(1 / rate) if rate else 1 / 25
         self._pixel_shape = float(stream.sample_aspect_ratio or 1)
-        self.frame_count = stream.frames or _estimate_frames(self._container, self._step_s)
-        self._index, self._start, self._last_s, self._trouble = 0, None, 0.0, ""
+        frame_count = stream.frames or _estimate_frames(self._container, self._step_s)
+        self.frame_count = None if self.options.loop else frame_count
+        self._start, self._fresh, self._last_s, self._trouble = None, True, 0.0, ""
         self._frames = self._decode(stream)
         self._first = next(self._frames, None)
         if self._first is None:
@@ -87,15 +103,24 @@ class VideoFileSource:
             )
 
     def read(self) -> Frame:
-        """Return the next frame.
+        """Return the next frame; at its own pace, when it is due.
 
         Returns:
-            A Frame: (H, W, 3) uint8 RGB, upright, square pixels; `time_s` counts from the first frame's.
+            A Frame: (H, W, 3) uint8 RGB, upright, square pixels; `time_s` counts from the first frame's, or
+            is the moment at which the frame was due. `index` goes on where a loop begins anew.
 
         Raises:
             EndOfStream: after the last frame that can be read; where data were broken, one warning is logged.
             SourceError: the source is not open.
         """
+        decoded = self._next_decoded()
+        media_s = self._passed_s + self._time_s(decoded)
+        image = _upright_rgb(decoded, self._pixel_shape)
+        frame = Frame(image=image, time_s=self._wait_until_due(media_s), index=self._index)
+        self._index += 1
+        return frame
+
+    def _next_decoded(self) -> av.VideoFrame:
         if self._frames is None:
             raise SourceError(f"{self.options.path} is not open")
         decoded, self._first = self._first or next(self._frames, None), None
@@ -108,12 +133,23 @@ class VideoFileSource:
                     self._index,
                 )
                 self._trouble = ""
-            raise EndOfStream
-        frame = Frame(
-            image=_upright_rgb(decoded, self._pixel_shape), time_s=self._time_s(decoded), index=self._index
-        )
-        self._index += 1
-        return frame
+            if not self.options.loop:
+                raise EndOfStream
+            self._passed_s += self._last_s + self._step_s
+            self.close()
+            self._begin()
+            decoded, self._first = self._first, None
+        return decoded
+
+    def _wait_until_due(self, media_s: float) -> float:
+        if not self.live:
+            return media_s
+        now_s = time.monotonic()
+        if self._due_s is None or now_s - (self._due_s + media_s) > _LATEST_S:
+            self._due_s = now_s - media_s
+        due_s = self._due_s + media_s
+        time.sleep(max(0.0, due_s - now_s))
+        return due_s
 
     def close(self) -> None:
         """Close the file. May be called twice."""
@@ -141,9 +177,9 @@ class VideoFileSource:
                 self._trouble = self._trouble or _reason(error)
 
     def _time_s(self, decoded: av.VideoFrame) -> float:
-        if self._index == 0:
+        if self._fresh:
+            self._fresh = False
             self._start = None if decoded.pts is None else decoded.pts * decoded.time_base
-            self._last_s = 0.0
             return 0.0
         if decoded.pts is None or self._start is None:
             time_s = self._last_s + self._step_s

@@ -13,6 +13,8 @@ from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import TrackerError
+from avatar_stream.trackers._hand_look import HandLook
+from avatar_stream.trackers._one_person import OnePerson
 from avatar_stream.types import BODY, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Frame, Pose
 
 # Below this no person can be recognised, and MediaPipe's crops become empty.
@@ -32,17 +34,23 @@ class HolisticTracker:
             complexity: body network, 1 or 2 (2 is downloaded at first use).
             min_detection: 0..1, to find a person anew.
             min_tracking: 0..1, to go on following one.
+            one_person: keep the person followed when others come into view.
+            second_look: look again, with a better crop, for a hand that was there a moment ago.
         """
 
         complexity: Annotated[int, Field(ge=1, le=2)] = 1
         min_detection: Annotated[float, Field(ge=0, le=1)] = 0.5
         min_tracking: Annotated[float, Field(ge=0, le=1)] = 0.5
+        one_person: bool = True
+        second_look: bool = True
 
     def __init__(self, options: HolisticTracker.Options | None = None):
         """Store the options; `open()` loads the networks."""
         self.options = options or HolisticTracker.Options()
         self._holistic = None
         self._first = True
+        self._person = OnePerson()
+        self._hands: HandLook | None = None
 
     def open(self) -> None:
         """Load MediaPipe and its networks.
@@ -51,6 +59,10 @@ class HolisticTracker:
             TrackerError: mediapipe is not installed or does not start.
         """
         os.environ.setdefault("GLOG_minloglevel", "2")
+        self._person = OnePerson()
+        # Before Holistic, whose threads talk to stderr from now until the first picture went through.
+        look = HandLook()
+        self._hands = look if self.options.second_look and look.open() else None
         with quiet_stderr():
             try:
                 from mediapipe.python.solutions.holistic import Holistic
@@ -85,20 +97,38 @@ class HolisticTracker:
         height_px, width_px = frame.image.shape[:2]
         if min(height_px, width_px) < _SMALLEST_SIDE_PX:
             return None
+        image, person = frame.image, self._person
+        pose = self._process(person.mask(image) if person.searching else image, frame.time_s)
+        if self.options.one_person:
+            searched = person.searching
+            if person.jumped(image, pose, frame.time_s):
+                pose = None if searched else self._search(image, frame.time_s)
+        if pose is not None and self._hands is not None:
+            self._hands.complete(image, pose)
+        return pose
+
+    def _process(self, image: np.ndarray, time_s: float) -> Pose | None:
         # Its C++ side talks to stderr once, while the first picture goes through.
         with quiet_stderr() if self._first else contextlib.nullcontext():
             try:
-                result = self._holistic.process(frame.image)
+                result = self._holistic.process(image)
             except (RuntimeError, ValueError) as error:
-                raise TrackerError(f"mediapipe failed at {frame.time_s:.2f} s: {error}") from error
+                raise TrackerError(f"mediapipe failed at {time_s:.2f} s: {error}") from error
         self._first = False
-        return _as_pose(result, (width_px, height_px), frame.time_s)
+        return _as_pose(result, (image.shape[1], image.shape[0]), time_s)
+
+    def _search(self, image: np.ndarray, time_s: float) -> Pose | None:
+        # Holistic follows the other one now: it must begin anew, and see only where ours was.
+        self._holistic.reset()
+        self._first = True
+        pose = self._process(self._person.mask(image), time_s)
+        return None if self._person.jumped(image, pose, time_s) else pose
 
     def close(self) -> None:
         """Give the networks back. May be called twice."""
         if self._holistic is not None:
             self._holistic.close()
-            self._holistic = None
+            self._holistic = self._hands = None
 
 
 def _as_pose(result, size: tuple[int, int], time_s: float) -> Pose | None:

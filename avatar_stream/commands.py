@@ -1,0 +1,333 @@
+"""The commands that run pipelines: record, demo, preview, broadcast, run, check. Each is a thin way to one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from avatar_stream.errors import ConfigError
+
+_MODEL_KEYS = ("model", "steps", "seed", "device")
+_SCHEMA = "pipeline.schema.json"
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """Record a clip of a signer as a video of an avatar that signs the same.
+
+    The output has the frames and times of the input. Where nobody is in view the avatar holds its pose,
+    then rests.
+    """
+    parser.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        metavar="CLIP",
+        help="a clip (mp4, webm, mkv, mov, gif, ...) or a .pose file",
+    )
+    parser.add_argument(
+        "--avatar",
+        required=True,
+        metavar="NAME",
+        help='a name that "avatar-stream avatars" shows, or a folder',
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="OUT.mp4; OUT.webm; or a name without an ending: a folder of PNG",
+    )
+    parser.add_argument(
+        "--side-by-side",
+        nargs="?",
+        const="",
+        metavar="PATH",
+        help="also write driver | pose | avatar beside each other; without PATH: OUT-side-by-side.mp4",
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--background", help="a colour (white, '#dde4ec'), a picture file, or transparent (webm, PNG)"
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses and tunes the synthesizer."""
+    parser.add_argument(
+        "--synthesizer",
+        choices=("flow", "rig"),
+        default="flow",
+        help="the learned model, or the rigged person rendered (default: flow)",
+    )
+    parser.add_argument(
+        "--model",
+        help="weights: a folder's name under models/, a path, or a hub id (default: the bundled ones)",
+    )
+    parser.add_argument(
+        "--steps", type=positive, metavar="N", help="steps of the flow a frame, 1 to 50 (default: 1)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="of the flow's noise; one seed, one machine: the same bits (default: the model's)",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
+
+
+def record(arguments: argparse.Namespace) -> int:
+    """Do what `add_record` describes."""
+    from avatar_stream.pipeline import RecordOptions, build_record
+
+    side_by_side = arguments.side_by_side
+    if side_by_side is not None:
+        named = f"{arguments.output.stem}-side-by-side.mp4"
+        side_by_side = Path(side_by_side) if side_by_side else arguments.output.with_name(named)
+    options = RecordOptions(
+        input=arguments.input,
+        avatar=arguments.avatar,
+        output=arguments.output,
+        side_by_side=side_by_side,
+        synthesizer=arguments.synthesizer,
+        background=arguments.background,
+        **{key: getattr(arguments, key) for key in _MODEL_KEYS},
+    )
+    outputs = [options.output, *([side_by_side] if side_by_side else [])]
+    return _run_with_progress(build_record(options), outputs)
+
+
+def _run_with_progress(pipeline, outputs: Sequence[Path | str], seconds: float | None = None) -> int:
+    from tqdm import tqdm
+
+    from avatar_stream import runner
+
+    with tqdm(unit=" frames", desc="recording", disable=None, mininterval=0.5) as bar:
+
+        def show(_: object) -> None:
+            # The source knows its length only once it is open.
+            if bar.total is None:
+                bar.total = getattr(pipeline.source, "frame_count", None)
+            bar.update()
+
+        report = runner.run(pipeline, on_frame=show, seconds=seconds)
+    if report.frames == 0:
+        print("avatar-stream: interrupted before the first frame; nothing was written", file=sys.stderr)
+        return 130
+    if report.with_signer == 0:
+        print("avatar-stream: warning: nobody was found in the input; the avatar rests", file=sys.stderr)
+    for path in outputs:
+        print(path)
+    if report.interrupted:
+        print(f"avatar-stream: interrupted; the first {report.frames} frames are there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    """Show the bundled clip of a signer, looping at its own pace, with the avatar live beside it.
+
+    Prints the address of the page, and opens a window where there is a display. Ctrl-C ends it; with the
+    environment variable DEMO_SECONDS=N it ends by itself. With --record it writes demo.mp4 and
+    demo-side-by-side.mp4 (driver | pose | avatar) instead and prints their paths.
+    """
+    parser.add_argument("--avatar", metavar="NAME", help="another bundled avatar (default: the first)")
+    parser.add_argument("--record", action="store_true", help="write videos instead of showing it live")
+    parser.add_argument("--port", type=positive, help="of the page (default: 8080, or the next free one)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("out"),
+        metavar="DIR",
+        help="with --record: folder, made if missing (default: out)",
+    )
+    add_model_options(parser)
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Do what `add_demo` describes."""
+    from avatar_stream.avatars import list_avatars
+    from avatar_stream.places import bundled
+
+    clips = sorted((bundled("assets") / "clips").glob("*.mp4"))
+    names = list_avatars()
+    if not clips or not names:
+        raise ConfigError(
+            f"the bundled {'clip' if not clips else 'avatars'} are missing in {bundled('assets')}"
+        )
+    if arguments.record:
+        return _record_demo(arguments, clips[0], arguments.avatar or names[0])
+    overrides = [f"avatar={arguments.avatar or names[0]}", f"source.path={clips[0]}"]
+    if arguments.port:
+        overrides.append(f"outputs.0.port={arguments.port}")
+    return _run_file(_bundled_pipeline("demo"), overrides + _model_overrides(arguments), _demo_seconds())
+
+
+def _record_demo(arguments: argparse.Namespace, clip: Path, avatar: str) -> int:
+    from avatar_stream.pipeline import RecordOptions, build_record
+
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {arguments.output}: {error.strerror}") from error
+    outputs = [arguments.output / "demo.mp4", arguments.output / "demo-side-by-side.mp4"]
+    options = RecordOptions(
+        input=clip,
+        avatar=avatar,
+        output=outputs[0],
+        side_by_side=outputs[1],
+        synthesizer=arguments.synthesizer,
+        **{key: getattr(arguments, key) for key in _MODEL_KEYS},
+    )
+    return _run_with_progress(build_record(options), outputs, _demo_seconds())
+
+
+def _demo_seconds() -> float | None:
+    text = os.environ.get("DEMO_SECONDS", "")
+    try:
+        return float(text) if text else None
+    except ValueError as error:
+        raise ConfigError(f"DEMO_SECONDS={text}: expected a number of seconds") from error
+
+
+def add_preview(parser: argparse.ArgumentParser) -> None:
+    """Show the avatar live in a window, driven by a camera. Keys are listed in the window."""
+    _add_live_options(parser)
+
+
+def add_broadcast(parser: argparse.ArgumentParser) -> None:
+    """Show the avatar live in a web page, driven by a camera: for browsers, and for OBS as a browser source."""
+    parser.add_argument("--port", type=positive, help="of the page (default: 8080)")
+    parser.add_argument("--host", help="0.0.0.0 lets the whole network see it (default: this machine only)")
+    _add_live_options(parser)
+
+
+def _add_live_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--camera", metavar="N", help="number or path of the camera (default: 0)")
+    parser.add_argument(
+        "--avatar", metavar="NAME", help='a name that "avatar-stream avatars" shows, or a folder'
+    )
+    add_model_options(parser)
+    _add_run_options(parser)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of the pipeline file, for instance source.index=1; may be given again",
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="end it after S seconds")
+
+
+def preview(arguments: argparse.Namespace) -> int:
+    """Do what `add_preview` describes."""
+    return _run_file(_bundled_pipeline("preview"), live_overrides(arguments), arguments.seconds)
+
+
+def broadcast(arguments: argparse.Namespace) -> int:
+    """Do what `add_broadcast` describes."""
+    return _run_file(_bundled_pipeline("broadcast"), live_overrides(arguments), arguments.seconds)
+
+
+def live_overrides(arguments: argparse.Namespace) -> list[str]:
+    """Return what `--camera 1` and the like are as `--set`: `["source.index=1"]`."""
+    named = (
+        ("camera", "source.index"),
+        ("avatar", "avatar"),
+        ("port", "outputs.0.port"),
+        ("host", "outputs.0.host"),
+    )
+    given = [(key, getattr(arguments, name, None)) for name, key in named]
+    overrides = [f"{key}={value}" for key, value in given if value is not None]
+    return [*overrides, *_model_overrides(arguments), *arguments.set]
+
+
+def _model_overrides(arguments: argparse.Namespace) -> list[str]:
+    chosen = [] if arguments.synthesizer == "flow" else [f"synthesizer={{type: {arguments.synthesizer}}}"]
+    given = [(key, getattr(arguments, key)) for key in _MODEL_KEYS]
+    return chosen + [f"synthesizer.{key}={value}" for key, value in given if value is not None]
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Run a pipeline file: one source, tracker, avatar and composition, any number of outputs at once."""
+    parser.add_argument("pipeline", type=Path, metavar="PIPELINE.yaml", help="see the folder pipelines/")
+    _add_run_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what `add_run` describes."""
+    return _run_file(arguments.pipeline, arguments.set, arguments.seconds)
+
+
+def _bundled_pipeline(name: str) -> Path:
+    from avatar_stream.places import bundled
+
+    return bundled("pipelines") / f"{name}.yaml"
+
+
+def _run_file(path: Path, overrides: Sequence[str], seconds: float | None) -> int:
+    from avatar_stream import runner
+    from avatar_stream.config import load_pipeline
+    from avatar_stream.pipeline import build_pipeline
+
+    pipeline = build_pipeline(load_pipeline(path, overrides))
+    if not pipeline.source.live:
+        files = [output.name for output in pipeline.outputs if hasattr(output.sink.options, "path")]
+        return _run_with_progress(pipeline, files, seconds)
+    logging.getLogger("avatar_stream").setLevel(logging.INFO)
+
+    def tell() -> None:
+        addresses = [getattr(output.sink, "address", "") for output in pipeline.outputs]
+        for address in filter(None, addresses):
+            print(address, flush=True)
+
+    report = runner.run(pipeline, seconds=seconds, on_open=tell)
+    for failure in report.failures:
+        print(f"avatar-stream: error: {' '.join(failure.split())}", file=sys.stderr)
+    # Ctrl-C is how a live run ends: nothing went wrong.
+    return 1 if report.failures else 0
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Check pipeline files: every mistake at once, with its key, what was given, and what is expected."""
+    parser.add_argument("pipelines", nargs="*", type=Path, metavar="PIPELINE.yaml", help="files to check")
+    parser.add_argument(
+        "--schema", action="store_true", help=f"write pipelines/{_SCHEMA}, the JSON Schema for editors, anew"
+    )
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Do what `add_check` describes."""
+    from avatar_stream.config import json_schema, load_pipeline
+    from avatar_stream.places import bundled
+
+    if not arguments.pipelines and not arguments.schema:
+        raise ConfigError("nothing to check: name pipeline files, for instance pipelines/preview.yaml")
+    if arguments.schema:
+        path = bundled("pipelines") / _SCHEMA
+        try:
+            path.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        print(path)
+    wrong = 0
+    for path in arguments.pipelines:
+        try:
+            load_pipeline(path)
+            print(f"{path}: ok")
+        except ConfigError as error:
+            print(f"avatar-stream: error: {error}", file=sys.stderr)
+            wrong += 1
+    return 1 if wrong else 0
+
+
+def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

@@ -1,0 +1,72 @@
+"""The threads of one run: started, watched, and waited for at the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from avatar_stream.errors import EndOfStream
+from avatar_stream.meter import Worker
+
+_STOP_S = 5.0  # how long a thread may go on after it was told to stop
+_OPENING_S = 60.0  # the same for one that loads networks or finishes a file
+_STEP_S = 0.04
+
+
+class Crew:
+    """Starts threads and joins them.
+
+    Attributes:
+        workers: what each thread does now, by the thread's name.
+    """
+
+    def __init__(self, on_error: Callable[[BaseException, Worker], None]):
+        """Take whom errors are told to; the end of a stream is none."""
+        self.workers: dict[str, Worker] = {}
+        self._on_error = on_error
+        self._threads: dict[str, threading.Thread] = {}
+
+    def start(
+        self, name: str, body: Callable[[Worker], None], worker: Worker, then: Callable[[], None]
+    ) -> None:
+        """Start a thread that runs `body`, and `then` however that ended."""
+
+        def shell() -> None:
+            try:
+                body(worker)
+            except EndOfStream:
+                pass
+            except BaseException as error:
+                self._on_error(error, worker)
+            finally:
+                worker.since_s = None
+                then()
+
+        self.workers[name] = worker
+        # A thread that hangs in a driver must not keep the program from ending.
+        self._threads[name] = threading.Thread(target=shell, name=f"avatar-{name}", daemon=True)
+        self._threads[name].start()
+
+    def alive(self, without: str = "") -> bool:
+        """Whether any thread but `without` is at work."""
+        return any(thread.is_alive() for name, thread in tuple(self._threads.items()) if name != without)
+
+    def wait(self) -> None:
+        """Let a moment pass, or less where a thread ends."""
+        for thread in tuple(self._threads.values()):
+            if thread.is_alive():
+                thread.join(_STEP_S)
+                return
+
+    def join(self) -> list[str]:
+        """Wait for every thread; returns the stages that did not stop in time."""
+        begun_s, late = time.monotonic(), []
+        for name, thread in tuple(self._threads.items()):
+            while thread.is_alive():
+                limit_s = _OPENING_S if self.workers[name].opening else _STOP_S
+                if time.monotonic() - begun_s > limit_s:
+                    late.append(self.workers[name].stage)
+                    break
+                thread.join(_STEP_S)
+        return late

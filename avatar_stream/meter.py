@@ -1,0 +1,206 @@
+"""What a run measures of itself: time per stage, delay, frame rate, silence; and what it concludes for quality."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+_KEPT = 50_000  # measurements kept per stage: more than half an hour of live frames
+_WINDOW_S = 3.0  # over which fps and delay are told
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did.
+
+    Attributes:
+        frames: handed to the outputs.
+        with_signer: of these, frames in which somebody was found.
+        interrupted: the user stopped it before the source's end.
+        dropped: live: frames overwritten by newer ones, by hand-over.
+        stages: durations of each stage's work on a frame, (N,) float64 ms, oldest first.
+        delays: (N, 2) float64 of the first output: time of delivery (s, monotonic), delay from capture (ms).
+        failures: live outputs that failed on the way while others went on, one line each.
+    """
+
+    frames: int
+    with_signer: int
+    interrupted: bool
+    dropped: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, np.ndarray] = field(default_factory=dict)
+    delays: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
+    failures: tuple[str, ...] = ()
+
+
+class Worker:
+    """What one thread does now: written by it, read by the thread that watches.
+
+    Attributes:
+        stage: the stage at work, or the last one.
+        index: the frame's index, or None before the first.
+        opening: a stage is being opened: that may take long.
+        since_s: when the work began, `time.monotonic()`; None while it waits for something to do.
+    """
+
+    def __init__(self, meter: Meter):
+        self.stage = ""
+        self.index: int | None = None
+        self.opening = False
+        self.since_s: float | None = None
+        self._meter = meter
+
+    @contextlib.contextmanager
+    def during(self, stage: str, measured: bool = True) -> Iterator[None]:
+        """Inside it the stage is at work."""
+        self.stage, begun_s = stage, time.monotonic()
+        self.since_s = begun_s
+        yield
+        self.since_s = None
+        if measured:
+            self._meter.add(stage, time.monotonic() - begun_s)
+
+    @contextlib.contextmanager
+    def opening_of(self, stage: str) -> Iterator[None]:
+        """Inside it the stage is opened or closed: nobody expects frames of it."""
+        self.stage, self.opening = stage, True
+        yield
+        self.opening = False
+
+
+class Meter:
+    """Collects from all threads."""
+
+    def __init__(self) -> None:
+        self.frames = self.with_signer = 0
+        self._lock = threading.Lock()
+        self._stages: dict[str, deque[float]] = {}
+        self._delays: deque[tuple[float, float]] = deque(maxlen=_KEPT)
+
+    def add(self, stage: str, duration_s: float) -> None:
+        """Count one frame's work of a stage."""
+        with self._lock:
+            self._stages.setdefault(stage, deque(maxlen=_KEPT)).append(1000 * duration_s)
+
+    def deliver(self, captured_s: float) -> None:
+        """Count a frame as shown by the first output, now."""
+        now_s = time.monotonic()
+        with self._lock:
+            self._delays.append((now_s, 1000 * (now_s - captured_s)))
+
+    def recent(self) -> tuple[float, float, float]:
+        """Return fps, median delay and 95th percentile in ms over the last seconds; 0 where nothing came."""
+        now_s = time.monotonic()
+        with self._lock:
+            last = []
+            for time_s, delay_ms in reversed(self._delays):
+                if time_s < now_s - _WINDOW_S:
+                    break
+                last.append((time_s, delay_ms))
+        if len(last) < 2:
+            return 0.0, 0.0, 0.0
+        delays = np.array([delay_ms for _, delay_ms in last])
+        span_s = max(now_s - last[-1][0], 1e-3)
+        return len(last) / span_s, float(np.median(delays)), float(np.percentile(delays, 95))
+
+    def stages(self) -> dict[str, np.ndarray]:
+        """Durations by stage, (N,) float64 ms."""
+        with self._lock:
+            return {stage: np.array(kept) for stage, kept in self._stages.items()}
+
+    def delays(self) -> np.ndarray:
+        """(N, 2) float64: time of delivery in s, delay in ms."""
+        with self._lock:
+            return np.array(self._delays, float).reshape(-1, 2)
+
+
+class SilenceWatch:
+    """Names stages that have worked on one thing for too long; logs each silence once."""
+
+    def __init__(self, limit_s: float):
+        self._limit_s = limit_s
+        self._told: set[str] = set()
+
+    def look(self, workers: dict[str, Worker]) -> list[str]:
+        """Return one line for each stage that is silent now."""
+        now_s, lines, silent = time.monotonic(), [], set()
+        for worker in workers.values():
+            since_s, stage = worker.since_s, worker.stage
+            if since_s is None or worker.opening or now_s - since_s < self._limit_s:
+                continue
+            silent.add(stage)
+            lines.append(f"{stage}: nothing for {now_s - since_s:.0f} s")
+            if stage not in self._told:
+                logger.warning("the %s has been silent for %.0f s", stage, now_s - since_s)
+        self._told = silent
+        return lines
+
+
+class QualityGovernor:
+    """Decides how much quality the machine can afford: frame rate goes before the rest.
+
+    A step down where frames are dropped and fewer than 20 come out a second, for three seconds; a step up after
+    a calm time, which grows each time that the step up did not hold.
+    """
+
+    LOWEST_FPS = 20.0
+    SLOW_S, CALM_S, TRIAL_S, LONGEST_CALM_S = 3.0, 10.0, 8.0, 300.0
+
+    def __init__(self, levels: int):
+        """Take the number of levels; 0 is full quality."""
+        self.level = 0
+        self._levels = levels
+        self._calm_s = self.CALM_S
+        self._slow_since_s: float | None = None
+        self._fine_since_s: float | None = None
+        self._raised_s = -math.inf
+        self._recent: deque[tuple[float, int]] = deque()
+
+    def update(self, now_s: float, captured: int) -> int:
+        """Count one finished frame.
+
+        Args:
+            now_s: when it was finished.
+            captured: how many frames the source has given until now.
+
+        Returns:
+            The level to work at.
+        """
+        self._recent.append((now_s, captured))
+        while now_s - self._recent[0][0] > 2.0:
+            self._recent.popleft()
+        span_s = now_s - self._recent[0][0]
+        if span_s < 1.0:
+            return self.level
+        made_fps = (len(self._recent) - 1) / span_s
+        source_fps = (captured - self._recent[0][1]) / span_s
+        slow = made_fps < self.LOWEST_FPS and made_fps < 0.9 * source_fps
+        self._slow_since_s = (self._slow_since_s or now_s) if slow else None
+        self._fine_since_s = None if slow else (self._fine_since_s or now_s)
+        self._decide(now_s)
+        return self.level
+
+    def _decide(self, now_s: float) -> None:
+        if self._slow_since_s is not None and now_s - self._slow_since_s >= self.SLOW_S:
+            if self.level < self._levels - 1:
+                if now_s - self._raised_s < self.TRIAL_S:
+                    self._calm_s = min(2 * self._calm_s, self.LONGEST_CALM_S)
+                self._change(self.level + 1)
+        elif self.level > 0 and self._fine_since_s is not None:
+            if now_s - self._fine_since_s >= self._calm_s:
+                self._raised_s = now_s
+                self._change(self.level - 1)
+
+    def _change(self, level: int) -> None:
+        self.level = level
+        self._slow_since_s = self._fine_since_s = None
+        self._recent.clear()

@@ -1,0 +1,56 @@
+"""One output while it runs: its hand-over, its sink, and what of the finished frames it is given."""
+
+from __future__ import annotations
+
+from avatar_stream.controls import Controls
+from avatar_stream.handover import Handover
+from avatar_stream.meter import Meter, Worker
+from avatar_stream.pipeline import Output, Pipeline, Rendered
+from avatar_stream.types import Frame
+
+
+class Outlet:
+    """Opens, feeds and finishes a sink; all three on one thread.
+
+    Attributes:
+        frames: the hand-over that leads to it. A bare Frame is the camera's own picture.
+        on_main: it belongs to the thread that called `run`.
+        turn: its place in the order in which stages are opened, or None: at once.
+        opened, done: how far it has come.
+    """
+
+    def __init__(self, output: Output, live: bool, meter: Meter, turn: int | None):
+        """Prepare; nothing is open yet."""
+        self.output, self.sink, self.turn = output, output.sink, turn
+        self.stage = f"output {output.name}"
+        self.on_main = getattr(output.sink, "on_main_thread", False)
+        self.frames: Handover[Rendered | Frame] = Handover(f"render-{output.name}", live)
+        self.worker = Worker(meter)
+        self.opened = self.done = False
+
+    def open(self, controls: Controls) -> None:
+        """Attach and open the sink; what it raises comes through."""
+        if hasattr(self.sink, "attach"):
+            self.sink.attach(controls)
+        with self.worker.opening_of(self.stage):
+            self.sink.open()
+        self.opened = True
+
+    def write(self, pipeline: Pipeline, item: Rendered | Frame) -> Frame:
+        """Give the sink what it is to be given; returns that."""
+        finished = isinstance(item, Rendered)
+        frame = pipeline.picture(item, self.output) if finished else item
+        self.worker.index = frame.index
+        with self.worker.during(self.stage, measured=finished):
+            self.sink.write(frame)
+        return frame
+
+    def finish(self, discard: bool) -> None:
+        """Close the sink; `discard`: leave no half file where the sink knows how."""
+        self.done = True
+        self.frames.abort()
+        with self.worker.opening_of(self.stage):  # finishing a long file takes its time, as opening does
+            if discard and hasattr(self.sink, "discard"):
+                self.sink.discard()
+            else:
+                self.sink.close()

@@ -1,0 +1,377 @@
+"""The threads of a running pipeline: capture, analyze, render, one for each output. Nothing else starts any.
+
+Each stage is opened, used and closed on one thread. Windows are served by the thread that called `run`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from avatar_stream.controls import Controls
+from avatar_stream.crew import Crew
+from avatar_stream.desk import CurrentSynthesizer, Desk
+from avatar_stream.errors import AvatarStreamError, EndOfStream
+from avatar_stream.handover import Handover, Turns
+from avatar_stream.interrupts import on_interrupt
+from avatar_stream.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
+from avatar_stream.outlet import Outlet
+from avatar_stream.pipeline import Analyzed, Output, Pipeline, Rendered
+from avatar_stream.types import Frame
+
+logger = logging.getLogger(__name__)
+
+_STATUS_EVERY_S = 0.25
+_PAUSE_S = 0.02  # the most the calling thread waits: windows want their events read
+_STARVED_S = 0.5  # live: after this long without a picture the avatar goes to rest
+_SILENT_LIVE_S, _SILENT_FILE_S = 2.0, 30.0
+
+
+def run(
+    pipeline: Pipeline,
+    controls: Controls | None = None,
+    on_frame: Callable[[Frame], None] | None = None,
+    seconds: float | None = None,
+    on_open: Callable[[], None] | None = None,
+) -> Report:
+    """Open the stages, bring frames through until the source ends or somebody stops it, close them.
+
+    Live (`source.live`) the newest frame wins at every hand-over and the delay does not grow; else every frame
+    arrives, in order. Ctrl-C and SIGTERM end it in order. After an error, outputs of a run that is not live are
+    discarded, so that no half file has the final name; a live run's files are finished.
+
+    Args:
+        pipeline: nothing of it is open yet.
+        controls: what outputs may ask and are told; None: made here.
+        on_frame: called after each finished frame, on the render thread.
+        seconds: end it after this long, counted from the first finished frame.
+        on_open: called on the calling thread once all outputs are open, before networks are loaded.
+
+    Returns:
+        The Report.
+
+    Raises:
+        AvatarStreamError: what a stage raised first; its notes name the stage and the frame.
+    """
+    return _Run(pipeline, controls or Controls(), on_frame, seconds, on_open).go()
+
+
+class _Run:
+    """One run of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline, controls: Controls, on_frame, seconds: float | None, on_open):
+        self._pipeline, self._controls, self._on_frame, self._seconds = pipeline, controls, on_frame, seconds
+        self._live, self._on_open = pipeline.source.live, on_open
+        self._meter = Meter()
+        self._desk = Desk(pipeline, controls, self._add_output, self._end_output)
+        self._frames: Handover[Frame] = Handover("capture-analyze", self._live)
+        self._analyzed: Handover[Analyzed] = Handover("analyze-render", self._live)
+        self._outlets = [
+            Outlet(output, self._live, self._meter, 1 + k) for k, output in enumerate(pipeline.outputs)
+        ]
+        self._all_outlets = list(self._outlets)
+        self._turns = Turns()
+        self._crew = Crew(self._fail)
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+        self._ending = self._interrupted = False
+        self._first_s: float | None = None
+        self._captured = 0
+        self._failures: list[str] = []
+        self._watch = SilenceWatch(_SILENT_LIVE_S if self._live else _SILENT_FILE_S)
+        self._told_s = 0.0
+
+    def go(self) -> Report:
+        with on_interrupt(self._interrupt):
+            try:
+                self._crew.start("capture", self._capture, Worker(self._meter), self._frames.end)
+                self._crew.start("analyze", self._analyze, Worker(self._meter), self._end_analyze)
+                self._crew.start("render", self._render, Worker(self._meter), self._end_render)
+                for outlet in self._outlets:
+                    if not outlet.on_main:
+                        self._start_outlet(outlet)
+                self._serve([outlet for outlet in self._outlets if outlet.on_main])
+            except BaseException as error:
+                self._fail(error, None)
+            late = self._crew.join()
+        if late:
+            names = ", ".join(late)
+            self._fail(AvatarStreamError(f"could not stop: {names} still at work; end the program"), None)
+        if self._error is not None:
+            raise self._error
+        return self._report()
+
+    # What the threads do -----------------------------------------------------------------------------------
+
+    def _capture(self, worker: Worker) -> None:
+        source = self._pipeline.source
+        with self._opened(worker, "source", source, 0):
+            while not self._ending:
+                with worker.during("source", measured=False):
+                    frame = source.read()
+                worker.index = frame.index
+                self._captured += 1
+                if self._live and self._first_s is None:
+                    self._show_camera(frame)
+                if not self._frames.put(frame):
+                    return
+
+    def _analyze(self, worker: Worker) -> None:
+        pipeline, last = self._pipeline, None
+        with self._opened(worker, "tracker", pipeline.tracker, len(self._pipeline.outputs) + 2):
+            while True:
+                frame = self._frames.get(_STARVED_S if self._live else None)
+                looked = frame is not None
+                if looked:
+                    last, worker.index = frame, frame.index
+                elif last is None:
+                    continue
+                else:
+                    frame = dataclasses.replace(last, pose=None, time_s=time.monotonic())
+                if self._desk.calibrate_asked():
+                    pipeline.cast.retargeter.reset()
+                if not self._analyzed.put(pipeline.analyze(frame, worker.during, looked)):
+                    return
+
+    def _render(self, worker: Worker) -> None:
+        pipeline, governor = self._pipeline, None
+        with self._opened(
+            worker, "synthesizer", CurrentSynthesizer(pipeline), len(self._pipeline.outputs) + 1
+        ):
+            levels = getattr(pipeline.cast.synthesizer, "quality_levels", ())
+            if self._live and len(levels) > 1:
+                governor = QualityGovernor(len(levels))
+            while True:
+                analyzed = self._analyzed.get(0.1 if self._live else None)
+                self._desk.answer(worker)
+                if analyzed is None or analyzed.cast is not pipeline.cast:
+                    continue
+                worker.index = analyzed.frame.index
+                self._hand_out(self._desk.freeze(pipeline.render(analyzed, worker.during)))
+                if governor is not None:
+                    self._desk.set_quality(governor.update(time.monotonic(), self._captured))
+
+    def _hand_out(self, rendered: Rendered) -> None:
+        self._first_s = self._first_s or time.monotonic()
+        for outlet in self._outlets:
+            outlet.frames.put(rendered)
+        self._meter.frames += 1
+        self._meter.with_signer += rendered.frame.pose is not None
+        if self._on_frame is not None:
+            self._on_frame(rendered.shown)
+
+    def _put_out(self, outlet: Outlet) -> None:
+        try:
+            self._open_outlet(outlet)
+            while True:
+                self._write(outlet, outlet.frames.get())
+        finally:
+            self._finish(outlet)
+
+    def _write(self, outlet: Outlet, item: Rendered | Frame) -> None:
+        try:
+            frame = outlet.write(self._pipeline, item)
+        except EndOfStream:
+            self._stop()  # the user closed the window
+            raise
+        except AvatarStreamError as error:
+            self._go_on_without(outlet, error)
+        if isinstance(item, Rendered) and outlet is next(iter(self._outlets), None):
+            self._meter.deliver(frame.time_s)
+
+    # Opening and closing: one after another, cheap things first, so that a wrong name is told at once -------
+
+    @contextlib.contextmanager
+    def _opened(self, worker: Worker, name: str, stage, turn: int) -> Iterator[None]:
+        self._turns.wait(turn)
+        try:
+            if stage is not None:
+                with worker.opening_of(name):
+                    stage.open()
+            self._turns.done(turn)
+            yield
+        finally:
+            if stage is not None:
+                stage.close()
+
+    def _open_outlet(self, outlet: Outlet) -> None:
+        if outlet.turn is not None:
+            self._turns.wait(outlet.turn)
+        try:
+            outlet.open(self._controls)
+        except AvatarStreamError as error:
+            self._go_on_without(outlet, error)
+        finally:
+            outlet.worker.opening = False
+        if outlet.turn is not None:
+            self._turns.done(outlet.turn)
+
+    def _finish(self, outlet: Outlet) -> None:
+        try:
+            outlet.finish(discard=self._error is not None and not self._live)
+        except AvatarStreamError as error:
+            with contextlib.suppress(EndOfStream):
+                self._go_on_without(outlet, error)
+
+    def _go_on_without(self, outlet: Outlet, error: AvatarStreamError) -> None:
+        """End one output and let the run go on (EndOfStream), or raise the error where it cannot.
+
+        Optional outputs need not open; when live, any output but the last may fail on the way.
+        """
+        optional = not outlet.opened and (outlet.output.optional or outlet.turn is None)
+        with self._lock:
+            others = [other for other in self._outlets if other is not outlet]
+            if not (optional or (self._live and outlet.opened)) or not others:
+                raise error
+            self._outlets = others
+        if outlet.turn is not None:
+            self._turns.done(outlet.turn)
+        if outlet.opened or outlet.turn is None:
+            logger.warning("%s", error)
+            self._failures.append(str(error))
+            self._desk.forget_output(outlet)
+            self._desk.say(str(error), 30.0)
+        else:
+            logger.info("without %s: %s", outlet.output.name, error)
+        raise EndOfStream
+
+    # Threads ------------------------------------------------------------------------------------------------
+
+    def _start_outlet(self, outlet: Outlet) -> None:
+        def work(_: Worker) -> None:
+            self._put_out(outlet)
+
+        self._crew.start(outlet.stage, work, outlet.worker, outlet.frames.abort)
+
+    def _end_analyze(self) -> None:
+        self._stop()
+        self._analyzed.end()
+
+    def _end_render(self) -> None:
+        self._stop()
+        self._analyzed.abort()
+        for outlet in self._all_outlets:
+            outlet.frames.end()
+
+    def _add_output(self, output: Output) -> Outlet:
+        outlet = Outlet(output, self._live, self._meter, None)
+        with self._lock:
+            self._outlets = [*self._outlets, outlet]
+            self._all_outlets = [*self._all_outlets, outlet]
+        self._start_outlet(outlet)
+        return outlet
+
+    def _end_output(self, outlet: Outlet) -> None:
+        outlet.frames.end()
+        with self._lock:
+            self._outlets = [other for other in self._outlets if other is not outlet]
+
+    def _show_camera(self, frame: Frame) -> None:
+        # Only in windows: what leaves the signer's own screen never shows the signer.
+        for outlet in self._outlets:
+            if outlet.on_main:
+                outlet.frames.put(dataclasses.replace(frame, driver=frame.image))
+
+    # The calling thread -------------------------------------------------------------------------------------
+
+    def _serve(self, windows: list[Outlet]) -> None:
+        try:
+            for window in windows:
+                self._crew.workers[window.stage] = window.worker
+                with self._closing(window):
+                    self._open_outlet(window)
+            # A source that hangs in its driver must not keep everybody: `join` gives it its time.
+            while self._crew.alive(without="capture") or not all(window.done for window in windows):
+                for window in windows:
+                    if not window.done:
+                        with self._closing(window):
+                            self._serve_window(window)
+                if all(window.done for window in windows):
+                    self._crew.wait()
+                self._tick()
+        finally:
+            for window in windows:
+                if not window.done:
+                    self._finish(window)
+
+    @contextlib.contextmanager
+    def _closing(self, window: Outlet) -> Iterator[None]:
+        try:
+            yield
+        except EndOfStream:
+            self._finish(window)
+        except AvatarStreamError as error:
+            self._fail(error, window.worker)
+
+    def _serve_window(self, window: Outlet) -> None:
+        item = window.frames.get(_PAUSE_S)
+        if item is not None:
+            self._write(window, item)
+        elif hasattr(window.sink, "idle"):
+            try:
+                window.sink.idle()
+            except EndOfStream:
+                self._stop()
+                raise
+
+    def _tick(self) -> None:
+        now_s = time.monotonic()
+        if self._error is not None:
+            raise EndOfStream
+        if self._on_open is not None and self._turns.reached(len(self._pipeline.outputs) + 1):
+            on_open, self._on_open = self._on_open, None
+            on_open()
+        if self._seconds is not None and self._first_s and now_s - self._first_s >= self._seconds:
+            self._stop()
+        if now_s - self._told_s >= _STATUS_EVERY_S:
+            self._told_s = now_s
+            fps, delay_ms, p95_ms = self._meter.recent() if self._live else (0.0, 0.0, 0.0)
+            silent = self._watch.look(dict(self._crew.workers))
+            self._controls.tell(self._desk.status(fps, delay_ms, p95_ms, self._dropped(), silent))
+
+    # Endings ------------------------------------------------------------------------------------------------
+
+    def _interrupt(self, *_: object) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+        self._stop()
+
+    def _stop(self) -> None:
+        """End in order: what is on its way still arrives."""
+        self._ending = True
+        self._frames.end()
+        if hasattr(self._pipeline.source, "stop"):
+            self._pipeline.source.stop()
+
+    def _fail(self, error: BaseException, worker: Worker | None) -> None:
+        with self._lock:
+            if self._error is None and not isinstance(error, EndOfStream):
+                self._error = error
+                if worker is not None:
+                    place = "" if worker.index is None else f", frame {worker.index}"
+                    error.add_note(f"in stage '{worker.stage}'{place}")
+        self._stop()
+        self._turns.abort()
+        for handover in (self._frames, self._analyzed, *(outlet.frames for outlet in self._all_outlets)):
+            handover.abort()
+
+    def _dropped(self) -> dict[str, int]:
+        outlets = (outlet.frames for outlet in self._all_outlets)
+        return {each.name: each.dropped for each in (self._frames, self._analyzed, *outlets)}
+
+    def _report(self) -> Report:
+        meter = self._meter
+        return Report(
+            frames=meter.frames,
+            with_signer=meter.with_signer,
+            interrupted=self._interrupted,
+            dropped=self._dropped() if self._live else {},
+            stages=meter.stages(),
+            delays=meter.delays(),
+            failures=tuple(self._failures),
+        )

@@ -1,0 +1,184 @@
+"""Pipeline files: what ships is right, every mistake is told at once, the schema is true, commands are files."""
+
+import argparse
+import json
+
+import pytest
+import yaml
+
+from avatar_stream import commands
+from avatar_stream.cli import main
+from avatar_stream.config import (
+    ProblemsError,
+    check_pipeline,
+    find_stage,
+    json_schema,
+    load_pipeline,
+    stage_names,
+)
+from avatar_stream.errors import ConfigError
+from avatar_stream.pipeline import build_pipeline
+from avatar_stream.places import bundled
+
+FILES = sorted(bundled("pipelines").glob("*.yaml"))
+GOOD = {
+    "source": {"type": "synthetic"},
+    "tracker": "none",
+    "outputs": [{"type": "picture_folder", "path": "x"}],
+}
+
+
+@pytest.fixture
+def write(tmp_path, avatar_folder):
+    """A function that writes a pipeline file with some keys changed."""
+
+    def make(**change):
+        path = tmp_path / "p.yaml"
+        path.write_text(yaml.safe_dump({"avatar": str(avatar_folder), **GOOD, **change}))
+        return path
+
+    return make
+
+
+def test_the_four_files_are_there():
+    assert {"broadcast", "demo", "preview", "record"} <= {path.stem for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_files_that_ship_build(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # what they name is found from any folder
+    pipeline = build_pipeline(load_pipeline(path))
+    assert pipeline.outputs and pipeline.tracker is not None
+    assert pipeline.source.live == (path.stem != "record")
+
+
+def test_every_mistake_is_told_at_once(write, tmp_path):
+    path = write(
+        avatar="nobody-of-that-name",
+        source={"type": "video_file", "path": str(tmp_path / "none.mp4"), "own_pase": True},
+        synthesizer={"type": "flow", "steps": "many", "model": "no-such-model"},
+        compose={"backgroud": "white"},
+        outputs=[{"type": "windw"}, {"type": "video_file", "path": str(tmp_path / "gone" / "x.mp4")}],
+        colour="red",
+    )
+    with pytest.raises(ProblemsError) as caught:
+        load_pipeline(path)
+    found = {line.partition(":")[0]: line for line in caught.value.problems}
+    assert set(found) == {
+        "avatar", "source.path", "source.own_pase", "synthesizer.steps", "synthesizer.model",
+        "compose.backgroud", "outputs.0.type", "outputs.1.path", "colour",
+    }  # fmt: skip
+    assert "'own_pace'" in found["source.own_pase"] and "'background'" in found["compose.backgroud"]
+    assert "given 'many'; expected a valid integer" in found["synthesizer.steps"]
+    assert "'window'" in found["outputs.0.type"] and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change, key",
+    [
+        ({"outputs": []}, "outputs"),
+        ({"outputs": None}, "outputs"),
+        ({"outputs": [{"path": "x"}]}, "outputs.0"),
+        ({"outputs": [{"type": ["x"]}]}, "outputs.0.type"),
+        ({"outputs": [{"type": "picture_folder", "path": "x", "optional": 3}]}, "outputs.0.optional"),
+        ({"source": None}, "source"),
+        ({"source": "webcam"}, "source"),
+        ({"source": {"type": "webcam", "index": -1}}, "source.index.constrained-int"),
+        ({"tracker": {"type": "synthetic", "x": 1}}, "tracker.type"),
+        ({"retarget": {"smoothing": -1}}, "retarget.smoothing"),
+        ({"compose": {"background": "no/picture.png"}}, "compose.background"),
+        ({"avatar": 3}, "avatar"),
+    ],
+)
+def test_each_mistake_has_its_key(write, change, key):
+    with pytest.raises(ProblemsError) as caught:
+        load_pipeline(write(**change))
+    assert key in {line.partition(":")[0] for line in caught.value.problems}
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "", "\x00"])
+def test_what_is_no_pipeline_is_told_in_one_line(tmp_path, content):
+    (tmp_path / "p.yaml").write_text(content)
+    with pytest.raises(ConfigError, match="p.yaml") as caught:
+        load_pipeline(tmp_path / "p.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_overrides_go_through_the_same_checks(write):
+    config = load_pipeline(write(), ["source.fps=12.5", "outputs.0.path=y", "compose.background=white"])
+    assert config.source.options == {"fps": 12.5} and str(config.outputs[0].options["path"]) == "y"
+    assert config.compose.background == "white"
+    with pytest.raises(ProblemsError, match="source.fsp"):
+        load_pipeline(write(), ["source.fsp=1"])
+    for wrong in ("source.fps", "=3", "outputs.7.path=x", "avatar.name.x=1"):
+        with pytest.raises(ConfigError, match="--set"):
+            load_pipeline(write(), [wrong])
+
+
+def test_poses_need_no_tracker(write, make_pose_clip):
+    source = {"type": "pose_file", "path": str(make_pose_clip())}
+    given = yaml.safe_load(write(source=source).read_text())
+    del given["tracker"]
+    assert check_pipeline(given, "here").tracker is None
+    given["source"] = {"type": "synthetic"}
+    assert check_pipeline(given, "here").tracker.type == "holistic"
+
+
+def test_an_unknown_stage_lists_the_known():
+    with pytest.raises(ConfigError, match="video_file"):
+        find_stage("sources", "nothing")
+    assert {"webcam", "video_file", "pose_file", "synthetic"} <= set(stage_names("sources"))
+
+
+def test_the_schema_that_ships_is_what_the_code_says():
+    path = bundled("pipelines") / "pipeline.schema.json"
+    assert json.loads(path.read_text()) == json_schema(), "write it anew: avatar-stream check --schema"
+
+
+def test_the_schema_knows_types_and_keys():
+    schema = json_schema()
+    sources = {one["properties"]["type"]["const"]: one for one in schema["$defs"]["source"]["oneOf"]}
+    assert sources["webcam"]["properties"].keys() >= {"index", "width", "fps"}
+    assert sources["video_file"]["required"] == ["type", "path"]
+    assert not any(one.get("additionalProperties", True) for one in sources.values())
+    flow = [
+        one for one in schema["$defs"]["synthesizer"]["oneOf"] if one["properties"]["type"]["const"] == "flow"
+    ]
+    assert "avatar" not in flow[0]["properties"]
+
+
+def test_check_tells_each_file(write, tmp_path, capsys):
+    good, bad = write(), tmp_path / "bad.yaml"
+    bad.write_text("avatar: nobody\nsource: {}\n")
+    assert main(["check", str(good)]) == 0 and "ok" in capsys.readouterr().out
+    assert main(["check", str(good), str(bad)]) == 1
+    spoken = capsys.readouterr()
+    assert f"{good}: ok" in spoken.out and "bad.yaml has 3 problems" in spoken.err
+    assert len(spoken.err.strip().splitlines()) == 4
+    assert main(["check"]) == 1
+
+
+@pytest.mark.parametrize(
+    "command, words, expected",
+    [
+        ("preview", ["--camera", "1"], ["source.index=1"]),
+        ("broadcast", ["--port", "8090", "--host", "0.0.0.0"], ["outputs.0.port=8090", "outputs.0.host=0.0.0.0"]),
+        ("preview", ["--steps", "2", "--set", "compose.background=white"],
+         ["synthesizer.steps=2", "compose.background=white"]),
+        ("preview", ["--synthesizer", "rig"], ["synthesizer={type: rig}"]),
+    ],
+)  # fmt: skip
+def test_commands_are_pipeline_files_with_values_set(command, words, expected, monkeypatch):
+    parser, ran = argparse.ArgumentParser(), []
+    getattr(commands, f"add_{command}")(parser)
+    monkeypatch.setattr(
+        commands, "_run_file", lambda path, overrides, seconds: ran.append((path.name, overrides)) or 0
+    )
+    assert getattr(commands, command)(parser.parse_args(words)) == 0
+    assert ran == [(f"{command}.yaml", expected)]
+    load_pipeline(bundled("pipelines") / f"{command}.yaml", expected)
+
+
+def test_a_camera_may_be_a_path(monkeypatch):
+    config = load_pipeline(bundled("pipelines") / "preview.yaml", ["source.index=/dev/video7"])
+    assert config.source.options["index"] == "/dev/video7"

@@ -1,0 +1,424 @@
+"""Threads: live drops frames but not order or freshness, offline loses nothing, and every end leaves order."""
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from avatar_stream import runner
+from avatar_stream.compose import Composer
+from avatar_stream.controls import Controls, Wish
+from avatar_stream.errors import AvatarStreamError, EndOfStream, SinkError, SourceError, TrackerError
+from avatar_stream.handover import Handover, Turns
+from avatar_stream.meter import QualityGovernor
+from avatar_stream.pipeline import Cast, Output, Pipeline
+from avatar_stream.sources.synthetic import SyntheticSource
+
+
+class Still:
+    """Carries a pose over unchanged; remembers how often it began anew."""
+
+    def __init__(self):
+        self.resets, self.nobody = 0, 0
+
+    def retarget(self, pose, time_s):
+        self.nobody += pose is None
+        return pose
+
+    def reset(self):
+        self.resets += 1
+
+
+class Slow:
+    """Takes a while for each picture, and is told on which threads it lives."""
+
+    def __init__(self, pause_s=0.0, colour=120):
+        self.pause_s, self.colour, self.threads = pause_s, colour, set()
+
+    def open(self):
+        self.threads.add(threading.get_ident())
+
+    def synthesize(self, pose):
+        self.threads.add(threading.get_ident())
+        time.sleep(self.pause_s)
+        person = np.full((512, 512, 4), self.colour, np.uint8)
+        person[..., 3] = 255
+        return person
+
+    def close(self):
+        self.threads.add(threading.get_ident())
+
+
+class Collector:
+    """An output that keeps what it is given."""
+
+    def __init__(self, pause_s=0.0):
+        self.frames, self.pause_s, self.delays_s = [], pause_s, []
+        self.closed = self.discarded = 0
+        self.threads = set()
+
+    def open(self):
+        self.threads.add(threading.get_ident())
+
+    def write(self, frame):
+        self.threads.add(threading.get_ident())
+        time.sleep(self.pause_s)
+        self.frames.append(dataclasses.replace(frame, image=frame.image[:1, :1], driver=None, alpha=None))
+        self.delays_s.append(time.monotonic() - frame.time_s)
+
+    def close(self):
+        self.threads.add(threading.get_ident())
+        self.closed += 1
+
+    def discard(self):
+        self.discarded += 1
+
+
+class Window(Collector):
+    on_main_thread = True
+
+
+def make_pipeline(sinks, live=False, frames=30, fps=30.0, synthesizer=None, tracker=None, **more):
+    options = SyntheticSource.Options(live=live, frames=frames, fps=fps, width=32, height=24)
+    cast = Cast("one", Still(), synthesizer or Slow())
+    outputs = [sink if isinstance(sink, Output) else Output(sink, f"o{k}") for k, sink in enumerate(sinks)]
+    return Pipeline(SyntheticSource(options), tracker, cast, Composer(), outputs, **more)
+
+
+def avatar_threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("avatar-")]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert not avatar_threads()
+
+
+class Tracking:
+    """Gives the pose that the frame has; takes its time."""
+
+    def __init__(self, pause_s=0.0, fail_at=None, error=None):
+        self.pause_s, self.fail_at, self.error = pause_s, fail_at, error or TrackerError("it broke")
+        self.closed = 0
+
+    def open(self):
+        pass
+
+    def track(self, frame):
+        time.sleep(self.pause_s)
+        if frame.index == self.fail_at:
+            raise self.error
+        return frame.pose
+
+    def close(self):
+        self.closed += 1
+
+
+def test_a_file_loses_nothing_and_keeps_its_order():
+    fast, slow = Collector(), Collector(0.005)
+    report = runner.run(make_pipeline([fast, slow], frames=40, tracker=Tracking(0.002)))
+    for sink in (fast, slow):
+        assert [frame.index for frame in sink.frames] == list(range(40))
+        assert [frame.time_s for frame in sink.frames] == pytest.approx(np.arange(40) / 30)
+        assert (sink.closed, sink.discarded) == (1, 0)
+    assert report.frames == report.with_signer == 40 and not report.interrupted and report.dropped == {}
+
+
+def test_live_the_newest_wins_and_delay_does_not_grow():
+    sink = Collector()
+    report = runner.run(make_pipeline([sink], live=True, frames=60, fps=60, synthesizer=Slow(0.05)))
+    indices = [frame.index for frame in sink.frames]
+    assert indices == sorted(set(indices)) and len(indices) < 50
+    assert sum(report.dropped.values()) > 10
+    # Three stages that hold a frame each; a queue would be a second behind at the end.
+    late = np.median(sink.delays_s[len(sink.delays_s) // 2 :])
+    assert late < np.median(sink.delays_s) + 0.15 and late < 0.8
+
+
+def test_a_slow_output_does_not_slow_the_others():
+    window, slow = Window(), Collector(0.2)
+    runner.run(make_pipeline([window, slow], live=True, frames=40, fps=40))
+    assert len(window.frames) > 3 * len(slow.frames) and slow.frames
+    assert window.threads == {threading.get_ident()}
+
+
+def test_every_stage_lives_on_one_thread():
+    synthesizer, sinks = Slow(), [Collector(), Collector(), Window()]
+    runner.run(make_pipeline(sinks, synthesizer=synthesizer))
+    homes = [synthesizer.threads, *(sink.threads for sink in sinks)]
+    assert all(len(home) == 1 for home in homes) and len(set.union(*homes)) == 4
+    assert sinks[2].threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_first_error_comes_out_with_its_place(live):
+    tracker, sink = Tracking(fail_at=7), Collector()
+    with pytest.raises(TrackerError, match="it broke") as caught:
+        runner.run(make_pipeline([sink], live=live, fps=100, tracker=tracker))
+    assert caught.value.__notes__ == ["in stage 'tracker', frame 7"]
+    assert tracker.closed == 1 and all(frame.index < 7 for frame in sink.frames)
+    # A live recording that was going well until then is worth keeping; half a file of a clip is not.
+    assert (sink.closed, sink.discarded) == ((1, 0) if live else (0, 1))
+
+
+def test_an_error_of_any_kind_comes_out():
+    with pytest.raises(ZeroDivisionError):
+        runner.run(make_pipeline([Collector()], tracker=Tracking(fail_at=3, error=ZeroDivisionError("oh"))))
+
+
+class Broken(Collector):
+    def __init__(self, at=3, opening=False):
+        super().__init__()
+        self.at, self.opening = at, opening
+
+    def open(self):
+        if self.opening:
+            raise SinkError("no room")
+
+    def write(self, frame):
+        if len(self.frames) == self.at:
+            raise SinkError("disk full")
+        super().write(frame)
+
+
+def test_live_goes_on_without_an_output_that_fails():
+    good, bad = Collector(), Broken()
+    report = runner.run(make_pipeline([good, bad], live=True, frames=30, fps=60))
+    assert report.failures == ("disk full",) and good.frames[-1].index == 29 and bad.closed == 1
+
+
+@pytest.mark.parametrize("sinks, live", [((Broken,), True), ((Collector, Broken), False)])
+def test_an_output_that_fails_is_an_error_where_nothing_else_is_asked_for(sinks, live):
+    with pytest.raises(SinkError, match="disk full"):
+        runner.run(make_pipeline([sink() for sink in sinks], live=live, fps=100))
+
+
+@pytest.mark.parametrize("kind", [Broken, type("BrokenWindow", (Broken,), {"on_main_thread": True})])
+def test_only_an_optional_output_may_fail_to_open(kind):
+    good, bad = Collector(), kind(opening=True)
+    synthesizer = Slow()
+    with pytest.raises(SinkError, match="no room"):
+        runner.run(make_pipeline([good, bad], synthesizer=synthesizer))
+    runner.run(make_pipeline([Output(kind(opening=True), "bad", optional=True), good]))
+    assert len(good.frames) == 30
+
+
+def test_nothing_heavy_is_opened_after_a_wrong_name(monkeypatch):
+    synthesizer = Slow()
+    pipeline = make_pipeline([Collector()], synthesizer=synthesizer)
+    monkeypatch.setattr(pipeline.source, "open", lambda: (_ for _ in ()).throw(SourceError("no such clip")))
+    opened = []
+    monkeypatch.setattr(synthesizer, "open", lambda: opened.append(1))
+    with pytest.raises(SourceError):
+        runner.run(pipeline)
+    assert not opened
+
+
+def test_a_closed_window_ends_the_run():
+    class Closed(Window):
+        def write(self, frame):
+            super().write(frame)
+            if len(self.frames) == 5:
+                raise EndOfStream
+
+    window, other = Closed(), Collector()
+    report = runner.run(make_pipeline([window, other], live=True, frames=None, fps=100))
+    assert len(window.frames) == 5 and other.frames and report.failures == ()
+
+
+def test_seconds_end_it():
+    begun_s = time.monotonic()
+    report = runner.run(make_pipeline([Collector()], live=True, frames=None), seconds=0.3)
+    assert report.frames > 2 and time.monotonic() - begun_s < 10
+
+
+def test_a_window_shows_the_camera_until_the_avatar_is_there():
+    class Loading(Slow):
+        def open(self):
+            time.sleep(0.4)
+
+    window, other = Window(), Collector()
+    runner.run(make_pipeline([window, other], live=True, frames=40, fps=50, synthesizer=Loading(colour=255)))
+    first, last = window.frames[0].image[0, 0], window.frames[-1].image[0, 0]
+    assert tuple(first) != (255, 255, 255) and tuple(last) == (255, 255, 255)
+    assert all(tuple(frame.image[0, 0]) == (255, 255, 255) for frame in other.frames), "only in windows"
+
+
+class Asking(Collector):
+    """Asks for something at some frames, and looks at what it is told."""
+
+    def __init__(self, wishes):
+        super().__init__()
+        self.wishes, self.told = wishes, []
+
+    def attach(self, controls):
+        self.controls = controls
+
+    def write(self, frame):
+        super().write(frame)
+        self.told.append(self.controls.status)
+        for wish in self.wishes.get(len(self.frames), ()):
+            self.controls.ask(wish)
+
+
+def test_wishes_are_answered():
+    synthesizers, recording = {"one": Slow(colour=10), "two": Slow(colour=200)}, Collector()
+    sink = Asking({
+        2: [Wish.NEXT_AVATAR, Wish.CALIBRATE], 20: [Wish.RECORD], 40: [Wish.RECORD, Wish.FREEZE], 90: [Wish.QUIT]
+    })  # fmt: skip
+    pipeline = make_pipeline(
+        [sink], live=True, frames=None, fps=100, synthesizer=synthesizers["one"],
+        recast=lambda name, current: Cast(name, Still(), synthesizers[name]),
+        avatars=["one", "two"],
+        new_recording=lambda: Output(recording, "recording"),
+    )  # fmt: skip
+    runner.run(pipeline)
+    tones = [int(frame.image[0, 0, 0]) for frame in sink.frames]
+    assert tones[0] < tones[-1], "another avatar"
+    assert 5 < len(recording.frames) < 60 and recording.closed == 1
+    assert any(status.recording for status in sink.told) and sink.told[-1].frozen
+    assert sink.told[-1].avatar == "two" and sink.told[-1].fps > 10 and sink.told[-1].p95_ms > 0
+    assert len(synthesizers["one"].threads) == len(synthesizers["two"].threads) == 1
+
+
+def test_an_avatar_that_cannot_be_had_is_told_and_the_old_one_stays():
+    def recast(name, current):
+        raise AvatarStreamError("no portrait")
+
+    sink = Asking({2: [Wish.NEXT_AVATAR], 80: [Wish.QUIT]})
+    runner.run(make_pipeline([sink], live=True, frames=None, fps=100, recast=recast, avatars=["one", "two"]))
+    assert sink.told[-1].avatar == "one" and "no portrait" in sink.told[-1].messages
+
+
+def test_measuring_anew_reaches_the_retargeter():
+    sink = Asking({3: [Wish.CALIBRATE], 20: [Wish.QUIT]})
+    pipeline = make_pipeline([sink], live=True, frames=None, fps=100)
+    runner.run(pipeline)
+    assert pipeline.cast.retargeter.resets == 1
+
+
+def test_a_source_that_is_silent_is_named_and_the_avatar_rests(monkeypatch, caplog):
+    monkeypatch.setattr(runner, "_SILENT_LIVE_S", 0.3)
+    monkeypatch.setattr(runner, "_STARVED_S", 0.05)
+    sink = Asking({})
+    pipeline = make_pipeline([sink], live=True, frames=None, fps=100)
+    read, stopped = pipeline.source.read, threading.Event()
+
+    def silent():
+        if pipeline.source._index == 10:
+            stopped.wait(20)
+            raise EndOfStream
+        return read()
+
+    pipeline.source.read, pipeline.source.stop = silent, stopped.set
+    controls = Controls()
+    threading.Timer(1.5, controls.ask, [Wish.QUIT]).start()
+    runner.run(pipeline, controls)
+    assert pipeline.cast.retargeter.nobody > 3, "it goes to rest"
+    assert any("source: nothing for" in message for status in sink.told for message in status.messages)
+    assert sum("silent" in record.getMessage() for record in caplog.records) == 1, "logged once"
+
+
+def test_a_thread_that_hangs_is_an_error_with_its_name(monkeypatch):
+    from avatar_stream import crew
+
+    monkeypatch.setattr(crew, "_STOP_S", 0.2)
+    pipeline, released = make_pipeline([Collector()], live=True, frames=None), threading.Event()
+    read = pipeline.source.read
+    pipeline.source.read = lambda: read() if pipeline.source._index < 2 else released.wait(20)
+    with pytest.raises(AvatarStreamError, match="source"):
+        runner.run(pipeline, seconds=0.5)
+    released.set()
+    wait_until = time.monotonic() + 5
+    while avatar_threads() and time.monotonic() < wait_until:
+        time.sleep(0.01)
+
+
+def test_handover_live_overwrites_and_counts():
+    handover = Handover("x", live=True)
+    assert handover.get(0.0) is None
+    assert all(handover.put(k) for k in range(5))
+    assert handover.get() == 4 and handover.dropped == 4
+    handover.end()
+    assert not handover.put(9)
+    with pytest.raises(EndOfStream):
+        handover.get()
+
+
+def test_handover_offline_waits_and_hands_out_what_is_left():
+    handover = Handover("x", live=False)
+    for k in range(4):
+        handover.put(k)
+    blocked = threading.Thread(target=handover.put, args=(4,))
+    blocked.start()
+    blocked.join(0.05)
+    assert blocked.is_alive(), "it waits for a place"
+    assert handover.get() == 0
+    blocked.join(5)
+    handover.end()
+    assert [handover.get() for _ in range(4)] == [1, 2, 3, 4] and handover.dropped == 0
+    with pytest.raises(EndOfStream):
+        handover.get()
+
+
+def test_an_aborted_handover_wakes_who_waits():
+    handover = Handover("x", live=False)
+    for k in range(4):
+        handover.put(k)
+    results = []
+    blocked = threading.Thread(target=lambda: results.append(handover.put(4)))
+    blocked.start()
+    handover.abort()
+    blocked.join(5)
+    assert results == [False]
+
+
+def test_turns_go_in_order():
+    turns, order = Turns(), []
+
+    def take(k):
+        turns.wait(k)
+        order.append(k)
+        turns.done(k)
+
+    threads = [threading.Thread(target=take, args=(k,)) for k in (3, 1, 2, 0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert order == [0, 1, 2, 3]
+
+
+def drive(governor, start_s, seconds, made_fps, source_fps=30):
+    """Let frames finish at one rate while the source gives another; returns the levels on the way."""
+    levels = []
+    for k in range(round(seconds * made_fps)):
+        now_s = start_s + k / made_fps
+        levels.append(governor.update(now_s, round(now_s * source_fps)))
+    return levels
+
+
+def test_quality_goes_down_when_slow_and_comes_back():
+    governor = QualityGovernor(3)
+    assert set(drive(governor, 0, 10, 30)) == {0}
+    assert drive(governor, 10, 6, 14)[-1] == 1
+    assert drive(governor, 16, 12, 14)[-1] == 2, "one level at a time, and not below the last"
+    assert drive(governor, 28, 30, 30)[-1] == 0
+
+
+def test_a_slow_source_costs_no_quality():
+    assert set(drive(QualityGovernor(3), 0, 20, 12, source_fps=12)) == {0}
+
+
+def test_a_step_up_that_does_not_hold_is_tried_less_often():
+    governor, levels, now_s = QualityGovernor(2), [], 0.0
+    for _ in range(2400):  # full quality gives 14 fps, one step down 28
+        now_s += 1 / 14 if governor.level == 0 else 1 / 28
+        levels.append((now_s, governor.update(now_s, round(now_s * 30))))
+    steps = [
+        time_s for (time_s, level), (_, before) in zip(levels[1:], levels, strict=False) if level < before
+    ]
+    assert len(steps) >= 3 and steps[2] - steps[1] > 1.5 * (steps[1] - steps[0])
