@@ -163,19 +163,19 @@ def cut_views(
     return body, np.stack(windows)
 
 
-def paste_views(body: np.ndarray, windows: np.ndarray, views: Views) -> np.ndarray:
-    """Put the made views together: the windows over the enlarged body, with soft edges.
+def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> np.ndarray:
+    """Put the made views together: the windows, if there are any, over the enlarged body, with soft edges.
 
     Args:
         body: (S, S, 4) float32 premultiplied RGBA, 0..1, S up to 512.
-        windows: (3, 128, 128, 4) float32, the same.
+        windows: (3, 128, 128, 4) float32, the same; None: only the body.
         views: whose corners say where the windows belong.
 
     Returns:
         (512, 512, 4) uint8 RGBA, straight alpha.
     """
     canvas = cv2.resize(body, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_CUBIC)
-    for window in (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
+    for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
         left, top = (int(place) for place in views.corners[window])
         picture = np.ascontiguousarray(windows[window])
         pasting.blend_window(canvas, picture, _feather(), left, top, window == LEFT_WINDOW)

@@ -15,7 +15,13 @@ DEFAULT_MODEL = "signer-small"
 
 
 class FlowSynthesizer:
-    """Makes the avatar's picture with `SignerPipeline`."""
+    """Makes the avatar's picture with `SignerPipeline`.
+
+    Attributes:
+        quality_levels: what is left away where a machine is too slow, in words; the first is everything.
+    """
+
+    quality_levels = ("everything", "hands and face at half their resolution")
 
     class Options(stages.Options):
         """Which avatar, which weights, how many steps."""
@@ -33,6 +39,7 @@ class FlowSynthesizer:
     def __init__(self, options: Options):
         self.options = options
         self._pipe = self._source = None
+        self._avatar, self._quality = options.avatar, 0
 
     def open(self) -> None:
         """Load the weights, encode the avatar and make the engine ready, once.
@@ -62,15 +69,28 @@ class FlowSynthesizer:
             raise ModelError(
                 f"model '{self.options.model}' cannot be loaded: {_first_line(error)}"
             ) from error
-        self._source = self._pipe.prepare(self.options.avatar.image, self.options.avatar.pose)
+        self.set_avatar(self._avatar)
         self._pipe.warm_up(self._source, self.options.steps)
 
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (512, 512, 4) uint8 RGBA, straight alpha, of the avatar in `pose` (canvas px, all finite)."""
         made = self._pipe(
-            source=self._source, pose=pose, num_inference_steps=self.options.steps, seed=self.options.seed
+            source=self._source,
+            pose=pose,
+            num_inference_steps=self.options.steps,
+            seed=self.options.seed,
+            windows=self._quality == 0,
         )
         return made.images[0]
+
+    def set_avatar(self, avatar: Avatar) -> None:
+        """Go on as another person; the weights stay."""
+        self._source = self._pipe.prepare(avatar.image, avatar.pose)
+        self._avatar = avatar
+
+    def set_quality(self, level: int) -> None:
+        """Take a level of `quality_levels`, from the next picture on."""
+        self._quality = level
 
     def close(self) -> None:
         """Give the weights back."""
