@@ -23,6 +23,7 @@ import yaml
 
 # What a machine with PyTorch usually lacks of what training imports.
 WHEELS = ("moderngl", "glcontext", "diffusers", "pose-format")
+HELD_OUT = ("person-33", "person-34", "person-35", "person-36")
 PLATFORMS = [f"manylinux{name}_x86_64" for name in ("_2_28", "_2_17", "2014", "_2_27", "_2_12", "2010", "1")]
 ENDING_S = 50.0  # to save, read back and put into parts
 
@@ -45,6 +46,8 @@ def pack(arguments: argparse.Namespace) -> None:
     subprocess.run([*command, *arguments.wheels], check=True)
     left_out = []
     for path in sorted(arguments.people.glob("*.glb")):
+        if path.stem.startswith(tuple(arguments.exclude)):
+            continue
         if size_mib(output) + path.stat().st_size / 2**20 < arguments.limit_mib:
             shutil.copy(path, output / "people")
         else:
@@ -139,6 +142,7 @@ def main() -> None:
         "--weights", type=Path, help="model folder to go on from; without it training starts anew"
     )
     verb.add_argument("--output", type=Path, default=Path("gpu-pack"))
+    verb.add_argument("--exclude", nargs="*", default=list(HELD_OUT), help="people never trained on")
     verb.add_argument("--limit-mib", type=float, default=60.0)
     verb.add_argument("--python", default="3.12", help="the GPU machine's Python (default: 3.12)")
     verb.add_argument("--wheels", nargs="*", default=list(WHEELS), help="packages that it lacks")

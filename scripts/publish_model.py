@@ -1,6 +1,6 @@
 """Write trained weights as a model folder to ship: bf16, with a model card that says how they were made.
 
-scripts/publish_model.py runs/signer-small/weights models/signer-small
+scripts/publish_model.py runs/signer-small-crisp/weights models/signer-small --after runs/signer-small/weights
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ once per avatar; bf16.
 
 | | |
 |---|---|
-| Trained by | `avatar-stream train configs/train/signer-small.yaml` of this repository, on CPU, in bf16 autocast |
-| Trained for | {minutes} minutes on two cores of a shared machine, {steps} steps, {samples} target poses |
+| Trained by | `avatar-stream train` of this repository: docs/training.md |
+| Trained for | {minutes} minutes, {steps} steps, {samples} target poses |
 | Trained on | renderings of people of the Validated Avatar Library (MIT), random signing, disturbed poses |
 | Never trained on | people whose file begins with {exclude}; any picture of a real person |
 | In | a 512x512 RGBA picture with its pose, and target poses, in the canonical signing frame |
@@ -45,10 +45,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--after", type=Path, action="append", default=[], help="weights of earlier runs: they count too")
     arguments = parser.parse_args()
     pipe = SignerPipeline.from_pretrained(arguments.weights, torch_dtype=torch.bfloat16)
     pipe.save_pretrained(str(arguments.output))
     told = json.loads((arguments.weights / "training.json").read_text())
+    for earlier in arguments.after:
+        before = json.loads((earlier / "training.json").read_text())
+        for key in ("steps", "samples", "trained_minutes"):
+            told[key] = round(told[key] + before[key], 1)
     (arguments.output / "training.json").write_text(json.dumps(_without_places(told), indent=1) + "\n")
     sizes = [sum(p.numel() for p in net.parameters()) / 1e6 for net in (pipe.source_net, pipe.target_net)]
     card = CARD.format(

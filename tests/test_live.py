@@ -154,7 +154,10 @@ LIVE = """
     import numpy as np
     sys.path.insert(0, {tests!r})
     from pathlib import Path
+    from avatar_stream.sinks import video_file
     from test_live import Collector, VideoFileSink, make_pipeline, runner, synthetic
+
+    video_file._RESERVE_BYTES = 200_000  # so that few frames fill the disk, also on a slow machine
 
     class Noise:
         random = np.random.default_rng(0)
@@ -200,11 +203,11 @@ def test_a_live_recording_that_is_ended_plays_with_true_times(tmp_path, watch, n
 
 
 def test_a_full_disk_ends_the_recording_and_not_the_rest(tmp_path):
-    with start_live(tmp_path / "o.mp4", limit=9_000_000, seconds=8) as process:
+    with start_live(tmp_path / "o.mp4", limit=1_000_000, seconds=10) as process:
         spoken, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     frames, failure = spoken.strip().splitlines()[-1].split(" ", 1)
-    assert "cannot write" in failure and int(frames) > 10
+    assert "cannot write" in failure and int(frames) > 3
 
 
 def test_an_output_folder_that_is_gone_ends_only_that_output(tmp_path):

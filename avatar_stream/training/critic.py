@@ -52,14 +52,16 @@ class Adversary:
             : max(1, round(self.config.rows_share * len(made)))
         ]
         geometry = step.target.geometry[rows].to(made.dtype)
+        inside = step.weight[rows] > 0  # beyond the frame truth is empty, which must not give the made away
+        shown, truth = made[rows] * inside, step.truth[rows] * inside
         with torch.no_grad():
-            true = self.critic(torch.cat([step.truth[rows], geometry], dim=1))
+            true = self.critic(torch.cat([truth, geometry], dim=1))
         self.critic.requires_grad_(False)
-        false = self.critic(torch.cat([made[rows], geometry], dim=1))
+        false = self.critic(torch.cat([shown, geometry], dim=1))
         self.critic.requires_grad_(True)
         pairs = zip(false[:-1], true[:-1], strict=True)
         likeness = sum(functional.l1_loss(a.float(), b.float()) for a, b in pairs)
-        self._seen = torch.cat([step.truth[rows], made[rows].detach()]), torch.cat([geometry, geometry])
+        self._seen = torch.cat([truth, shown.detach()]), torch.cat([geometry, geometry])
         return {
             "verdict": -self.config.verdict * false[-1].float().mean(),
             "likeness": self.config.likeness * likeness,

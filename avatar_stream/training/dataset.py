@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from avatar_stream.training.live_renders import LiveRenders
 
 HAND_PARTS, FACE_PARTS = (4, 5), (1, 2)
+OUTSIDE = 255  # in part maps of windows that reach over the frame's edge: there is no truth there
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Target:
     Attributes:
         views: what the network sees.
         body, windows: truth, (1, body_px, body_px, 4) and (3, 128, 128, 4) uint8 premultiplied RGBA.
-        body_parts, window_parts: truth's part map in the same views, uint8.
+        body_parts, window_parts: truth's part map in the same views, uint8; OUTSIDE beyond the frame.
     """
 
     views: Views
@@ -211,6 +212,7 @@ class PairDataset(IterableDataset):
         body, windows = conditioning.cut_views(image, views.corners, self.body_px)
         parts = np.asarray(folder.parts[row])
         whole = cv2.resize(parts, (types.CANVAS_PX, types.CANVAS_PX), interpolation=cv2.INTER_NEAREST)
-        window_parts = conditioning.cut_views(whole, views.corners)[1]
+        # Parts count from 1 while they are cut, so that what is outside the frame comes out as OUTSIDE.
+        window_parts = conditioning.cut_views(whole + 1, views.corners)[1] - np.uint8(1)
         body_parts = cv2.resize(whole, (self.body_px, self.body_px), interpolation=cv2.INTER_NEAREST)
         return Target(views, body[None], windows, body_parts[None], window_parts)

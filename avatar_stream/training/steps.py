@@ -113,7 +113,8 @@ def truth_of(pictures: list[np.ndarray]) -> torch.Tensor:
 
 def weights_of(parts: list[np.ndarray], loss: LossConfig) -> torch.Tensor:
     """[(V, S, S) uint8 part maps, ...] -> (B, 1, S, S) float32, what each pixel counts."""
-    table = torch.ones(8)
+    table = torch.zeros(256)  # OUTSIDE counts nothing
+    table[:8] = 1.0
     table[list(FACE_PARTS)], table[list(HAND_PARTS)] = loss.face, loss.hand
     table[0] = 0.5
     return table[torch.from_numpy(np.concatenate(parts)).long()].unsqueeze(1)
