@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import psutil
 
-from avatar_stream import runner
 from avatar_stream.config import check_pipeline
 from avatar_stream.errors import ConfigError
-from avatar_stream.meter import Report
 from avatar_stream.pipeline import Output, Pipeline, build_pipeline
+from avatar_stream.running import runner
+from avatar_stream.running.meter import Report
 from avatar_stream.types import Frame
 
 # The first moments compile kernels and fill caches; they are measured by `first_picture_s` and left out else.

@@ -102,7 +102,7 @@ def record(arguments: argparse.Namespace) -> int:
 def _run_with_progress(pipeline, outputs: Sequence[Path | str], seconds: float | None = None) -> int:
     from tqdm import tqdm
 
-    from avatar_stream import runner
+    from avatar_stream.running import runner
 
     with tqdm(unit=" frames", desc="recording", disable=None, mininterval=0.5) as bar:
 
@@ -271,9 +271,9 @@ def _bundled_pipeline(name: str) -> Path:
 
 
 def _run_file(path: Path, overrides: Sequence[str], seconds: float | None) -> int:
-    from avatar_stream import runner
     from avatar_stream.config import load_pipeline
     from avatar_stream.pipeline import build_pipeline
+    from avatar_stream.running import runner
 
     pipeline = build_pipeline(load_pipeline(path, overrides))
     if not pipeline.source.live:

@@ -1,4 +1,4 @@
-"""One frame's way: source, tracker, retargeter, synthesizer, composition, outputs. Threads are runner.py's."""
+"""One frame's way: source, tracker, retargeter, synthesizer, composition, outputs. Threads are running/'s."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--after", type=Path, action="append", default=[], help="weights of earlier runs: they count too")
+    parser.add_argument("--after", type=Path, action="append", default=[], help="earlier runs, which count")
     arguments = parser.parse_args()
     pipe = SignerPipeline.from_pretrained(arguments.weights, torch_dtype=torch.bfloat16)
     pipe.save_pretrained(str(arguments.output))

@@ -24,13 +24,13 @@ import pytest
 from test_runner import Asking, Collector, Slow, Still, avatar_threads
 from test_sources import Camera, picture
 
-from avatar_stream import runner
 from avatar_stream.bench import measure_pipeline
 from avatar_stream.cli import main
 from avatar_stream.compose import Composer
 from avatar_stream.controls import Controls, Wish
 from avatar_stream.pipeline import Cast, Output, Pipeline
 from avatar_stream.retarget.framing import FramingGuard
+from avatar_stream.running import runner
 from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.sources.synthetic import SyntheticSource
 from avatar_stream.sources.webcam import WebcamSource

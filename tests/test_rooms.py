@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "avatar_stream"
 # From the ground up; a room imports from itself and from rooms before it.
 ROOMS = (
     "errors types places controls lettering stages broadcast sources trackers retarget rendering modeling "
-    "synthesizers sinks compose avatars config pipeline handover meter interrupts desk outlet crew runner "
+    "synthesizers sinks compose avatars config pipeline running "
     "training evaluation bench doctor commands cli __main__"
 ).split()
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

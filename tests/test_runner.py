@@ -7,13 +7,13 @@ import time
 import numpy as np
 import pytest
 
-from avatar_stream import runner
 from avatar_stream.compose import Composer
 from avatar_stream.controls import Controls, Wish
 from avatar_stream.errors import AvatarStreamError, EndOfStream, SinkError, SourceError, TrackerError
-from avatar_stream.handover import Handover, Turns
-from avatar_stream.meter import QualityGovernor
 from avatar_stream.pipeline import Cast, Output, Pipeline
+from avatar_stream.running import runner
+from avatar_stream.running.handover import Handover, Turns
+from avatar_stream.running.meter import QualityGovernor
 from avatar_stream.sources.synthetic import SyntheticSource
 
 
@@ -323,7 +323,7 @@ def test_a_source_that_is_silent_is_named_and_the_avatar_rests(monkeypatch, capl
 
 
 def test_a_thread_that_hangs_is_an_error_with_its_name(monkeypatch):
-    from avatar_stream import crew
+    from avatar_stream.running import crew
 
     monkeypatch.setattr(crew, "_STOP_S", 0.2)
     pipeline, released = make_pipeline([Collector()], live=True, frames=None), threading.Event()

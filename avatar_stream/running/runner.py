@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from avatar_stream.controls import Controls
-from avatar_stream.crew import Crew
-from avatar_stream.desk import CurrentSynthesizer, Desk
 from avatar_stream.errors import AvatarStreamError, EndOfStream
-from avatar_stream.handover import Handover, Turns
-from avatar_stream.interrupts import on_interrupt
-from avatar_stream.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
-from avatar_stream.outlet import Outlet
 from avatar_stream.pipeline import Analyzed, Output, Pipeline, Rendered
+from avatar_stream.running.crew import Crew
+from avatar_stream.running.desk import CurrentSynthesizer, Desk
+from avatar_stream.running.handover import Handover, Turns
+from avatar_stream.running.interrupts import on_interrupt
+from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
+from avatar_stream.running.outlet import Outlet
 from avatar_stream.types import Frame
 
 logger = logging.getLogger(__name__)

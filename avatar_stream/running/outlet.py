@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from avatar_stream.controls import Controls
-from avatar_stream.handover import Handover
-from avatar_stream.meter import Meter, Worker
 from avatar_stream.pipeline import Output, Pipeline, Rendered
+from avatar_stream.running.handover import Handover
+from avatar_stream.running.meter import Meter, Worker
 from avatar_stream.types import Frame
 
 

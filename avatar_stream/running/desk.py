@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from avatar_stream.controls import Controls, Status, Wish
 from avatar_stream.errors import AvatarStreamError, EndOfStream
-from avatar_stream.meter import Worker
 from avatar_stream.pipeline import Output, Pipeline, Rendered
+from avatar_stream.running.meter import Worker
 
 _SAID_FOR_S = 6.0
 

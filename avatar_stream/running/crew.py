@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from avatar_stream.errors import EndOfStream
-from avatar_stream.meter import Worker
+from avatar_stream.running.meter import Worker
 
 _STOP_S = 5.0  # how long a thread may go on after it was told to stop
 _OPENING_S = 60.0  # the same for one that loads networks or finishes a file
