@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+# A network never says quite 0 or 1: its small doubts would be a veil round the person and holes in it.
+_NOTHING, _ALL = np.float32(0.1), np.float32(0.9)
+
 
 @njit(cache=True, nogil=True, fastmath=True)
 def blend_window(
@@ -34,7 +37,7 @@ def blend_window(
 
 @njit(cache=True, nogil=True, fastmath=True)
 def straighten(image: np.ndarray, straight: np.ndarray) -> None:
-    """Turn premultiplied alpha into straight alpha.
+    """Turn premultiplied alpha into straight alpha; what is nearly nothing becomes nothing, what is nearly all, all.
 
     Args:
         image: (H, W, 4) float32 premultiplied RGBA, about 0..1.
@@ -43,7 +46,8 @@ def straighten(image: np.ndarray, straight: np.ndarray) -> None:
     for row in range(image.shape[0]):
         for column in range(image.shape[1]):
             alpha = min(max(image[row, column, 3], np.float32(0.0)), np.float32(1.0))
-            opacity = np.uint8(alpha * np.float32(255.0) + np.float32(0.5))
+            sure = min(max((alpha - _NOTHING) / (_ALL - _NOTHING), np.float32(0.0)), np.float32(1.0))
+            opacity = np.uint8(sure * np.float32(255.0) + np.float32(0.5))
             # Where nothing is seen the network's small errors would become gaudy colours, which cost coders bits.
             scale = np.float32(255.0) / alpha if opacity > 0 else np.float32(0.0)
             for channel in range(3):
