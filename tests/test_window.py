@@ -1,7 +1,7 @@
 """The window, each case of window_cases.py in a process of its own.
 
-OpenCV's window system shows a second window of one process not always when the first has just gone; a run of the product
-opens one.
+OpenCV's window system does not always show a second window of one process when the first has just gone; a run of the
+product opens one.
 """
 
 from __future__ import annotations
