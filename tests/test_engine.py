@@ -70,7 +70,6 @@ def make(pipe: SignerPipeline, **kwargs: object) -> np.ndarray:
 @pytest.mark.parametrize("steps", [1, 3])
 def test_openvino_in_float32_makes_what_eager_makes(folder, cache, steps):
     """The graphs are the network: one whole frame with one step, a velocity with several."""
-    pytest.importorskip("openvino")
     expected = make(load(folder, "eager"), num_inference_steps=steps)
     made = make(load(folder, "openvino-float32", cache), num_inference_steps=steps)
     assert np.abs(made.astype(int) - expected).max() <= 1
@@ -79,7 +78,6 @@ def test_openvino_in_float32_makes_what_eager_makes(folder, cache, steps):
 
 def test_openvino_follows_noise_and_seed(folder, cache):
     """A path that begins at noise: the seed counts, and one seed gives the same bits twice."""
-    pytest.importorskip("openvino")
     pipes = [load(folder, name, cache) for name in ("eager", "openvino-float32")]
     for pipe in pipes:
         pipe.register_to_config(start=flow.START_NOISE)
@@ -92,8 +90,6 @@ def test_openvino_follows_noise_and_seed(folder, cache):
 @pytest.mark.parametrize("name", ["eager", "openvino-float32"])
 def test_several_avatars_in_one_batch(folder, cache, name):
     """Two people in two poses at once: to each what it gets alone."""
-    if name != "eager":
-        pytest.importorskip("openvino")
     pipe = load(folder, name, cache)
     pictures = (picture(), np.ascontiguousarray(picture()[::-1]))
     sources = [pipe.prepare(each, as_pose(standing_points())) for each in pictures]
@@ -124,7 +120,6 @@ def test_second_start_compiles_nothing_and_a_damaged_file_does_no_harm(folder, t
 
 def test_other_weights_are_not_read_from_the_cache(folder, cache):
     """A newly trained model of the same shape must not show the old one's pictures."""
-    pytest.importorskip("openvino")
     before = make(load(folder, "openvino-float32", cache))
     pipes = [load(folder, name, cache) for name in ("eager", "openvino-float32")]
     for pipe in pipes:
@@ -156,7 +151,6 @@ def real_poses() -> list:
 
 def test_bfloat16_is_close_enough_to_eager_float32_on_real_poses():
     """The engine that a user gets by default draws what the exact network draws."""
-    pytest.importorskip("openvino")
     if not (bundled("models") / "signer-small" / "model_index.json").exists() or not list_avatars():
         pytest.skip("needs the bundled model and avatars")
     exact = SignerPipeline.from_pretrained(bundled("models") / "signer-small", torch_dtype=torch.float32)
