@@ -109,6 +109,7 @@ def render_people(
     poses: Sequence[Path] = (),
     read_poses: _PoseReader | None = None,
     processes: int = 1,
+    as_filed: bool = False,
 ) -> None:
     """Write a data set of rendered people (docs/architecture.md).
 
@@ -124,6 +125,7 @@ def render_people(
         poses: pose files to take part of the motion from.
         read_poses: reads one of them.
         processes: how many variants are made at once.
+        as_filed: every person only as the file has it, in the canonical signing frame: what an avatar's portrait shows.
 
     Raises:
         ConfigError: a setting makes no sense.
@@ -139,7 +141,8 @@ def render_people(
         "frames": frames,
         "seed": seed,
         "frames_per_variant": frames_per_variant,
-        "people": [path.stem for path in people],
+        "people": [person_name(path) for path in people],
+        "as_filed": as_filed,
         "poses": [path.name for path in poses],
     }
     try:
@@ -151,6 +154,7 @@ def render_people(
             seed=seed,
             poses=list(poses),
             read_poses=read_poses,
+            as_filed=as_filed,
         )
         entries = _render_all(folder, variants, work, processes)
         meta["variants"] = [entries[str(variant.number)] for variant in variants]
@@ -233,12 +237,13 @@ def _render_variant(
     seed: int,
     poses: list[Path],
     read_poses: _PoseReader | None,
+    as_filed: bool,
 ) -> tuple[Variant, dict]:
     """Draw all frames of one variant into the memory-mapped files; returns its entry in meta.json."""
     random = np.random.default_rng([seed, variant.number])
     path = people[variant.person]
     renderer, rig, face = Studio.enter(path)
-    rig, look, camera = random_variant(rig, face, random)
+    rig, look, camera = (rig, Look(), Camera()) if as_filed else random_variant(rig, face, random)
     maps = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in _ARRAYS}
     motion = motion_of(rig, variant.count, random, poses, read_poses)
     for row, pose in enumerate(motion, variant.first):
@@ -248,7 +253,7 @@ def _render_variant(
         maps["points"][row], maps["confidence"][row] = seen.points, seen.confidence
         maps["person"][row] = variant.number
     entry = {
-        "person": path.stem,
+        "person": person_name(path),
         "person_index": variant.person,
         "first": variant.first,
         "count": variant.count,
@@ -290,6 +295,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names", nargs="+", metavar="NAME", help="only these files (their names' beginnings)"
     )
     parser.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="without these files")
+    parser.add_argument(
+        "--as-filed", action="store_true", help="without other looks, shapes and cameras: as avatars stand"
+    )
     parser.add_argument("--poses", type=Path, metavar="DIR", help="take part of the motion from .pose files")
     parser.add_argument(
         "--output", type=Path, metavar="PATH", help="data set folder, or the clip's .mp4 file"
@@ -350,6 +358,7 @@ def run(args: argparse.Namespace) -> None:
         poses,
         _pose_reader() if poses else None,
         args.processes,
+        args.as_filed,
     )
 
 
@@ -360,20 +369,26 @@ def _pose_reader() -> _PoseReader:
 
 
 def select(folder: Path, names: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[Path]:
-    """The `.glb` files of a folder whose names begin with one of `names` and with none of `exclude`, sorted.
+    """The `.glb` files of a folder and those below whose names begin with one of `names` and none of `exclude`, sorted.
 
     Raises:
         ConfigError: none is left.
     """
-    files = sorted(folder.glob("*.glb"))
+    files = sorted(folder.rglob("*.glb"))
     chosen = [
         file
         for file in files
-        if (not names or file.stem.startswith(tuple(names))) and not file.stem.startswith(tuple(exclude))
+        if (not names or person_name(file).startswith(tuple(names)))
+        and not person_name(file).startswith(tuple(exclude))
     ]
     if not chosen:
         raise ConfigError(f"{folder} holds no person to render: {len(files)} .glb files, none of them chosen")
     return chosen
+
+
+def person_name(path: Path) -> str:
+    """Who is in a file: its name, or for `NAME/person.glb`, as avatars' folders have it, the folder's."""
+    return path.parent.name if path.stem == "person" else path.stem
 
 
 def main() -> None:
