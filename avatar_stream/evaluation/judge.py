@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from avatar_stream.evaluation import contact
 from avatar_stream.evaluation.clips import (
     FACE_NUMBERS,
     Tracked,
@@ -41,10 +42,11 @@ _FEWEST = 10  # frames
 # and enough of one to be seen.
 _SHUT, _HALF_SHUT, _USUAL_S = 0.75, 0.85, 1.0
 _BLINK_REACH_S = 0.15
-_KEYS = (
-    ["hands_found", "arm_angle_deg"]
+_SHARES = ["hands_found", contact.FOUND_KEY]
+_MEDIANS = (
+    ["arm_angle_deg"]
     + [f"{side}_{bone}_deg" for side in _SIDES for bone in _BONES]
-    + ["hand_shape_deg", "hand_shape_palms"]
+    + ["hand_shape_deg", "hand_shape_palms", *contact.KEYS]
 )
 
 
@@ -94,10 +96,10 @@ def judge_pairs(pairs: Sequence[tuple[Tracked, Tracked]], seed: int) -> dict:
         Figures by key, with `intervals`, `counts` and `targets` (docs/evaluation.md).
     """
     rows = [compare_poses(driver.pose, avatar.pose) for driver, avatar in pairs]
-    summary = summarize(rows, _KEYS, seed)
+    summary = summarize(rows, _SHARES + _MEDIANS, seed)
     means = summary.means
     # A forearm before the chest flips with a pixel: the median says how arms usually are.
-    for key in _KEYS[1:]:
+    for key in _MEDIANS:
         values = np.concatenate([np.zeros(0), *(np.atleast_1d(row.get(key, ())) for row in rows)])
         values = values[np.isfinite(values)]
         means[key] = float(np.median(values)) if len(values) else None
@@ -128,7 +130,7 @@ def judge_pairs(pairs: Sequence[tuple[Tracked, Tracked]], seed: int) -> dict:
 
 
 def compare_poses(driver: Pose | None, avatar: Pose | None) -> dict[str, list[float]]:
-    """One frame's values: hands found again, differences of arms and hand shapes."""
+    """One frame's values: hands found again, differences of arms and hand shapes, contacts."""
     wanted, got = hands_seen(driver), hands_seen(avatar)
     apart = angle_between(arm_angles(driver), arm_angles(avatar))
     values = {"hands_found": got[wanted].astype(float).tolist(), "arm_angle_deg": apart.ravel().tolist()}
@@ -140,7 +142,7 @@ def compare_poses(driver: Pose | None, avatar: Pose | None) -> dict[str, list[fl
         float(np.abs(finger_bends(first) - finger_bends(second)).mean()) for first, second in both
     ]
     values["hand_shape_palms"] = [hand_distance(first, second) for first, second in both]
-    return values
+    return values | contact.contact_values(driver, avatar)
 
 
 def face_figures(pairs: Sequence[tuple[Tracked, Tracked]]) -> dict[str, float | int | None]:

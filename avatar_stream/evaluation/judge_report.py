@@ -11,7 +11,7 @@ import numpy as np
 from avatar_stream.compose import draw_pose
 from avatar_stream.evaluation.clips import FACE_NUMBERS, Tracked, arm_angles, hands_seen
 from avatar_stream.evaluation.judge import compare_poses, face_curves
-from avatar_stream.evaluation.page import Page, number, verdict
+from avatar_stream.evaluation.page import Page, number
 from avatar_stream.evaluation.plots import Line, line_plot
 
 _SHOWN = 12
@@ -43,14 +43,7 @@ def write_report(folder: Path, figures: dict, pairs: Sequence[tuple[Tracked, Tra
     """
     page = Page(folder, f"{figures['avatar']} against {figures['driver']}")
     page.note(f"{figures['frames']} frames at the same times. What each figure means: docs/evaluation.md.")
-    page.heading("Targets")
-    page.table(
-        ("", "figure", "measured", "target"),
-        [
-            (verdict(target["met"]), name, target["value"], target["target"])
-            for name, target in figures["targets"].items()
-        ],
-    )
+    page.targets(figures["targets"])
     page.heading("Over time", "The driver's and the avatar's values as the tracker sees them.")
     page.plots(_curves(pairs))
     _frames(page, pairs)

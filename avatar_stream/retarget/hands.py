@@ -13,7 +13,10 @@ _FAR = 0.45  # from the body's wrist, in shoulder widths
 _SIZES = (0.45, 2.0)  # of a palm, in its usual length: nearer hands look larger
 _JUMP = 1.6  # growth of a palm from one frame to the next
 _JUMP_S = 0.1
-_SAME_PLACE = 0.35  # mean distance between "both" hands, in palm lengths: one hand found twice
+# Mean distance between "both" hands, in palm lengths: one hand found twice, and still so in the next frames.
+_SAME_PLACE, _STILL_SAME_PLACE = 0.35, 0.5
+_OTHER_IS_IT = 0.3  # palm lengths by which the other hand must fit its wrist better to become the one found
+_SHORT_BONE = 0.75
 _STRANGE_BONE = 2.6  # a bone this many times its usual length
 
 
@@ -34,10 +37,12 @@ class HandGate:
     def __init__(self) -> None:
         """Start without a past."""
         self._palms: list[tuple[float, float] | None] = [None, None]
+        self._doubled: int | None = None
 
     def reset(self) -> None:
         """Forget sizes seen before."""
         self._palms = [None, None]
+        self._doubled = None
 
     def accept(
         self,
@@ -63,7 +68,9 @@ class HandGate:
             self._plausible(points, confidence, side, shoulders, usual_palm, time_s) for side in (0, 1)
         ])  # fmt: skip
         if accepted.all():
-            self._drop_double(points, accepted)
+            self._doubled = self._find_double(points)
+            if self._doubled is not None:
+                accepted[self._doubled] = False
         for side in np.flatnonzero(accepted):
             self._palms[side] = (palm_px(points[HANDS[side]]), time_s)
         return accepted
@@ -87,40 +94,53 @@ class HandGate:
             if confidence[WRISTS[1 - side]] > _LOW_CONFIDENCE
             else np.nan
         )
-        swapped = np.isfinite(own_px) and other_px < 0.15 * shoulders and own_px > 0.3 * shoulders
+        # Alone, a hand that lies on the other wrist is the other hand; beside it, it may well touch that wrist.
+        alone = not np.isfinite(points[HANDS[1 - side]]).all()
+        most_px, least_px = (0.4 * own_px, 0.2 * shoulders) if alone else (0.15 * shoulders, 0.3 * shoulders)
+        swapped = other_px < most_px and own_px > least_px  # False with NaN
         return not (swapped or own_px > _FAR * shoulders)
 
     def _strange_bones(self, hand: np.ndarray, palm: float) -> bool:
         lengths = np.linalg.norm(hand_bones(hand), axis=1)
         return bool((lengths > _STRANGE_BONE * HAND_RATIOS * palm + 1e-6).any())
 
-    def _drop_double(self, points: np.ndarray, accepted: np.ndarray) -> None:
+    def _find_double(self, points: np.ndarray) -> int | None:
+        """The side whose hand is the other one, found twice; None where there are two."""
         left, right = points[HANDS[0], :2], points[HANDS[1], :2]
         palm = max(palm_px(points[hand]) for hand in HANDS)
-        if np.linalg.norm(left - right, axis=1).mean() > _SAME_PLACE * palm:
-            return
-        gaps = [
+        most = _SAME_PLACE if self._doubled is None else _STILL_SAME_PLACE
+        if np.linalg.norm(left - right, axis=1).mean() > most * palm:
+            return None
+        gaps = np.array([
             np.linalg.norm(points[hand][0, :2] - points[wrist, :2])
             for hand, wrist in zip(HANDS, WRISTS, strict=True)
-        ]
-        accepted[int(np.nanargmax(gaps)) if np.isfinite(gaps).any() else 0] = False
+        ])  # fmt: skip
+        if self._doubled is not None:  # which one it is must not change with every frame
+            gaps[self._doubled] += _OTHER_IS_IT * palm
+        return int(np.nanargmax(gaps)) if np.isfinite(gaps).any() else 0
 
 
-def transfer_hand(hand: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def transfer_hand(hand: np.ndarray, lengths: np.ndarray, least_palm: float = 0.0) -> np.ndarray:
     """Make the same handshape with other bones.
 
     Args:
         hand: (21, 3) driver's px, z on the wrist.
         lengths: (21,) the avatar's bone lengths, px.
+        least_palm: the palm is at least as long, driver's px, whatever the tracker says: from the edge, it takes
+            a hand for a small one instead of a turned one.
 
     Returns:
         (21, 3) px, offsets from the wrist.
     """
     bones = hand_bones(hand)
     measured = np.linalg.norm(bones, axis=1)
-    expected = HAND_RATIOS * (measured.sum() / HAND_RATIOS.sum())
-    # A bone that came out far too short points at the camera and lost its depth: its length gives it back.
-    flat = bones[:, :2] / (np.maximum(measured, 0.75 * expected) + 1e-9)[:, None]
+    seen_palm = measured.sum() / HAND_RATIOS.sum()
+    palm = max(seen_palm, least_palm)
+    expected = HAND_RATIOS * palm
+    # A bone that came out far too short points at the camera and lost its depth: its length gives it back. In a
+    # hand that is too short as a whole, all did.
+    least = np.interp(seen_palm / (palm + 1e-9), [0.8, 1.0], [1.0, _SHORT_BONE])
+    flat = bones[:, :2] / (np.maximum(measured, least * expected) + 1e-9)[:, None]
     depth = np.sqrt(np.maximum(1.0 - (flat**2).sum(axis=1), 0.0)) * np.where(bones[:, 2] > 0, 1.0, -1.0)
     made = np.concatenate([flat, depth[:, None]], axis=1) * lengths[:, None]
     made[0] = 0.0

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avatar_stream.retarget.contacts import FACE_PLACES, smooth_step
 from avatar_stream.retarget.face import Head
 from avatar_stream.retarget.hands import HandGate, palm_px
 from avatar_stream.retarget.layout import ELBOWS, HANDS, HIPS, SHOULDERS, STABLE_FACE, WRISTS
-from avatar_stream.retarget.proportions import DriverProportions
+from avatar_stream.retarget.lost_hands import HandMemory, PalmWays, palm_ways
+from avatar_stream.retarget.proportions import PALM_RATIO, DriverProportions
 from avatar_stream.types import FACE, NOSE, Pose
 
 # Parts that are seen or lost on their own; pairs are (left, right).
@@ -19,6 +21,9 @@ _SEEN_JOINT = 0.3
 _CUT_SHIFT = 0.3  # shoulders' jump between two frames, in shoulder widths
 _CUT_SCALE = 1.5  # a quick turn narrows shoulders by less in one frame
 _CUT_WITHIN_S = 0.25
+_HIDDEN_M = 0.1
+_NEAR_FACE = (0.7, 0.4)  # palm lengths: not touching, touching
+_LEAST_FACING = 0.75  # a signer turned further away is not believed
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,20 @@ class Observation:
         seen: (7,) bool: both upper arms, forearms, hands, and the face, in this very frame.
         hips: whether the hips are seen.
         face_shift: (2,) px that a lost face moved with the nose since it was seen.
+        touching: (2,) 0..1, how much a lost hand touches the other one or the face, which are seen.
+        ways: where the body's points say that the palms point.
+        facing: 0..1, part of the shoulders' width that the picture shows; 1 where unknown.
+        right_nearer_m: by how much the right hand is nearer to the camera than the left one; NaN where unknown.
     """
 
     points: np.ndarray
     seen: np.ndarray
     hips: bool
     face_shift: np.ndarray
+    touching: np.ndarray
+    ways: PalmWays
+    facing: float
+    right_nearer_m: float
 
     def head_centre(self, head: Head) -> np.ndarray:
         """(2,) driver's px of the middle of the head, also while the face is lost."""
@@ -48,6 +61,7 @@ class Observer:
     def __init__(self) -> None:
         """Start without a past."""
         self._gate = HandGate()
+        self._memory = HandMemory()
 
     def is_cut(self, pose: Pose, driver: DriverProportions, step_s: float, last: Observation | None) -> bool:
         """Whether the picture changed as a whole: other framing or another person than in the last frame."""
@@ -59,8 +73,10 @@ class Observer:
         moved = np.linalg.norm(shoulders.mean(axis=0) - before.mean(axis=0)) / driver.shoulders
         return bool(moved > _CUT_SHIFT or not 1 / _CUT_SCALE < width / width_before < _CUT_SCALE)
 
-    def observe(self, pose: Pose, driver: DriverProportions, last: Observation | None) -> Observation | None:
-        """Complete one pose; None where the shoulders are not seen."""
+    def observe(
+        self, pose: Pose, driver: DriverProportions, last: Observation | None, step_s: float
+    ) -> Observation | None:
+        """Complete one pose, `step_s` seconds after the last one; None where the shoulders are not seen."""
         points = np.where(pose.confidence[:, None] > 0, pose.points, np.nan).astype(np.float64)
         confidence = pose.confidence
         if not np.isfinite(points[SHOULDERS]).all():
@@ -72,21 +88,51 @@ class Observer:
         accepted = self._gate.accept(points, confidence, shoulders, driver.palm_px.value, pose.time_s)
         seen = np.zeros(PARTS, bool)
         seen[HAND] = accepted
-        self._complete_arms(points, confidence, seen, last, shoulders)
-        for side in (0, 1):
-            self._complete_hand(points, seen, side, last)
-            if seen[HAND][side]:
-                driver.palm_px.update(palm_px(points[HANDS[side]]), 1 / 30)
+        usual = driver.palm_px.value
+        ways = palm_ways(pose, PALM_RATIO * shoulders if usual is None else float(usual))
+        body_wrists = points[WRISTS].copy()
+        self._complete_arms(points, confidence, seen, last, shoulders, step_s)
+        for side in np.flatnonzero(seen[HAND]):
+            self._memory.learn(side, points, body_wrists[side], ways, step_s)
+            driver.palm_px.update(palm_px(points[HANDS[side]]), 1 / 30)
+        for side in np.flatnonzero(~seen[HAND]):
+            points[HANDS[side]] = self._memory.complete(side, points, seen[HAND], ways, step_s)
         shift = self._complete_face(points, seen, last)
         hips = bool((confidence[HIPS] > 0.5).all() and (points[HIPS, 1] < pose.size[1]).all())
-        return Observation(points, seen, hips, shift)
+        return Observation(
+            points, seen, hips, shift, self._touching(points, seen), ways, _facing(pose), self._right_nearer_m(pose)
+        )  # fmt: skip
 
-    def _complete_arms(self, points, confidence, seen, last: Observation | None, shoulders: float) -> None:
+    def _touching(self, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """(2,) 0..1, how much each lost hand touches the other one or the face, which are seen."""
+        touching = self._memory.touching.copy()
+        if not seen[FACE_PART]:
+            return touching
+        for side in np.flatnonzero(~seen[HAND] & seen[FORE]):
+            hand = points[HANDS[side]]
+            if np.isfinite(hand).all():
+                gaps = np.linalg.norm(hand[:, None, :2] - points[None, FACE_PLACES, :2], axis=2)
+                nearest = np.min(gaps, where=np.isfinite(gaps), initial=np.inf)
+                near = smooth_step(nearest / max(palm_px(hand), 1e-6), *_NEAR_FACE)
+                touching[side] = max(touching[side], float(near))
+        return touching
+
+    def _right_nearer_m(self, pose: Pose) -> float:
+        touching = self._memory.touching
+        if touching.any():  # what hides the other hand is before it
+            return float(_HIDDEN_M * (touching[0] - touching[1]))
+        return float(pose.world[WRISTS[0], 2] - pose.world[WRISTS[1], 2])
+
+    def _complete_arms(
+        self, points, confidence, seen, last: Observation | None, shoulders: float, step_s: float
+    ) -> None:
         for side in (0, 1):
             shoulder, elbow, wrist = points[SHOULDERS[side]], points[ELBOWS[side]], points[WRISTS[side]]
             if seen[HAND][side]:  # the hand's own wrist is the better one, and where its picture is
                 wrist[:2] = points[HANDS[side]][0, :2]
                 wrist[2] = elbow[2] if np.isnan(wrist[2]) else wrist[2]
+            else:
+                wrist[:2] += self._memory.wrist_gap(side, step_s)
             seen[FORE.start + side] = seen[HAND][side] or confidence[WRISTS[side]] > _SEEN_JOINT
             if np.isnan(elbow).any() and seen[FORE][side]:
                 # Between shoulder and wrist, hanging: a tight picture has cut the elbow off.
@@ -105,15 +151,6 @@ class Observer:
                 if not seen[FORE][side]:
                     wrist[:] = elbow + last.points[WRISTS[side]] - last.points[ELBOWS[side]]
 
-    def _complete_hand(self, points, seen, side: int, last: Observation | None) -> None:
-        rows, wrist = HANDS[side], WRISTS[side]
-        if seen[HAND][side]:
-            return
-        points[rows] = np.nan
-        if last is not None:
-            shape = last.points[rows] - last.points[rows.start] * [1.0, 1.0, 0.0]
-            points[rows] = shape + points[wrist] * [1.0, 1.0, 0.0]
-
     def _complete_face(self, points, seen, last: Observation | None) -> np.ndarray:
         seen[FACE_PART] = np.isfinite(points[FACE.start + STABLE_FACE]).all(axis=1).sum() >= 6
         if seen[FACE_PART] or last is None:
@@ -122,3 +159,10 @@ class Observer:
         moved = np.where(np.isfinite(moved), moved, 0.0)
         points[FACE] = last.points[FACE] + [*moved, 0.0]
         return last.face_shift + moved
+
+
+def _facing(pose: Pose) -> float:
+    across = pose.world[SHOULDERS[0]] - pose.world[SHOULDERS[1]]
+    if not np.isfinite(across).all():
+        return 1.0
+    return float(np.clip(np.hypot(*across[:2]) / (np.linalg.norm(across) + 1e-6), _LEAST_FACING, 1.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from avatar_stream.retarget.contacts import smooth_step
-from avatar_stream.retarget.observation import FACE_PART, PARTS, UPPER
+from avatar_stream.retarget.observation import FACE_PART, HAND, PARTS, UPPER
 
 _RISE_S = 0.12
 _PART_FALL_S = 0.5
@@ -37,12 +37,15 @@ class Presence:
         self._present, self._gone_s = 0.0, 0.0
         self._fresh = True
 
-    def update(self, seen: np.ndarray | None, step_s: float) -> np.ndarray:
+    def update(
+        self, seen: np.ndarray | None, step_s: float, touching: np.ndarray | None = None
+    ) -> np.ndarray:
         """Take one frame.
 
         Args:
             seen: (PARTS,) bool, or None where nobody is there.
             step_s: seconds since the last frame.
+            touching: (2,) 0..1, lost hands whose place a seen one tells: they stay, though nobody sees them.
 
         Returns:
             (PARTS,) weights, 0 (rest) .. 1 (as seen or held).
@@ -56,7 +59,7 @@ class Presence:
         else:
             self._present = 1.0 if self._fresh else min(1.0, self._present + step_s / (2 * _RISE_S))
             self._gone_s = 0.0
-            self._update_parts(seen, step_s)
+            self._update_parts(seen, step_s, np.zeros(2) if touching is None else touching)
             self._fresh = False
         return smooth_step(self._weight, 0.0, 1.0) * self.present
 
@@ -76,9 +79,11 @@ class Presence:
         held = 1.0 - (1.0 - _HELD_TRUST) * np.clip(self._age_s / np.maximum(self._hold_s, 1e-3), 0.0, 1.0)
         return self._weight * held * self.trust
 
-    def _update_parts(self, seen: np.ndarray, step_s: float) -> None:
+    def _update_parts(self, seen: np.ndarray, step_s: float, touching: np.ndarray) -> None:
         self._age_s = np.where(seen, 0.0, self._age_s + step_s)
         falling = np.maximum(self._age_s - self._hold_s, 0.0)
         down = np.minimum(step_s, falling) / _PART_FALL_S
         up = 1.0 if self._fresh else step_s / _RISE_S
-        self._weight = np.clip(self._weight + np.where(seen, up, -down), 0.0, 1.0)
+        change = np.where(seen, up, -down)
+        change[HAND] = np.where(touching > 0.5, up, change[HAND])
+        self._weight = np.clip(self._weight + change, 0.0, 1.0)

@@ -178,7 +178,9 @@ class DriverProportions:
         self._reach = [Tracked(90.0, up_s=0.3, down_s=20.0) for _ in range(4)]
         self.palm_px = Tracked(50.0, up_s=5.0, down_s=5.0)
 
-    def update(self, points: np.ndarray, head_scale: float, arms_seen: np.ndarray, step_s: float) -> None:
+    def update(
+        self, points: np.ndarray, head_scale: float, arms_seen: np.ndarray, step_s: float, facing: float = 1.0
+    ) -> None:
         """Learn from one frame.
 
         Args:
@@ -186,8 +188,9 @@ class DriverProportions:
             head_scale: driver's px per canvas px of the head (turning does not change it), NaN where no face.
             arms_seen: (2, 2) bool, [side, upper arm or forearm].
             step_s: seconds since the last frame.
+            facing: 0..1, part of the shoulders' width that the picture shows: who begins turned aside is as wide.
         """
-        width = float(np.linalg.norm(points[11, :2] - points[12, :2]))
+        width = float(np.linalg.norm(points[11, :2] - points[12, :2])) / facing
         self._shoulders_px.update(width, step_s)
         face_px = self._face_px.update(head_scale * self._face_height, step_s)
         if np.isfinite(head_scale) and face_px is not None:

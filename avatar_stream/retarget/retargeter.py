@@ -23,6 +23,7 @@ from avatar_stream.retarget.layout import (
     WRISTS,
     mirror_pose,
 )
+from avatar_stream.retarget.lost_hands import palm_angle, turn_in_picture
 from avatar_stream.retarget.observation import FACE_PART, FORE, HAND, UPPER, Observation, Observer
 from avatar_stream.retarget.presence import Presence
 from avatar_stream.retarget.proportions import DriverProportions, Tracked, measure_avatar
@@ -33,6 +34,7 @@ from avatar_stream.types import BODY, CANVAS_PX, FACE, POINT_COUNT, Pose
 _MOST_SHIFT_PX = np.array([70.0, 45.0])
 _MOST_HEAD_SHIFT = 0.5  # in shoulder widths
 _FLAT_SHOULDERS = 0.96  # a shoulder line that lost less than this of its width is not turned, only noisy
+_LEAST_PALM = 0.9  # of its usual length; less is a hand from the edge, whose depth was not found
 _HIPS_FOLLOW = 0.35  # part of the shoulders' shift that unseen hips take
 
 
@@ -62,6 +64,7 @@ class _Made:
     points: np.ndarray  # (553, 3)
     offsets: np.ndarray  # (2, 21, 3) hands from their wrists
     weights: np.ndarray  # see observation.py
+    joined: float = 0.0  # how much the hands belong together, 0..1
 
 
 class Retargeter:
@@ -96,6 +99,7 @@ class Retargeter:
         self._hip_centre = Tracked(50.0, up_s=8.0, down_s=8.0)
         self._head_offset = Tracked(50.0, up_s=12.0, down_s=12.0)
         self._depth_signs = -np.ones(4)
+        self._front, self._joined = contacts.Front(), 0.0
         self._shoulder_sign = -1.0
         self._last: Observation | None = None
         self._expression: Expression | None = None
@@ -120,23 +124,25 @@ class Retargeter:
             self.reset()
         self._time_s = time_s
         seen = self._observe(pose, step_s)
-        weights = self._presence.update(None if seen is None else seen.seen, step_s)
+        weights = self._presence.update(
+            *((None, step_s) if seen is None else (seen.seen, step_s, seen.touching))
+        )
         if self._last is None:
             points = self.avatar.rest
         else:
-            points = self._make(self._last, weights)
+            points, self._joined = self._make(self._last, weights)
             if step_s > 0.5:
                 self._smoother.reset()
-        return self._finish(self._smoother.smooth(points, time_s), time_s)
+        return self._finish(self._smoother.smooth(points, time_s, self._joined), time_s)
 
     def _observe(self, pose: Pose | None, step_s: float) -> Observation | None:
-        seen = None if pose is None else self._observer.observe(pose, self._driver, self._last)
+        seen = None if pose is None else self._observer.observe(pose, self._driver, self._last, step_s)
         if seen is None:
             return None
         face = seen.points[FACE]
         head = self._face.locate(face) if seen.seen[FACE_PART] else None
         arms = np.stack([seen.seen[UPPER], seen.seen[FORE]], axis=1)
-        self._driver.update(seen.points, head.scale if head else np.nan, arms, step_s)
+        self._driver.update(seen.points, head.scale if head else np.nan, arms, step_s, seen.facing)
         middle = seen.points[SHOULDERS, :2].mean(axis=0)
         self._centre.update(middle, step_s)
         if seen.hips:
@@ -145,6 +151,7 @@ class Retargeter:
             self._expression, self._head = self._face.read(face, head, step_s), head
             self._head_offset.update((head.centre[:2] - middle) / self._driver.shoulders, step_s)
         self._turn_signs(seen.points)
+        self._front.update(seen.right_nearer_m, step_s, self._joined)
         self._last = seen
         return seen
 
@@ -162,7 +169,7 @@ class Retargeter:
         if abs(turn) > 0.1:
             self._shoulder_sign = np.sign(turn)
 
-    def _make(self, seen: Observation, weights: np.ndarray) -> np.ndarray:
+    def _make(self, seen: Observation, weights: np.ndarray) -> tuple[np.ndarray, float]:
         made = _Made(self._lifted_rest.copy(), np.zeros((2, 21, 3)), weights)
         self._place_trunk(made, seen)
         self._place_head(made, seen)
@@ -170,7 +177,7 @@ class Retargeter:
         self._place_hands(made, seen)
         if self.options.contacts:
             self._keep_contacts(made, seen)
-        return self._unlift(made)
+        return self._unlift(made), made.joined
 
     def _place_trunk(self, made: _Made, seen: Observation) -> None:
         present = self._presence.present
@@ -228,13 +235,19 @@ class Retargeter:
     def _place_hands(self, made: _Made, seen: Observation) -> None:
         avatar = self.avatar
         forearms = bones.unit(made.points[WRISTS] - made.points[ELBOWS])
+        usual = self._driver.palm_px.value
+        least_palm = 0.0 if usual is None else _LEAST_PALM * float(usual)
         for side, rows in enumerate(HANDS):
             rest = avatar.rest[rows] - avatar.rest[rows][0]
             turned = rest @ bones.turn_between(avatar.forearms[side], forearms[side]).T
             weight = made.weights[HAND][side]
+            if not seen.seen[HAND][side]:
+                # A hand is lost in a blur while its arm is seen: its direction is not that of a hand at rest.
+                turn = seen.ways.turn(side, palm_angle(turned)) * made.weights[FORE][side]
+                turned = turn_in_picture(turned, turn)
             hand = seen.points[rows]
             if weight > 0 and np.isfinite(hand).all():
-                shape = hand_work.transfer_hand(hand, avatar.hand)
+                shape = hand_work.transfer_hand(hand, avatar.hand, least_palm)
                 turned = hand_work.blend_hands(turned, shape, weight)
             made.offsets[side] = turned
 
@@ -247,15 +260,17 @@ class Retargeter:
         if not hands.any():
             return
         palms = [hand_work.palm_px(seen.points[HANDS[side]]) for side in (0, 1) if hands[side] > 0]
+        usual = float(self._driver.palm_px.value)
+        palm = float(np.clip(max(palms), 0.85 * usual, 1.25 * usual))  # from the edge a hand looks too small
         scale = self._head.scale if face_seen else 1.0
         driver = contacts.Scene(
-            seen.points, self._driver.shoulders, self._face.height * scale, float(np.mean(palms)),
-            np.stack([seen.points[rows] for rows in HANDS]),
+            seen.points, self._driver.shoulders, self._face.height * scale, palm,
+            np.stack([seen.points[rows] for rows in HANDS]), self._front.right_before,
         )  # fmt: skip
         palm = float(avatar.hand.sum() / HAND_RATIOS.sum())
         placed = made.points[WRISTS][:, None] + made.offsets
         scene = contacts.Scene(made.points, avatar.shoulders, self._face.height, palm, placed)
-        shifts = contacts.contact_shifts(
+        shifts, made.joined = contacts.contact_shifts(
             driver, scene, hands, float(weights[FACE_PART]) if face_seen else 0.0
         )
         for side in np.flatnonzero(np.abs(shifts).sum(axis=1) > 0):

@@ -45,12 +45,13 @@ class PoseSmoother:
         """Forget the past: the next pose passes unchanged."""
         self._value = None
 
-    def smooth(self, points: np.ndarray, time_s: float) -> np.ndarray:
+    def smooth(self, points: np.ndarray, time_s: float, joined: float = 0.0) -> np.ndarray:
         """Smooth one pose.
 
         Args:
             points: (553, 3) float64 canvas px, finite.
             time_s: its time; later than the last one's, at any distance.
+            joined: 0..1, how much the hands belong together: then neither may lag behind the other.
 
         Returns:
             (553, 3) float64 canvas px.
@@ -69,6 +70,7 @@ class PoseSmoother:
         # One cut-off for x and y together: a motion must not bend because one axis is slower.
         flat = np.hypot(self._speed[:, 0], self._speed[:, 1])
         pace = np.stack([flat, flat, np.abs(self._speed[:, 2])], axis=1)
+        pace[WRISTS] += joined * (pace[WRISTS].max(axis=0) - pace[WRISTS])
         cutoff_hz = (self._lowest_hz + self._per_speed * pace) / self.strength
         self._value = self._value + _weight(cutoff_hz, step_s) * (value - self._value)
         self._time_s = time_s
