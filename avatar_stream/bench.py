@@ -60,13 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="of the pipeline, for instance synthesizer.steps=2",
     )
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help="measure to the decoded pixel too, in headless Chromium: a clock is drawn into the picture",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it, print the figures as JSON."""
     if arguments.seconds <= 0:
         raise ConfigError(f"--seconds {arguments.seconds:g}: expected more than 0")
-    figures = measure(arguments.input, arguments.seconds, arguments.avatar, arguments.set)
+    figures = measure(arguments.input, arguments.seconds, arguments.avatar, arguments.set, arguments.page)
     text = json.dumps(figures, indent=2)
     print(text)
     if arguments.json is not None:
@@ -77,7 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def measure(clip: Path | None, seconds: float, avatar: str, overrides: list[str]) -> dict[str, Any]:
+def measure(
+    clip: Path | None, seconds: float, avatar: str, overrides: list[str], page: bool = False
+) -> dict[str, Any]:
     """Run the pipeline and return the figures; see `summarize` for the keys."""
     from avatar_stream.config import apply_override
 
@@ -91,9 +98,29 @@ def measure(clip: Path | None, seconds: float, avatar: str, overrides: list[str]
     for override in overrides:
         apply_override(given, override)
     pipeline = build_pipeline(check_pipeline(given, "bench", outputs_needed=False))
+    if not pipeline.source.live:
+        raise ConfigError("bench measures live sources: leave source.own_pace true, or take a camera")
     viewer = _Viewer()
     pipeline.outputs = [*pipeline.outputs, Output(viewer, "viewer")]
-    return measure_pipeline(pipeline, seconds) | {"size_wh": viewer.size_wh}
+    figures = (measure_with_page if page else measure_pipeline)(pipeline, seconds)
+    return figures | {"size_wh": viewer.size_wh}
+
+
+def measure_with_page(pipeline: Pipeline, seconds: float, warm_up_s: float = _WARM_UP_S) -> dict[str, Any]:
+    """Do what `measure_pipeline` does with a page open; adds `page`, which `PageWatcher.finish` describes."""
+    from avatar_stream.bench_page import ClockedComposer, PageWatcher
+    from avatar_stream.sinks.web import WebSink
+
+    sink = WebSink(WebSink.Options(port=0))
+    pipeline.composer = ClockedComposer(pipeline.composer)
+    pipeline.outputs = [*pipeline.outputs, Output(sink, "page")]
+    watcher = PageWatcher(lambda: sink.address)
+    watcher.start()
+    try:
+        figures = measure_pipeline(pipeline, seconds, warm_up_s)
+        return figures | {"page": watcher.finish(warm_up_s)}
+    finally:
+        watcher.stop()
 
 
 def measure_pipeline(pipeline: Pipeline, seconds: float, warm_up_s: float = _WARM_UP_S) -> dict[str, Any]:
@@ -124,7 +151,7 @@ def summarize(report: Report, from_s: float) -> dict[str, Any]:
     Returns:
         fps: frames at the output a second; latency_ms: p50 and p95 from capture to the output's end;
         latency_growth_ms_per_min: slope of a line through all delays; stages: p50_ms and p95_ms of each one's
-        work on a frame; dropped: frames overwritten by newer ones, by hand-over.
+        work on a frame; dropped: frames overwritten by newer ones since the start, by hand-over.
     """
     delays = report.delays[report.delays[:, 0] >= from_s] if len(report.delays) else report.delays
     if len(delays) < 3:
@@ -135,7 +162,11 @@ def summarize(report: Report, from_s: float) -> dict[str, Any]:
         "fps": round((len(delays) - 1) / span_s, 2),
         "latency_ms": _percentiles(delays[:, 1], ""),
         "latency_growth_ms_per_min": round(float(slope), 2),
-        "stages": {name: _percentiles(times_ms, "_ms") for name, times_ms in report.stages.items()},
+        "stages": {
+            name: _percentiles(done[done[:, 0] >= from_s, 1], "_ms")
+            for name, done in report.stages.items()
+            if (done[:, 0] >= from_s).any()
+        },
         "dropped": report.dropped,
     }
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import inspect
 import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
 
 from avatar_stream import __version__, commands
 from avatar_stream.errors import AvatarStreamError, ConfigError
@@ -33,12 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 known error, 2 wrong usage (argparse exits), 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(format="avatar-stream: %(levelname)s: %(message)s", level=logging.WARNING)
+    if not logging.getLogger().handlers:
+        form = "avatar-stream: %(levelname)s: %(message)s"
+        logging.basicConfig(format=form, level=logging.WARNING, stream=_own_stderr())
     logging.addLevelName(logging.WARNING, "warning")
     logging.addLevelName(logging.INFO, "note")
     try:
-        if words[:2] == ["bench", "engines"]:
-            words[:2] = ["bench engines"]
+        if " ".join(words[:2]) in _COMMANDS:
+            words[:2] = [" ".join(words[:2])]
         parsed = _parser(words).parse_args(words)
         status = parsed.command(parsed)
         sys.stdout.flush()
@@ -50,11 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("avatar-stream: interrupted", file=sys.stderr)
+        if arguments is None and threading.active_count() > 1:
+            # Who pressed Ctrl-C twice means now; a thread in the middle of an import would hold the end for seconds.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)
         return 130
     except BrokenPipeError:
         # Whoever read our output is gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _own_stderr() -> TextIO:
+    # A tracker that loads points file descriptor 2 elsewhere for a moment, because C++ libraries chatter there; what
+    # other threads have to say meanwhile must not be lost.
+    try:
+        return os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return sys.stderr
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
@@ -177,16 +196,22 @@ def _train(arguments: argparse.Namespace) -> int:
 def _elsewhere(module: str, command: str) -> tuple[Callable, Callable]:
     """A command whose options and work live beside heavy code: imported only when it is asked for."""
 
-    def add(parser: argparse.ArgumentParser) -> None:
-        importlib.import_module(module).add_arguments(parser)
-
-    def run(arguments: argparse.Namespace) -> int:
+    @contextlib.contextmanager
+    def needing() -> Iterator[None]:
         try:
-            return importlib.import_module(module).run(arguments) or 0
+            yield
         except ModuleNotFoundError as error:
             raise ConfigError(
                 f"{command} needs {error.name}, which is not installed: run `make setup`"
             ) from error
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        with needing():
+            importlib.import_module(module).add_arguments(parser)
+
+    def run(arguments: argparse.Namespace) -> int:
+        with needing():
+            return importlib.import_module(module).run(arguments) or 0
 
     add.__doc__ = None
     return add, run
@@ -207,6 +232,10 @@ _COMMANDS: dict[
     "bench engines": (
         "how fast the model's engines are here",
         *_elsewhere("avatar_stream.evaluation.engines", "bench engines"),
+    ),
+    "bench tracker": (
+        "what trackers cost and how well they see",
+        *_elsewhere("avatar_stream.evaluation.trackers", "bench tracker"),
     ),
     "evaluate": (
         "how good a model's pictures are",
@@ -241,6 +270,7 @@ _EXAMPLES = {
     "check": "examples:\n  avatar-stream check pipelines/*.yaml\n  avatar-stream check --schema\n",
     "bench": "examples:\n  avatar-stream bench --input clip.mp4 --seconds 60 --json bench.json\n",
     "bench engines": "examples:\n  avatar-stream bench engines --json engines.json\n",
+    "bench tracker": "examples:\n  avatar-stream bench tracker --input *.mp4 --json trackers.json --overlay out\n",
     "evaluate": "examples:\n  avatar-stream evaluate --model signer-small --avatars --json evaluation.json\n",
     "judge": "examples:\n  avatar-stream judge --driver clip.mp4 --avatar avatar.mp4 --json judged.json\n",
     "study-tracker": "examples:\n  avatar-stream study-tracker --help\n",

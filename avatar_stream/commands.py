@@ -113,6 +113,9 @@ def _run_with_progress(pipeline, outputs: Sequence[Path | str], seconds: float |
             bar.update()
 
         report = runner.run(pipeline, on_frame=show, seconds=seconds)
+    if report.frames == 0 and not report.interrupted:
+        print("avatar-stream: error: the input has no frames; nothing was written", file=sys.stderr)
+        return 1
     if report.frames == 0:
         print("avatar-stream: interrupted before the first frame; nothing was written", file=sys.stderr)
         return 130
@@ -159,7 +162,7 @@ def demo(arguments: argparse.Namespace) -> int:
         )
     if arguments.record:
         return _record_demo(arguments, clips[0], arguments.avatar or names[0])
-    overrides = [f"avatar={arguments.avatar or names[0]}", f"source.path={clips[0]}"]
+    overrides = [_as_set("avatar", arguments.avatar or names[0]), _as_set("source.path", clips[0])]
     if arguments.port:
         overrides.append(f"outputs.0.port={arguments.port}")
     return _run_file(_bundled_pipeline("demo"), overrides + _model_overrides(arguments), _demo_seconds())
@@ -243,14 +246,21 @@ def live_overrides(arguments: argparse.Namespace) -> list[str]:
         ("host", "outputs.0.host"),
     )
     given = [(key, getattr(arguments, name, None)) for name, key in named]
-    overrides = [f"{key}={value}" for key, value in given if value is not None]
+    overrides = [_as_set(key, value) for key, value in given if value is not None]
     return [*overrides, *_model_overrides(arguments), *arguments.set]
 
 
 def _model_overrides(arguments: argparse.Namespace) -> list[str]:
     chosen = [] if arguments.synthesizer == "flow" else [f"synthesizer={{type: {arguments.synthesizer}}}"]
     given = [(key, getattr(arguments, key)) for key in _MODEL_KEYS]
-    return chosen + [f"synthesizer.{key}={value}" for key, value in given if value is not None]
+    return chosen + [_as_set(f"synthesizer.{key}", value) for key, value in given if value is not None]
+
+
+def _as_set(key: str, value: str | int | Path) -> str:
+    # As `--set` takes it. Text is quoted: an avatar called 007 is no number, a folder may have a "#" in its name.
+    if isinstance(value, int) or (key == "source.index" and str(value).isdigit()):
+        return f"{key}={value}"
+    return f"{key}={json.dumps(str(value), ensure_ascii=False)}"
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,9 @@ import pytest
 from pydantic import ValidationError
 
 from avatar_stream.compose import LABEL, Composer, side_by_side
+from avatar_stream.config import check_pipeline
 from avatar_stream.errors import ConfigError
+from avatar_stream.pipeline import build_pipeline
 from avatar_stream.types import Frame
 
 
@@ -131,3 +133,13 @@ def test_impossible_options_are_refused(options):
 def test_side_by_side_takes_any_size(upright_pose):
     shown = composer(size=(1280, 720)).compose(frame(), person())
     assert side_by_side(frame(), upright_pose(), shown).image.shape == (512, 1536, 3)
+
+
+def test_live_pictures_are_labelled_unless_the_file_says_otherwise():
+    def label(live, **compose):
+        given = {"avatar": "mei", "source": {"type": "synthetic", "live": live}, "compose": compose}
+        return build_pipeline(check_pipeline(given, "here", outputs_needed=False)).composer.options.label
+
+    assert label(True) == label(True, background="white") == LABEL
+    assert label(True, label=None) is None and label(True, label="Not me") == "Not me"
+    assert label(False) is None, "nobody drives a recording live"

@@ -1,6 +1,8 @@
 """Threads: live drops frames but not order or freshness, offline loses nothing, and every end leaves order."""
 
 import dataclasses
+import os
+import signal
 import threading
 import time
 
@@ -13,7 +15,7 @@ from avatar_stream.errors import AvatarStreamError, EndOfStream, SinkError, Sour
 from avatar_stream.pipeline import Cast, Output, Pipeline
 from avatar_stream.running import runner
 from avatar_stream.running.handover import Handover, Turns
-from avatar_stream.running.meter import QualityGovernor
+from avatar_stream.running.meter import Meter, QualityGovernor, Worker
 from avatar_stream.sources.synthetic import SyntheticSource
 
 
@@ -229,6 +231,33 @@ def test_a_closed_window_ends_the_run():
     assert len(window.frames) == 5 and other.frames and report.failures == ()
 
 
+def test_the_second_ctrl_c_breaks_off_what_is_being_loaded():
+    loading, go_on = threading.Event(), threading.Event()
+
+    class Loading(Slow):
+        def open(self):
+            loading.set()
+            go_on.wait(30)
+
+    def press_twice():
+        loading.wait(20)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+
+    presser, sink = threading.Thread(target=press_twice), Collector()
+    presser.start()
+    begun_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(make_pipeline([sink], live=True, frames=None, synthesizer=Loading()))
+    assert time.monotonic() - begun_s < 20 and sink.closed == 1, "nobody waits for the networks"
+    go_on.set()
+    presser.join()
+    for thread in threading.enumerate():
+        if thread.name.startswith("avatar-"):
+            thread.join(10)
+
+
 def test_seconds_end_it():
     begun_s = time.monotonic()
     report = runner.run(make_pipeline([Collector()], live=True, frames=None), seconds=0.3)
@@ -284,13 +313,54 @@ def test_wishes_are_answered():
     assert len(synthesizers["one"].threads) == len(synthesizers["two"].threads) == 1
 
 
-def test_an_avatar_that_cannot_be_had_is_told_and_the_old_one_stays():
+def test_an_avatar_that_cannot_be_had_is_told_and_the_old_one_stays(monkeypatch):
     def recast(name, current):
         raise AvatarStreamError("no portrait")
 
+    workers = []
+    monkeypatch.setattr(runner, "Worker", lambda meter: workers.append(Worker(meter)) or workers[-1])
     sink = Asking({2: [Wish.NEXT_AVATAR], 80: [Wish.QUIT]})
     runner.run(make_pipeline([sink], live=True, frames=None, fps=100, recast=recast, avatars=["one", "two"]))
     assert sink.told[-1].avatar == "one" and "no portrait" in sink.told[-1].messages
+    assert workers and not any(worker.opening for worker in workers), "else its silence is never told again"
+
+
+def test_a_stage_that_failed_is_not_said_to_be_at_work():
+    worker = Worker(Meter())
+    with pytest.raises(SinkError), worker.during("output x"):
+        raise SinkError("gone")
+    assert worker.since_s is None
+
+
+def test_networks_are_loaded_beside_each_other_and_the_wait_counts_no_drops():
+    meeting = threading.Barrier(2, timeout=20)
+
+    class LoadingTracker(Tracking):
+        def open(self):
+            meeting.wait()
+
+    class LoadingModel(Slow):
+        def open(self):
+            meeting.wait()  # fails unless both are being opened at one time
+            time.sleep(0.4)
+
+    sink = Collector()
+    pipeline = make_pipeline(
+        [sink], live=True, frames=60, fps=50, synthesizer=LoadingModel(), tracker=LoadingTracker()
+    )
+    report = runner.run(pipeline)
+    assert report.dropped["capture-analyze"] < 15, "20 came while the model was loading"
+    assert sink.delays_s[0] < 0.35, "the first picture shown is a new one"
+
+
+def test_a_file_s_first_frame_waits_for_the_synthesizer_and_is_not_lost():
+    class LoadingModel(Slow):
+        def open(self):
+            time.sleep(0.2)
+
+    sink = Collector()
+    runner.run(make_pipeline([sink], frames=10, synthesizer=LoadingModel(), tracker=Tracking()))
+    assert [frame.index for frame in sink.frames] == list(range(10))
 
 
 def test_measuring_anew_reaches_the_retargeter():
@@ -407,6 +477,11 @@ def test_quality_goes_down_when_slow_and_comes_back():
     assert drive(governor, 10, 6, 14)[-1] == 1
     assert drive(governor, 16, 12, 14)[-1] == 2, "one level at a time, and not below the last"
     assert drive(governor, 28, 30, 30)[-1] == 0
+
+
+def test_the_slowest_machines_get_help_too():
+    governor = QualityGovernor(2)
+    assert drive(governor, 0, 20, 0.3)[-1] == 1, "a picture every three seconds"
 
 
 def test_a_slow_source_costs_no_quality():

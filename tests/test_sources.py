@@ -359,6 +359,15 @@ def test_an_unplugged_camera_comes_back(monkeypatch, caplog):
     assert source.notice == "" and sum("gone" in r.getMessage() for r in caplog.records) == 1
 
 
+def test_a_camera_that_comes_back_may_need_a_moment(monkeypatch):
+    monkeypatch.setattr("avatar_stream.sources.webcam._RETRY_S", 0.01)
+    second = Camera([None, None, picture(90)])
+    source = webcam(Camera([picture()] * 2), second)
+    source.open()
+    source.read()
+    assert source.read().image[0, 0, 2] == 90 and not second.released
+
+
 def test_one_bad_frame_is_no_unplugged_camera(caplog):
     pictures = [picture(), picture(), np.empty((0, 0, 3), np.uint8), None, picture(70)]
     source = webcam(Camera(pictures), width=64, height=48)

@@ -185,16 +185,62 @@ def test_whep_speaks_its_protocol():
     with opened(sink_at()) as sink:
         asyncio.run(talk(sink))
         sdp = {"Content-Type": "application/sdp"}
-        code, headers, _ = ask(sink.address + "whep", "OPTIONS")
-        assert code == 204 and headers["Access-Control-Allow-Origin"] == "*"
-        assert "POST" in headers["Access-Control-Allow-Methods"]
+        assert ask(sink.address + "whep", "OPTIONS")[0] == 204
         assert ask(sink.address + "whep", "GET")[0] == 405
         assert ask(sink.address + "whep", "POST", "{}", **{"Content-Type": "application/json"})[0] == 415
         for offer in ("nonsense", "v=0\r\nm=video 9 x\r\n", "v=0\r\n", "\x00\xff"):
             code, headers, text = ask(sink.address + "whep", "POST", offer, **sdp)
-            assert code == 400 and text and headers["Access-Control-Allow-Origin"] == "*"
+            assert code == 400 and text
         assert ask(sink.address + "whep", "POST", "m=video " * 20_000, **sdp)[0] == 413
         assert status_of(sink)["viewers"] == 0
+
+
+def test_only_our_page_and_those_named_may_watch():
+    """Every page open in the signer's browser can reach 127.0.0.1."""
+    friend = "https://friend.example"
+
+    async def post(sink, **headers):
+        connection = await whep_offer()
+        sdp = connection.localDescription.sdp
+        headers |= {"Content-Type": "application/sdp"}
+        code, told, text = await asyncio.to_thread(ask, sink.address + "whep", "POST", sdp, **headers)
+        await connection.close()
+        return code, told.get("Access-Control-Allow-Origin"), text
+
+    with opened(sink_at(origins=(friend,))) as sink:
+        own, port = sink.address.rstrip("/"), sink.address.split(":")[2].strip("/")
+        for origin in (own, None):
+            code, allowed, _ = asyncio.run(post(sink, **({"Origin": origin} if origin else {})))
+            assert (code, allowed) == (201, None)
+        assert asyncio.run(post(sink, Origin=friend))[:2] == (201, friend)
+        assert (
+            ask(sink.address + "whep", "OPTIONS", Origin=friend)[1]["Access-Control-Allow-Origin"] == friend
+        )
+        for origin in ("https://evil.example", "null", f"http://evil.example:{port}"):
+            code, allowed, text = asyncio.run(post(sink, Origin=origin))
+            assert (code, allowed) == (403, None) and "origins" in text
+            for path, method in (("status", "GET"), ("whep/x", "DELETE"), ("whep", "OPTIONS")):
+                assert ask(sink.address + path, method, Origin=origin)[0] == 403
+        rebound = f"evil.example:{port}"  # a name of the attacker's that leads to this machine
+        assert ask(sink.address + "status", Host=rebound)[0] == 403
+        assert asyncio.run(post(sink, Host=rebound, Origin=f"http://{rebound}"))[0] == 403
+        assert ask(sink.address + "status", Host=f"localhost:{port}")[0] == 200
+
+
+def test_the_signer_is_sent_only_where_that_was_asked_for():
+    with opened(sink_at()) as sink, Feeder(sink):
+        assert not sink.options.driver
+        connection, sections = None, 0
+
+        async def offer():
+            nonlocal connection, sections
+            connection = await whep_offer(sections=2)
+            _, _, sdp = await post_offer(sink, connection)
+            sections = sdp.count("a=sendonly")
+            await connection.close()
+
+        asyncio.run(offer())
+        assert sections == 1
 
 
 def test_no_more_viewers_than_allowed():
@@ -224,7 +270,7 @@ def test_another_player_gets_both_pictures_at_their_capture_times():
         await connection.close()
         return avatar, driver, times_s
 
-    with opened(sink_at()) as sink, Feeder(sink):
+    with opened(sink_at(driver=True)) as sink, Feeder(sink):
         avatar, driver, times_s = asyncio.run(watch(sink))
     assert (avatar.width, avatar.height) == (320, 256)
     assert (driver.width, driver.height) == (320, 120), "no wider than driver_width_px"
@@ -424,7 +470,8 @@ def test_page_shows_driver_messages_and_answers_to_keys(browser):
     controls = Controls()
     controls.tell(Status(fps=25, messages=("Your left hand leaves the picture",)))
     small = {"viewport": {"width": 360, "height": 740}}
-    with opened(sink_at(), controls) as sink, Feeder(sink), watching(browser, sink, **small) as page:
+    shown = sink_at(driver=True)
+    with opened(shown, controls) as sink, Feeder(sink), watching(browser, sink, **small) as page:
         wait_for_pictures(page)
         page.wait_for_function("!document.getElementById('driver-figure').hidden")
         page.get_by_text("Your left hand leaves the picture").wait_for()
@@ -443,7 +490,7 @@ def test_page_shows_driver_messages_and_answers_to_keys(browser):
 
 
 def test_without_a_driver_there_is_no_second_picture(browser):
-    with opened(sink_at(driver=False)) as sink, Feeder(sink), watching(browser, sink) as page:
+    with opened(sink_at()) as sink, Feeder(sink), watching(browser, sink) as page:
         wait_for_pictures(page)
         page.wait_for_function("avatarStream.clocks.length > 4")
         assert page.locator("#driver-figure").is_hidden() and page.locator("#signer").is_hidden()

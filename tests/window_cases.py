@@ -160,6 +160,23 @@ def test_driver_status_and_messages_are_seen(screen):
 
 
 @needs_screen
+def test_arrows_and_the_like_are_no_letters(screen):
+    controls, asked = Controls(), []
+
+    def skeleton_asked():
+        asked.extend(controls.take())
+        return Wish.SKELETON in asked
+
+    with opened(controls) as sink:
+        on_screen(lambda shot: shot[180, 300, 2] > 150, sink)
+        pressing = threading.Thread(target=press, args=("Left", "Up", "Right", "Home", "F1", "s"))
+        pressing.start()
+        assert show_until(sink, skeleton_asked)
+        pressing.join()
+    assert asked == [Wish.SKELETON], "Left would quit, Up record"
+
+
+@needs_screen
 @pytest.mark.parametrize("key", ["q", "Escape"])
 def test_quit_key_ends_the_run(screen, key):
     controls = Controls()

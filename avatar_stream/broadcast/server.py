@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -30,7 +32,7 @@ _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".
 _MAX_OFFER_BYTES = 64 * 1024
 _START_TIMEOUT_S, _STOP_TIMEOUT_S = 10.0, 15.0
 _CORS = {
-    "Access-Control-Allow-Origin": "*",
+    "Vary": "Origin",
     "Access-Control-Allow-Methods": "GET, POST, DELETE, PATCH, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Type, Authorization, If-Match",
     "Access-Control-Expose-Headers": "Location",
@@ -45,9 +47,23 @@ class Server:
         count: number of viewers, readable from every thread.
     """
 
-    def __init__(self, listening: socket.socket, status: Callable[[], dict], audience: dict):
-        """Take a listening socket, a function for the pipeline's part of `/status`, and Audience's arguments."""
+    def __init__(
+        self,
+        listening: socket.socket,
+        status: Callable[[], dict],
+        audience: dict,
+        origins: Collection[str] = (),
+    ):
+        """Prepare.
+
+        Args:
+            listening: a listening socket.
+            status: gives the pipeline's part of `/status`.
+            audience: Audience's arguments.
+            origins: of other pages that may watch, `https://example.org`.
+        """
         self._socket, self._status, self._audience_options = listening, status, audience
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
         self._id = uuid.uuid4().hex[:8]  # a page that sees another one knows that the server was started anew
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -100,7 +116,7 @@ class Server:
         self.audience = Audience(**self._audience_options)
         application = web.Application(client_max_size=_MAX_OFFER_BYTES)
         # Not a middleware: aiohttp keeps every application that has one in a cache, for ever.
-        application.on_response_prepare.append(_add_cors)
+        application.on_response_prepare.append(self._add_cors)
         self._add_routes(application)
         runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         watching = asyncio.create_task(self.audience.watch())
@@ -126,9 +142,33 @@ class Server:
         application.router.add_post("/whep", self._answer)
         application.router.add_delete("/whep/{viewer}", self._leave)
         for route in ("/whep", "/whep/{viewer}"):
-            application.router.add_options(route, _options)
+            application.router.add_options(route, self._tell_options)
+
+    def _admit(self, request: web.Request) -> None:
+        # The signer's browser shows other pages too, and each of them can reach this server: only our own page may
+        # watch, and those that the user named. Programs send no origin. A name that anybody could have pointed at
+        # this machine ("DNS rebinding") makes no page our own.
+        origin = request.headers.get("Origin", "").lower()
+        if origin in self._origins:
+            return
+        trusted = {urlsplit(each).netloc for each in self._origins}
+        own = not origin or urlsplit(origin).netloc == request.host.lower()
+        if not own or not (_is_near(request.host) or request.host.lower() in trusted):
+            raise web.HTTPForbidden(
+                text=f"a page of {origin or request.host} may not watch: name it in the output's option origins"
+            )
+
+    async def _tell_options(self, request: web.Request) -> web.Response:
+        self._admit(request)
+        return web.Response(status=204, headers={"Accept-Post": "application/sdp"})
+
+    async def _add_cors(self, request: web.Request, response: web.StreamResponse) -> None:
+        origin = request.headers.get("Origin", "")
+        if origin.lower() in self._origins:
+            response.headers.update({"Access-Control-Allow-Origin": origin} | _CORS)
 
     async def _answer(self, request: web.Request) -> web.Response:
+        self._admit(request)
         if request.content_type != "application/sdp":
             raise web.HTTPUnsupportedMediaType(text="send the offer as application/sdp")
         try:
@@ -147,11 +187,13 @@ class Server:
         )
 
     async def _leave(self, request: web.Request) -> web.Response:
+        self._admit(request)
         if not await self.audience.leave(request.match_info["viewer"]):
             raise web.HTTPNotFound(text="no such viewer")
         return web.Response(text="bye")
 
     async def _tell_status(self, request: web.Request) -> web.Response:
+        self._admit(request)
         viewer = self.audience.viewers.get(request.query.get("viewer", ""))
         status = {
             "server": self._id,
@@ -190,6 +232,33 @@ def listen(host: str, port: int, search: int = 0) -> socket.socket:
     raise SinkError(f"port {port} of {host} is taken by another program: give another with --port {port + 1}")
 
 
+def reachable_host(host: str) -> str:
+    """Return what stands in an address that leads to a server at `host`, also where that is 0.0.0.0 or ::."""
+    if host == "0.0.0.0":
+        # The address by which this machine is known in its network; nothing is sent to find it out.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(("192.0.2.1", 9))
+                return probe.getsockname()[0]
+            except OSError:
+                return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_near(host: str) -> bool:
+    # An address, or a name that only this machine or its own network gives: not one of the wide world.
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return (
+            "." not in name or name.endswith((".local", ".localhost")) or name == socket.gethostname().lower()
+        )
+    return True
+
+
 def _page(path: Path):
     async def send(request: web.Request) -> web.Response:
         # Small files, and a page that is open for days must not run an old script after an update.
@@ -198,11 +267,3 @@ def _page(path: Path):
         return web.Response(body=content, content_type=_TYPES[path.suffix], charset="utf-8", headers=headers)
 
     return send
-
-
-async def _options(request: web.Request) -> web.Response:
-    return web.Response(status=204, headers={"Accept-Post": "application/sdp"})
-
-
-async def _add_cors(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_CORS)

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import av
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
@@ -241,7 +242,7 @@ class Audience:
         if state != "connected":
             if now_s - viewer.since_s > _CONNECT_TIMEOUT_S:
                 logger.info("a viewer did not connect in %.0f s", _CONNECT_TIMEOUT_S)
-                await self.leave(viewer.id)
+                self._let_go(viewer)
             return
         stats = await viewer.connection.getStats()
         times = [entry.timestamp for entry in stats.values() if entry.type == "remote-inbound-rtp"]
@@ -253,15 +254,19 @@ class Audience:
         viewer.heard_s = max(viewer.heard_s, self._first_put_s)
         if now_s - viewer.heard_s > self._viewer_timeout_s:
             logger.info("a viewer has not been heard of for %.0f s", now_s - viewer.heard_s)
-            await self.leave(viewer.id)
+            self._let_go(viewer)
 
     def _state_changed(self, viewer: Viewer) -> None:
         state = viewer.connection.connectionState
         logger.debug("viewer %s: %s", viewer.id[:8], state)
         if state in ("failed", "closed") and viewer.id in self.viewers:
-            task = asyncio.get_running_loop().create_task(self.leave(viewer.id))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._let_go(viewer)
+
+    def _let_go(self, viewer: Viewer) -> None:
+        # Saying goodbye to one who is gone takes seconds: nobody else waits for that.
+        task = asyncio.get_running_loop().create_task(self.leave(viewer.id))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
 
 def raise_bitrates(bitrate_kbps: int) -> None:
@@ -285,11 +290,11 @@ def _reachable(offer_sdp: str, address: str | None) -> str:
 
 
 def _later(pictures: Pictures, delay_s: float) -> Pictures:
-    # Copies: the encoders still hold the frames as they were.
+    # Copies: the encoders still hold the frames as they were, and have put their times on clocks of their own.
     pts = pictures.pts + max(1, round(delay_s * TICKS_PER_S))
     frames = {}
     for name, frame in pictures.frames.items():
         copy = av.VideoFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name)
-        copy.pts, copy.time_base = pts, frame.time_base
+        copy.pts, copy.time_base = pts, Fraction(1, TICKS_PER_S)
         frames[name] = copy
     return Pictures(frames, pts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ class Crew:
         self, name: str, body: Callable[[Worker], None], worker: Worker, then: Callable[[], None]
     ) -> None:
         """Start a thread that runs `body`, and `then` however that ended."""
+        if name in self._threads:
+            raise ValueError(f"there is a thread {name!r} already: the first one would never be waited for")
 
         def shell() -> None:
             try:
@@ -59,13 +62,13 @@ class Crew:
                 thread.join(_STEP_S)
                 return
 
-    def join(self) -> list[str]:
-        """Wait for every thread; returns the stages that did not stop in time."""
+    def join(self, most_s: float = math.inf) -> list[str]:
+        """Wait for every thread, `most_s` at most; returns the stages that did not stop in time."""
         begun_s, late = time.monotonic(), []
         for name, thread in tuple(self._threads.items()):
             while thread.is_alive():
                 limit_s = _OPENING_S if self.workers[name].opening else _STOP_S
-                if time.monotonic() - begun_s > limit_s:
+                if time.monotonic() - begun_s > min(limit_s, most_s):
                     late.append(self.workers[name].stage)
                     break
                 thread.join(_STEP_S)

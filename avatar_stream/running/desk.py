@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from avatar_stream.controls import Controls, Status, Wish
@@ -33,7 +34,8 @@ class Desk:
         self._freeze = False
         self._calibrate = threading.Event()
         self._quality, self._quality_text = 0, ""
-        self._said: list[tuple[float, str]] = []
+        self._said: deque[tuple[float, str]] = deque(maxlen=9)
+        self._lock = threading.Lock()
 
     def answer(self, worker: Worker) -> None:
         """Answer every wish since the last call; EndOfStream where it is to end."""
@@ -80,15 +82,17 @@ class Desk:
 
     def say(self, text: str, for_s: float = _SAID_FOR_S) -> None:
         """Show a line for some seconds; from any thread."""
-        self._said = [*self._said[-8:], (time.monotonic() + for_s, text)]
+        with self._lock:
+            self._said.append((time.monotonic() + for_s, text))
 
     def status(
         self, fps: float, delay_ms: float, p95_ms: float, dropped: dict[str, int], silent: list[str]
     ) -> Status:
         """Return what outputs are told now."""
         now_s = time.monotonic()
-        self._said = [(until_s, text) for until_s, text in self._said if until_s > now_s]
-        messages = [*(text for _, text in self._said), self._quality_text]
+        with self._lock:
+            said = [text for until_s, text in self._said if until_s > now_s]
+        messages = [*said, self._quality_text]
         if self._pipeline.guard is not None:
             messages += self._pipeline.guard.notices
         # A source that knows why it is silent says so better than the watch.

@@ -59,6 +59,11 @@ class Handover(Generic[Item]):
             self._changed.notify_all()
             return item
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something is here to be taken."""
+        return bool(self._items)
+
     def end(self) -> None:
         """No more will come: what is here is still handed out. May be called twice, from any thread."""
         with self._changed:

@@ -28,8 +28,9 @@ class Report:
         with_signer: of these, frames in which somebody was found.
         interrupted: the user stopped it before the source's end.
         dropped: live: frames overwritten by newer ones, by hand-over.
-        stages: durations of each stage's work on a frame, (N,) float64 ms, oldest first.
-        delays: (N, 2) float64 of the first output: time of delivery (s, monotonic), delay from capture (ms).
+        stages: of each stage's work on a frame, (N, 2) float64: when it was done (s, monotonic), how long it took
+            (ms), oldest first.
+        delays: live, of the first output, (N, 2) float64: time of delivery (s, monotonic), delay from capture (ms).
         failures: live outputs that failed on the way while others went on, one line each.
     """
 
@@ -64,8 +65,10 @@ class Worker:
         """Inside it the stage is at work."""
         self.stage, begun_s = stage, time.monotonic()
         self.since_s = begun_s
-        yield
-        self.since_s = None
+        try:
+            yield
+        finally:
+            self.since_s = None
         if measured:
             self._meter.add(stage, time.monotonic() - begun_s)
 
@@ -73,8 +76,10 @@ class Worker:
     def opening_of(self, stage: str) -> Iterator[None]:
         """Inside it the stage is opened or closed: nobody expects frames of it."""
         self.stage, self.opening = stage, True
-        yield
-        self.opening = False
+        try:
+            yield
+        finally:
+            self.opening = False
 
 
 class Meter:
@@ -83,13 +88,14 @@ class Meter:
     def __init__(self) -> None:
         self.frames = self.with_signer = 0
         self._lock = threading.Lock()
-        self._stages: dict[str, deque[float]] = {}
+        self._stages: dict[str, deque[tuple[float, float]]] = {}
         self._delays: deque[tuple[float, float]] = deque(maxlen=_KEPT)
 
     def add(self, stage: str, duration_s: float) -> None:
         """Count one frame's work of a stage."""
         with self._lock:
-            self._stages.setdefault(stage, deque(maxlen=_KEPT)).append(1000 * duration_s)
+            kept = self._stages.setdefault(stage, deque(maxlen=_KEPT))
+            kept.append((time.monotonic(), 1000 * duration_s))
 
     def deliver(self, captured_s: float) -> None:
         """Count a frame as shown by the first output, now."""
@@ -113,9 +119,9 @@ class Meter:
         return len(last) / span_s, float(np.median(delays)), float(np.percentile(delays, 95))
 
     def stages(self) -> dict[str, np.ndarray]:
-        """Durations by stage, (N,) float64 ms."""
+        """By stage, (N, 2) float64: when it was done in s, how long it took in ms."""
         with self._lock:
-            return {stage: np.array(kept) for stage, kept in self._stages.items()}
+            return {stage: np.array(kept, float).reshape(-1, 2) for stage, kept in self._stages.items()}
 
     def delays(self) -> np.ndarray:
         """(N, 2) float64: time of delivery in s, delay in ms."""
@@ -176,7 +182,8 @@ class QualityGovernor:
             The level to work at.
         """
         self._recent.append((now_s, captured))
-        while now_s - self._recent[0][0] > 2.0:
+        # Two at least: a machine that needs seconds for a picture needs help most.
+        while len(self._recent) > 2 and now_s - self._recent[0][0] > 2.0:
             self._recent.popleft()
         span_s = now_s - self._recent[0][0]
         if span_s < 1.0:

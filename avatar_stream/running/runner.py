@@ -29,6 +29,7 @@ _STATUS_EVERY_S = 0.25
 _PAUSE_S = 0.02  # the most the calling thread waits: windows want their events read
 _STARVED_S = 0.5  # live: after this long without a picture the avatar goes to rest
 _SILENT_LIVE_S, _SILENT_FILE_S = 2.0, 30.0
+_BREAK_OFF_S = 1.0  # for outputs to be discarded
 
 
 def run(
@@ -75,6 +76,8 @@ class _Run:
         ]
         self._all_outlets = list(self._outlets)
         self._turns = Turns()
+        # Source first, then the outputs; then tracker and synthesizer load their networks beside each other.
+        self._networks_turn = 1 + len(pipeline.outputs)
         self._crew = Crew(self._fail)
         self._lock = threading.Lock()
         self._error: BaseException | None = None
@@ -95,6 +98,10 @@ class _Run:
                     if not outlet.on_main:
                         self._start_outlet(outlet)
                 self._serve([outlet for outlet in self._outlets if outlet.on_main])
+            except KeyboardInterrupt as error:  # the second Ctrl-C: nobody wants to wait for networks to load
+                self._fail(error, None)
+                self._crew.join(_BREAK_OFF_S)
+                raise
             except BaseException as error:
                 self._fail(error, None)
             late = self._crew.join()
@@ -122,7 +129,7 @@ class _Run:
 
     def _analyze(self, worker: Worker) -> None:
         pipeline, last = self._pipeline, None
-        with self._opened(worker, "tracker", pipeline.tracker, len(self._pipeline.outputs) + 2):
+        with self._opened(worker, "tracker", pipeline.tracker, self._networks_turn, beside=True):
             while True:
                 frame = self._frames.get(_STARVED_S if self._live else None)
                 looked = frame is not None
@@ -134,14 +141,19 @@ class _Run:
                     frame = dataclasses.replace(last, pose=None, time_s=time.monotonic())
                 if self._desk.calibrate_asked():
                     pipeline.cast.retargeter.reset()
-                if not self._analyzed.put(pipeline.analyze(frame, worker.during, looked)):
+                analyzed = pipeline.analyze(frame, worker.during, looked)
+                if not self._turns.reached(self._networks_turn + 1):
+                    # A tracker at work would slow down the synthesizer's loading more than it gains.
+                    self._turns.wait(self._networks_turn + 1)
+                    self._frames.dropped = 0  # nobody waited for those
+                    if self._live and self._frames.waiting:
+                        continue  # there is a newer one
+                if not self._analyzed.put(analyzed):
                     return
 
     def _render(self, worker: Worker) -> None:
         pipeline, governor = self._pipeline, None
-        with self._opened(
-            worker, "synthesizer", CurrentSynthesizer(pipeline), len(self._pipeline.outputs) + 1
-        ):
+        with self._opened(worker, "synthesizer", CurrentSynthesizer(pipeline), self._networks_turn):
             levels = getattr(pipeline.cast.synthesizer, "quality_levels", ())
             if self._live and len(levels) > 1:
                 governor = QualityGovernor(len(levels))
@@ -180,19 +192,22 @@ class _Run:
             raise
         except AvatarStreamError as error:
             self._go_on_without(outlet, error)
-        if isinstance(item, Rendered) and outlet is next(iter(self._outlets), None):
+        first = outlet is next(iter(self._outlets), None)
+        if self._live and first and isinstance(item, Rendered):  # a file's times are no clock's
             self._meter.deliver(frame.time_s)
 
-    # Opening and closing: one after another, cheap things first, so that a wrong name is told at once -------
+    # Opening and closing: cheap things first, one after another, so that a wrong name is told at once --------
 
     @contextlib.contextmanager
-    def _opened(self, worker: Worker, name: str, stage, turn: int) -> Iterator[None]:
+    def _opened(self, worker: Worker, name: str, stage, turn: int, beside: bool = False) -> Iterator[None]:
+        # `beside`: another stage has the same turn, and that one's end counts.
         self._turns.wait(turn)
         try:
             if stage is not None:
                 with worker.opening_of(name):
                     stage.open()
-            self._turns.done(turn)
+            if not beside:
+                self._turns.done(turn)
             yield
         finally:
             if stage is not None:
@@ -322,7 +337,7 @@ class _Run:
         now_s = time.monotonic()
         if self._error is not None:
             raise EndOfStream
-        if self._on_open is not None and self._turns.reached(len(self._pipeline.outputs) + 1):
+        if self._on_open is not None and self._turns.reached(self._networks_turn):
             on_open, self._on_open = self._on_open, None
             on_open()
         if self._seconds is not None and self._first_s and now_s - self._first_s >= self._seconds:

@@ -18,7 +18,6 @@ from avatar_stream.types import Frame
 # Fine enough for every camera's and container's times: MPEG's own clock.
 _TICKS_PER_S = 90_000
 _CODECS = {".mp4": ("libx264", "yuv420p", "mp4"), ".webm": ("libvpx-vp9", "yuv420p", "webm")}
-_LATE_START_S = 5.0
 # What is left to write when the disk is full: frames inside the encoder, then an index of about 30 bytes a frame.
 _RESERVE_BYTES = 8 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -42,13 +41,12 @@ class VideoFileSink:
         Attributes:
             path: `.mp4` or `.webm`; its folder must exist.
             transparent: keep `Frame.alpha`; only `.webm`.
-            from_zero: count times from the first frame; None does so where they began long before it, as a live
-                source's do.
+            from_zero: count times from the first frame, for sources whose clock began long before it: live ones.
         """
 
         path: Path
         transparent: bool = False
-        from_zero: bool | None = None
+        from_zero: bool = False
 
     def __init__(self, options: VideoFileSink.Options):
         """Store the options; `open()` takes the file."""
@@ -107,7 +105,7 @@ class VideoFileSink:
             if frame.image.shape[:2] != (self._stream.height, self._stream.width):
                 raise SinkError(f"{self.options.path}: the picture changed its size at {frame.time_s:.2f} s")
             if self._start_s is None:
-                self._start_s = self._first_time(frame.time_s)
+                self._start_s = frame.time_s if self.options.from_zero else 0.0
             tick = max(round((frame.time_s - self._start_s) * _TICKS_PER_S), self._last_tick + 1)
             if self._last_tick >= 0:
                 self._step_ticks = tick - self._last_tick
@@ -158,13 +156,6 @@ class VideoFileSink:
         if file is not None:
             file.close()
         self._part.unlink(missing_ok=True)
-
-    def _first_time(self, time_s: float) -> float:
-        # A file's clock begins at 0, a live source's when the machine was started.
-        from_zero = self.options.from_zero
-        if from_zero is None:
-            from_zero = time_s > _LATE_START_S
-        return time_s if from_zero else 0.0
 
     def _add_stream(self, frame: Frame) -> av.VideoStream:
         height_px, width_px = frame.image.shape[:2]

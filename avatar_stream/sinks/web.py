@@ -41,21 +41,23 @@ class WebSink:
             host: 127.0.0.1 for this machine only, 0.0.0.0 for everybody in the network.
             port: of the page; 0 takes any free one.
             port_search: try the next 20 ports where it is taken.
-            driver: send the source's own picture too.
+            driver: send the source's own picture too: whoever can open the page then sees the signer.
             driver_width_px: its width at most.
             bitrate_kbps: of a viewer's picture; its network may lower it to a half.
             max_viewers: at the same time; each costs an encoder.
             viewer_timeout_s: let go of a viewer not heard of for so long.
+            origins: other pages that may show the broadcast, `https://example.org` each; else only its own may.
         """
 
         host: str = "127.0.0.1"
         port: Annotated[int, Field(ge=0, le=65535)] = 8080
         port_search: bool = False
-        driver: bool = True
+        driver: bool = False
         driver_width_px: Annotated[int, Field(ge=32, le=1920)] = 320
         bitrate_kbps: Annotated[int, Field(ge=200, le=50_000)] = 4000
         max_viewers: Annotated[int, Field(ge=1, le=100)] = 8
         viewer_timeout_s: Annotated[float, Field(ge=2, le=600)] = 10.0
+        origins: tuple[str, ...] = ()
 
     def __init__(self, options: WebSink.Options | None = None):
         """Store the options; `open()` takes the port."""
@@ -78,15 +80,13 @@ class WebSink:
             SinkError: the port is taken, the host is none of this machine's, or aiortc is missing.
         """
         try:
-            from avatar_stream.broadcast.server import Server, listen
+            from avatar_stream.broadcast.server import Server, listen, reachable_host
             from avatar_stream.broadcast.whep import raise_bitrates
         except ImportError as error:
             raise SinkError(f"the output 'web' needs {error.name}: pip install aiortc aiohttp") from error
         options = self.options
         listening = listen(options.host, options.port, _PORTS_SEARCHED if options.port_search else 0)
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else host
-        self.address = f"http://{host}:{listening.getsockname()[1]}/"
+        self.address = f"http://{reachable_host(options.host)}:{listening.getsockname()[1]}/"
         raise_bitrates(options.bitrate_kbps)
         self._start_s, self._sent_s = None, float("-inf")
         self._recent.clear()
@@ -95,7 +95,7 @@ class WebSink:
             "with_driver": options.driver,
             "viewer_timeout_s": options.viewer_timeout_s,
         }
-        self._server = Server(listening, self._status, audience)
+        self._server = Server(listening, self._status, audience, options.origins)
         try:
             self._server.start()
         except SinkError:

@@ -122,7 +122,7 @@ class WindowSink:
         canvas = self._with_bar(canvas, status)
         height_px, width_px = canvas.shape[:2]
         if self._shown_size != (width_px, height_px):
-            # Once per size: the user's own resizing stays.
+            # Once per size: the user's own resizing stays until the picture gets another shape.
             cv2.resizeWindow(self.options.title, width_px, height_px)
             self._shown_size = (width_px, height_px)
         cv2.imshow(self.options.title, cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR))
@@ -136,8 +136,9 @@ class WindowSink:
         """
         if not self._open:
             return
-        key = cv2.waitKey(1)
-        if key != -1:
+        key = cv2.waitKeyEx(1)
+        # Arrows and the like have bits above the letters', and letters' bits below; modifiers stand above both.
+        if key != -1 and not key & 0xFF00:
             self._press(key & 0xFF)
         if cv2.getWindowProperty(self.options.title, cv2.WND_PROP_VISIBLE) < 1:
             self._ask(Wish.QUIT)

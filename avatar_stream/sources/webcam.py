@@ -118,8 +118,8 @@ class WebcamSource:
             if bad >= _BAD_READS or self._capture is None:
                 self._lost()
                 self._stopped.wait(_RETRY_S)
-                if not self._stopped.is_set():
-                    self._connect()
+                if not self._stopped.is_set() and self._connect():
+                    bad = 0  # one that has come back may need a moment, as at the start
         raise EndOfStream
 
     def stop(self) -> None:
