@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from avatar_stream import avatars
-from avatar_stream.compose import Composer
+from avatar_stream.compose import PICTURES, Composer
 from avatar_stream.errors import AvatarStreamError, ConfigError
 from avatar_stream.places import bundled
 from avatar_stream.retarget import RetargetOptions
 
 ROOMS = {"source": "sources", "tracker": "trackers", "synthesizer": "synthesizers", "output": "sinks"}
+DEFAULT_TRACKER = "holistic"
 _NOT_IN_FILES = {"avatar"}  # what the pipeline itself gives a stage
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+# What pydantic says in the words of Python.
+_EXPECTED = {"path_type": "a path", "model_type": "keys with values"}
 
 
 class ProblemsError(ConfigError):
@@ -51,12 +54,12 @@ class PipelineConfig:
     avatar: str
     source: StageConfig
     tracker: StageConfig | None
-    retarget: RetargetOptions
-    framing: bool
     synthesizer: StageConfig
     compose: Composer.Options
     outputs: tuple[StageConfig, ...]
-    recordings: Path
+    retarget: RetargetOptions = RetargetOptions()
+    framing: bool = True
+    recordings: Path = Path("recordings")
 
 
 class _Rest(BaseModel):
@@ -97,6 +100,18 @@ def find_stage(room: str, type_name: str) -> type:
         raise ConfigError(
             f"'{type_name}' needs {error.name}, which is not installed: run `make setup`"
         ) from error
+
+
+def named_twice(source: StageConfig | None, outputs: Sequence[StageConfig | None]) -> Path | None:
+    """Return a file that an output would write over the source or over another output's; None: all differ."""
+    seen = set()
+    for stage in (source, *outputs):
+        path = stage.options.get("path") if stage is not None else None
+        if path is not None and os.path.realpath(path) in seen:
+            return path
+        if path is not None:
+            seen.add(os.path.realpath(path))
+    return None
 
 
 def stage_names(room: str) -> list[str]:
@@ -148,17 +163,20 @@ class _Checker:
             _Rest, {key: given[key] for key in given if key not in stage_keys}, "", stage_keys
         )
         source = self._stage("source", given.get("source"), "source")
-        default = None if source is not None and source.type == "pose_file" else {"type": "holistic"}
+        default = None if source is not None and source.type == "pose_file" else {"type": DEFAULT_TRACKER}
         wanted = given.get("tracker", default)
         tracker = None if wanted in (None, "none") else self._stage("tracker", wanted, "tracker")
         synthesizer = self._stage("synthesizer", given.get("synthesizer", {"type": "flow"}), "synthesizer")
         outputs = self._outputs(given.get("outputs"))
         self._check_names(given)
+        twice = None if self._problems else named_twice(source, outputs)
+        if twice is not None:
+            self._tell("outputs", str(twice), "files other than the source and each other")
         if self._problems:
             raise ProblemsError(self._place, self._problems)
         return PipelineConfig(
-            self._place, rest.avatar, source, tracker, rest.retarget, rest.framing, synthesizer, rest.compose,
-            tuple(outputs), rest.recordings,
+            self._place, rest.avatar, source, tracker, synthesizer, rest.compose, tuple(outputs),
+            rest.retarget, rest.framing, rest.recordings,
         )  # fmt: skip
 
     def _outputs(self, given: Any) -> list[StageConfig | None]:
@@ -213,7 +231,8 @@ class _Checker:
         elif problem["type"] == "missing":
             self._problems.append(f"{place}: missing")
         else:
-            self._tell(place, problem["input"], problem["msg"].removeprefix("Input should be ").lower())
+            told = problem["msg"].removeprefix("Input should be ").lower()
+            self._tell(place, problem["input"], _EXPECTED.get(problem["type"], told))
 
     def _find_files(self, kind: str, model: type[BaseModel], options: dict[str, Any], key: str) -> None:
         # Before the other checks, so that a wrong key beside it does not hide a missing file.
@@ -237,7 +256,7 @@ class _Checker:
     def _check_names(self, given: dict[str, Any]) -> None:
         compose, synthesizer = given.get("compose"), given.get("synthesizer")
         background = compose.get("background") if isinstance(compose, dict) else None
-        if isinstance(background, str) and Path(background).suffix.lower() in _PICTURES:
+        if isinstance(background, str) and Path(background).suffix.lower() in PICTURES:
             if not Path(background).exists():
                 self._tell(
                     "compose.background", background, "a picture that exists, a colour, or transparent"
@@ -294,11 +313,11 @@ def apply_override(given: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     *way, last = (int(part) if part.isdigit() else part for part in key.split("."))
     target: Any = given
-    for part in (*way, last):
+    for place, part in enumerate((*way, last)):
         inside = isinstance(target, list) and isinstance(part, int) and part < len(target)
         if not inside and not isinstance(target, dict):
             raise ConfigError(f"--set {override}: there is no place {key}")
-        if part is last:
+        if place == len(way):
             target[part] = value
         else:
             target = target[part] if inside else target.setdefault(part, {})

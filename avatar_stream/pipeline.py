@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from pydantic import ValidationError
 
 from avatar_stream import stages
-from avatar_stream.compose import TRANSPARENT, Composer, draw_pose, side_by_side
-from avatar_stream.config import PipelineConfig, StageConfig, find_stage
+from avatar_stream.compose import LABEL, TRANSPARENT, Composer, draw_pose, side_by_side
+from avatar_stream.config import DEFAULT_TRACKER, PipelineConfig, StageConfig, find_stage, named_twice
 from avatar_stream.errors import ConfigError
 from avatar_stream.types import Frame, Pose
-
-SYNTHESIZERS = ("flow", "rig")
 
 # Called with a stage's name, it gives what surrounds that stage's work: the runner measures and watches.
 During = Callable[[str], AbstractContextManager]
@@ -102,6 +100,7 @@ class Pipeline:
         recast: makes the cast of another avatar, of its name and who signs now; None: only this one.
         avatars: names for `recast`, in the order of the keys next and previous.
         new_recording: makes the output of a recording that is started while it runs; None: not offered.
+        skeleton: draw the pose over the person.
     """
 
     source: stages.Source
@@ -161,23 +160,25 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
     """Make the pipeline that a checked file describes; nothing is open yet.
 
     Raises:
-        ConfigError: the background is wrong.
-        AvatarError: the avatar is incomplete.
+        ConfigError: the background is wrong, or an output would overwrite the input or another output.
+        AvatarError: the avatar is unknown or incomplete.
     """
     from avatar_stream.avatars import list_avatars
     from avatar_stream.retarget.framing import FramingGuard
 
+    twice = named_twice(config.source, config.outputs)
+    if twice is not None:
+        raise ConfigError(f"{twice} is named twice: input and outputs must be different files")
     source = _make_stage("sources", config.source)
-    composer = Composer(config.compose)
-    names = [output.options.get("path", output.type) for output in config.outputs]
+    composer = Composer(_labelled(config.compose) if source.live else config.compose)
     return Pipeline(
         source=source,
         tracker=_make_stage("trackers", config.tracker) if config.tracker else None,
         cast=_make_cast(config, config.avatar),
         composer=composer,
         outputs=[
-            Output(_make_output(output, source.live), str(name), output.side_by_side, output.optional)
-            for output, name in zip(config.outputs, names, strict=True)
+            Output(_make_output(output, source.live), name, output.side_by_side, output.optional)
+            for output, name in zip(config.outputs, _output_names(config.outputs), strict=True)
         ],
         guard=FramingGuard() if config.framing and source.live else None,
         recast=lambda name, current: _make_cast(config, name, current),
@@ -186,9 +187,19 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
     )
 
 
+def _labelled(options: Composer.Options) -> Composer.Options:
+    # Whoever sees a living avatar is told what it is, unless the file words it otherwise or says `label: null`.
+    return options if "label" in options.model_fields_set else options.model_copy(update={"label": LABEL})
+
+
 def _make_stage(room: str, config: StageConfig, **given):
     stage = find_stage(room, config.type)
-    return stage(stage.Options(**config.options, **given))
+    try:
+        return stage(stage.Options(**config.options, **given))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        raise ConfigError(f"{config.type}: {key} {problem['input']!r}: {problem['msg'].lower()}") from error
 
 
 def _make_cast(config: PipelineConfig, name: str, current: Cast | None = None) -> Cast:
@@ -204,12 +215,18 @@ def _make_cast(config: PipelineConfig, name: str, current: Cast | None = None) -
     return Cast(avatar.name, retargeter, _make_stage("synthesizers", config.synthesizer, avatar=avatar))
 
 
+def _output_names(outputs: Sequence[StageConfig]) -> list[str]:
+    # Each its own: threads and hand-overs are known by them, and two pages are both of type "web".
+    names = [str(output.options.get("path", output.type)) for output in outputs]
+    before = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
+
+
 def _make_output(config: StageConfig, live: bool) -> stages.Sink:
     # A camera's clock began long before its first frame; a file plays from 0.
-    from_zero = live and "from_zero" in find_stage("sinks", config.type).Options.model_fields
-    if from_zero and "from_zero" not in config.options:
-        return _make_stage("sinks", config, from_zero=True)
-    return _make_stage("sinks", config)
+    counts = "from_zero" in find_stage("sinks", config.type).Options.model_fields
+    given = {"from_zero": live} if counts and "from_zero" not in config.options else {}
+    return _make_stage("sinks", config, **given)
 
 
 def _make_recording(folder: Path, transparent: bool, live: bool) -> Output:
@@ -217,7 +234,8 @@ def _make_recording(folder: Path, transparent: bool, live: bool) -> Output:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {folder} for recordings: {error.strerror}") from error
-    stem = f"avatar-{time.strftime('%Y%m%d-%H%M%S')}"
+    # Microseconds, for a second recording may begin while the first of the same second is being finished.
+    stem = f"avatar-{datetime.now():%Y%m%d-%H%M%S-%f}"
     path = folder / f"{stem}{'.webm' if transparent else '.mp4'}"
     config = StageConfig("video_file", {"path": path, "transparent": transparent})
     return Output(_make_output(config, live), str(path))
@@ -245,73 +263,37 @@ def build_record(options: RecordOptions) -> Pipeline:
         ConfigError: input and outputs are the same, the synthesizer is unknown, or the background is wrong.
         AvatarError: the avatar is unknown or incomplete.
     """
-    from avatar_stream.avatars import load_avatar
-    from avatar_stream.retarget import Retargeter
-
-    _check_places(options)
-    composer = Composer(Composer.Options(background=options.background) if options.background else None)
-    outputs = [Output(_make_sink(options.output, composer.transparent), str(options.output))]
-    if options.side_by_side:
-        outputs.append(
-            Output(_make_sink(options.side_by_side, False), str(options.side_by_side), beside=True)
-        )
-    if composer.transparent and options.output.suffix.lower() == ".mp4":
+    transparent = options.background == TRANSPARENT
+    if transparent and options.output.suffix.lower() == ".mp4":
         raise ConfigError(
             f"{options.output}: .mp4 has no transparency; name it .webm, or a folder for pictures"
         )
-    if composer.transparent and options.side_by_side:
+    if transparent and options.side_by_side:
         raise ConfigError(
             f"--side-by-side cannot be had with --background {TRANSPARENT}: leave one of them out"
         )
-    avatar = load_avatar(options.avatar)
-    source, tracker = _make_source(options.input)
-    synthesizer = _make_synthesizer(options, avatar)
-    cast = Cast(avatar.name, Retargeter(avatar.pose), synthesizer)
-    return Pipeline(source, tracker, cast, composer, outputs)
+    sink = "video_file" if options.output.suffix else "picture_folder"
+    outputs = [StageConfig(sink, {"path": options.output, "transparent": transparent})]
+    if options.side_by_side:
+        outputs.append(StageConfig("video_file", {"path": options.side_by_side}, side_by_side=True))
+    poses = options.input.suffix.lower() == ".pose"
+    config = PipelineConfig(
+        place="record",
+        avatar=options.avatar,
+        source=StageConfig("pose_file" if poses else "video_file", {"path": options.input}),
+        tracker=None if poses else StageConfig(DEFAULT_TRACKER),
+        synthesizer=_chosen_synthesizer(options),
+        compose=Composer.Options(background=options.background) if options.background else Composer.Options(),
+        outputs=tuple(outputs),
+    )
+    return build_pipeline(config)
 
 
-def _check_places(options: RecordOptions) -> None:
-    outputs = [path for path in (options.output, options.side_by_side) if path is not None]
-    places = [os.path.realpath(path) for path in (options.input, *outputs)]
-    if len(set(places)) != len(places):
-        raise ConfigError(f"{outputs[-1]} is named twice: input and outputs must be different files")
-    for path in outputs:
-        if not path.parent.is_dir():
-            raise ConfigError(f"there is no folder {path.parent} for {path.name}: make it, or name another")
-
-
-def _make_sink(path: Path, transparent: bool) -> stages.Sink:
-    if path.suffix:
-        from avatar_stream.sinks.video_file import VideoFileSink
-
-        return VideoFileSink(VideoFileSink.Options(path=path, transparent=transparent))
-    from avatar_stream.sinks.picture_folder import PictureFolderSink
-
-    return PictureFolderSink(PictureFolderSink.Options(path=path, transparent=transparent))
-
-
-def _make_source(path: Path) -> tuple[stages.Source, stages.Tracker | None]:
-    if path.suffix.lower() == ".pose":
-        from avatar_stream.sources.pose_file import PoseFileSource
-
-        return PoseFileSource(PoseFileSource.Options(path=path)), None
-    from avatar_stream.sources.video_file import VideoFileSource
-    from avatar_stream.trackers.holistic import HolisticTracker
-
-    return VideoFileSource(VideoFileSource.Options(path=path)), HolisticTracker()
-
-
-def _make_synthesizer(options: RecordOptions, avatar) -> stages.Synthesizer:
+def _chosen_synthesizer(options: RecordOptions) -> StageConfig:
     given = {key: getattr(options, key) for key in ("model", "steps", "seed", "device")}
     given = {key: value for key, value in given.items() if value is not None}
-    if options.synthesizer == "flow":
-        from avatar_stream.synthesizers.flow import FlowSynthesizer
-
-        return FlowSynthesizer(FlowSynthesizer.Options(avatar=avatar, **given))
-    if options.synthesizer == "rig":
-        if given:
-            raise ConfigError(f"--synthesizer rig has no --{sorted(given)[0]}: leave it out")
-        from avatar_stream.synthesizers.rig import RigSynthesizer
-
-        return RigSynthesizer(RigSynthesizer.Options(avatar=avatar))
-    raise ConfigError(f"unknown synthesizer '{options.synthesizer}': {' or '.join(SYNTHESIZERS)}")
+    known = find_stage("synthesizers", options.synthesizer).Options.model_fields
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"--synthesizer {options.synthesizer} has no --{key}: leave it out")
+    return StageConfig(options.synthesizer, given)

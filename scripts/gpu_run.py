@@ -36,7 +36,8 @@ def size_mib(folder: Path) -> float:
 def pack(arguments: argparse.Namespace) -> None:
     """Gather people, weights and wheels, no more than `--limit-mib` of them; what is left out is said."""
     output: Path = arguments.output
-    shutil.rmtree(output, ignore_errors=True)
+    if output.exists():
+        raise SystemExit(f"{output} is there already: remove it, or choose another --output")
     (output / "people").mkdir(parents=True)
     if arguments.weights:
         shutil.copytree(arguments.weights, output / "weights")

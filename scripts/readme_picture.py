@@ -37,7 +37,13 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     duration_ms = round(1000 * arguments.every / rate)
     pictures[0].save(
-        arguments.output, save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0, quality=60, method=4
+        arguments.output,
+        save_all=True,
+        append_images=pictures[1:],
+        duration=duration_ms,
+        loop=0,
+        quality=60,
+        method=4,
     )
     print(f"{arguments.output}: {len(pictures)} pictures")
 

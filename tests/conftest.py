@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avatar_stream import pipeline
 from avatar_stream.compose import draw_pose
 from avatar_stream.sources.pose_file import write_pose_file
+from avatar_stream.synthesizers import flow
 from avatar_stream.types import FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Pose
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -115,7 +115,12 @@ def avatar_folder(tmp_path):
 
 
 class DrawingSynthesizer:
-    """Stands where the model stands: draws the pose it is given, so that a test sees what arrived."""
+    """Stands where the model's class stands: draws the pose it is given, so that a test sees what arrived."""
+
+    Options = flow.FlowSynthesizer.Options
+
+    def __call__(self, options):
+        return self
 
     def open(self):
         self.poses = []
@@ -131,9 +136,9 @@ class DrawingSynthesizer:
 
 @pytest.fixture
 def drawing_synthesizer(monkeypatch):
-    """Put `DrawingSynthesizer` into the pipelines that `record` builds; returns it."""
+    """Put `DrawingSynthesizer` into pipelines in the place of the type `flow`; returns it."""
     synthesizer = DrawingSynthesizer()
-    monkeypatch.setattr(pipeline, "_make_synthesizer", lambda options, avatar: synthesizer)
+    monkeypatch.setattr(flow, "STAGE", synthesizer)
     return synthesizer
 
 

@@ -10,6 +10,7 @@ from avatar_stream import commands
 from avatar_stream.cli import main
 from avatar_stream.config import (
     ProblemsError,
+    apply_override,
     check_pipeline,
     find_stage,
     json_schema,
@@ -96,6 +97,27 @@ def test_each_mistake_has_its_key(write, change, key):
     assert key in {line.partition(":")[0] for line in caught.value.problems}
 
 
+def test_no_output_may_overwrite_the_clip_or_another_output(write, make_clip, tmp_path):
+    clip = make_clip()
+    source = {"type": "video_file", "path": str(clip)}
+    over_clip = [{"type": "video_file", "path": str(tmp_path / "." / clip.name)}]
+    twice = [{"type": "video_file", "path": str(tmp_path / "o.mp4")}] * 2
+    for outputs in (over_clip, twice):
+        with pytest.raises(ProblemsError, match="outputs: given .*each other"):
+            load_pipeline(write(source=source, tracker={"type": "holistic"}, outputs=outputs))
+    load_pipeline(write(source=source, tracker={"type": "holistic"}, outputs=twice[:1]))
+
+
+def test_two_outputs_of_one_type_have_names_of_their_own(write):
+    config = load_pipeline(write(outputs=[{"type": "web", "port": port} for port in (8080, 8081, 8082)]))
+    assert [output.name for output in build_pipeline(config).outputs] == ["web", "web 2", "web 3"]
+
+
+def test_two_recordings_in_one_second_are_two_files(write, tmp_path):
+    pipeline = build_pipeline(load_pipeline(write(recordings=str(tmp_path / "kept"))))
+    assert len({pipeline.new_recording().name for _ in range(3)}) == 3
+
+
 @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "", "\x00"])
 def test_what_is_no_pipeline_is_told_in_one_line(tmp_path, content):
     (tmp_path / "p.yaml").write_text(content)
@@ -162,7 +184,7 @@ def test_check_tells_each_file(write, tmp_path, capsys):
     "command, words, expected",
     [
         ("preview", ["--camera", "1"], ["source.index=1"]),
-        ("broadcast", ["--port", "8090", "--host", "0.0.0.0"], ["outputs.0.port=8090", "outputs.0.host=0.0.0.0"]),
+        ("broadcast", ["--port", "8090", "--host", "0.0.0.0"], ["outputs.0.port=8090", 'outputs.0.host="0.0.0.0"']),
         ("preview", ["--steps", "2", "--set", "compose.background=white"],
          ["synthesizer.steps=2", "compose.background=white"]),
         ("preview", ["--synthesizer", "rig"], ["synthesizer={type: rig}"]),
@@ -177,6 +199,15 @@ def test_commands_are_pipeline_files_with_values_set(command, words, expected, m
     assert getattr(commands, command)(parser.parse_args(words)) == 0
     assert ran == [(f"{command}.yaml", expected)]
     load_pipeline(bundled("pipelines") / f"{command}.yaml", expected)
+
+
+def test_names_stay_names_whatever_they_look_like():
+    parser, given = argparse.ArgumentParser(), {"synthesizer": {"type": "flow"}}
+    commands.add_preview(parser)
+    words = parser.parse_args(["--avatar", "a: b #1", "--model", "007"])
+    for override in commands.live_overrides(words):
+        apply_override(given, override)
+    assert given["avatar"] == "a: b #1" and given["synthesizer"]["model"] == "007"
 
 
 def test_a_camera_may_be_a_path(monkeypatch):

@@ -144,17 +144,19 @@ def test_transparent_outputs(make_pose_clip, avatar_folder, drawing_synthesizer,
     "change, words",
     [
         ({"avatar": "nobody-of-that-name"}, "unknown avatar"),
-        ({"output": "none/o.mp4"}, "no folder"),
-        ({"output": "sign.pose"}, "named twice"),
-        ({"side_by_side": "o.mp4"}, "named twice"),
-        ({"synthesizer": "other"}, "unknown synthesizer"),
+        ({"output": "sign.pose"}, "sign.pose is named twice"),
+        ({"side_by_side": "o.mp4"}, "o.mp4 is named twice"),
+        ({"output": "sign.pose", "side_by_side": "b.mp4"}, "sign.pose is named twice"),
+        ({"synthesizer": "other"}, "known: flow, rig"),
+        ({"synthesizer": "rig", "steps": 2}, "no --steps"),
+        ({"output": "o.mp4", "background": "transparent"}, "no transparency"),
     ],
 )
 def test_wrong_names_are_told_before_anything_runs(make_pose_clip, avatar_folder, tmp_path, change, words):
     source = make_pose_clip()
     fields = {"input": source, "avatar": str(avatar_folder), "output": tmp_path / "o.mp4"}
     fields |= {
-        key: value if key in ("avatar", "synthesizer") else tmp_path / value for key, value in change.items()
+        key: tmp_path / value if key in ("output", "side_by_side") else value for key, value in change.items()
     }
     with pytest.raises((AvatarError, ConfigError), match=words):
         build_record(RecordOptions(**fields))
@@ -182,18 +184,20 @@ def test_avatars_need_a_credit_and_a_portrait(avatar_folder):
 SLOW_RECORD = """
     import resource, sys, time
     import numpy as np
-    from avatar_stream import pipeline
     from avatar_stream.cli import main
+    from avatar_stream.synthesizers import flow
 
     class Slow:
+        Options = flow.STAGE.Options
         random = np.random.default_rng(0)
+        def __init__(self, options): pass
         def open(self): print("open", flush=True)
         def synthesize(self, pose):
             time.sleep({pause_s})
             return self.random.integers(0, 256, (512, 512, 4), dtype=np.uint8)
         def close(self): pass
 
-    pipeline._make_synthesizer = lambda options, avatar: Slow()
+    flow.STAGE = Slow
     if {limit}:
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
     sys.exit(main(sys.argv[1:]))

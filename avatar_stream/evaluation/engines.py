@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import itertools
-import json
 import os
 import tempfile
 import time
@@ -19,6 +18,8 @@ import torch
 
 from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ConfigError, ModelError
+from avatar_stream.evaluation.evaluate import check_output, write_json
+from avatar_stream.evaluation.truth import find_poses
 from avatar_stream.modeling import conditioning, flow
 from avatar_stream.modeling import engine as engines
 from avatar_stream.modeling.pipeline import PreparedSource, SignerPipeline, default_device, default_dtype
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if min(arguments.frames, arguments.threads, arguments.batch, arguments.steps) < 1:
         raise ConfigError("--frames, --threads, --batch and --steps must be 1 or more")
+    if arguments.json:
+        check_output(arguments.json)
     device = torch.device(arguments.device) if arguments.device else default_device()
     torch.set_num_threads(arguments.threads)
     avatars = [load_avatar(name) for name in arguments.avatars or list_avatars()]
@@ -85,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     poses = {avatar.name: target_poses(avatar, arguments.poses) for avatar in avatars}
     place = find_model(arguments.model)
     with tempfile.TemporaryDirectory() as cache:
-        names = arguments.engines or _usable(device)
+        names = arguments.engines or _usable(device, place)
         started = [start(name, place, avatars[0], poses, arguments, device, Path(cache)) for name in names]
     measure_frames(started, avatars[0], poses[avatars[0].name], arguments)
     exact = SignerPipeline.from_pretrained(place, torch_dtype=torch.float32).to(device)
@@ -98,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     }  # fmt: skip
     _print_table(report)
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(arguments.json, report)
     return 0
 
 
@@ -111,10 +114,7 @@ def target_poses(avatar: Avatar, folder: Path | None) -> list[Pose]:
     retargeter = Retargeter(avatar.pose)
     if folder is None:
         return [retargeter.retarget(None, 0.0)]
-    paths = sorted(folder.glob("*.pose"))
-    if not paths:
-        raise ConfigError(f"there is no .pose file in {folder}")
-    poses = []
+    paths, poses = find_poses(folder), []
     for path in paths[:: max(1, len(paths) // _MOST_POSES)][:_MOST_POSES]:
         source = PoseFileSource(PoseFileSource.Options(path=path))
         source.open()
@@ -235,11 +235,11 @@ def _over_grey(image: np.ndarray) -> np.ndarray:
     return image[..., :3] * alpha + 127.0 * (1.0 - alpha)
 
 
-def _usable(device: torch.device) -> list[str]:
-    names = []
-    for name in (engines.EAGER, engines.OPENVINO, engines.OPENVINO_FLOAT32):
+def _usable(device: torch.device, place: str) -> list[str]:
+    names, has_ranges = [], bool(SignerPipeline.load_config(place).get("ranges"))
+    for name in (engines.EAGER, *engines.ON_PROCESSORS):
         with contextlib.suppress(ModelError):
-            names.append(engines.choose(name, device)[0])
+            names.append(engines.choose(name, device, has_ranges)[0])
     return names + ([engines.COMPILE] if device.type == "cuda" else [])
 
 

@@ -196,7 +196,7 @@ def _one(plan: Plan, painter: Painter, judge: Judge, stage: Stage, case: Case) -
         judged.values["motion_truth"] = pictures.mean_change(list(truth))
     if case.number % _STILL_EVERY == 0:
         judged.values.update(_flicker(painter, stage, case, plan.steps))
-    if _is_studied(plan, case.number) and painter.max_steps > 1:
+    if _is_studied(plan, case.number) and painter.takes_steps:
         return dataclasses.replace(judged, by_steps=_other_steps(plan, painter, judged))
     return judged
 

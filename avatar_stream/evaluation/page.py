@@ -67,6 +67,15 @@ class Page:
         """Add SVG drawings beside each other."""
         self._parts.append('<div class="plots">' + "".join(drawings) + "</div>")
 
+    def targets(self, targets: dict[str, dict]) -> None:
+        """Add a section of promised values, each as `Target.as_json` gives it, by name."""
+        words = {True: "met", False: "missed", None: "not measured"}
+        self.heading("Targets")
+        self.table(
+            ("", "figure", "measured", "target"),
+            [(words[each["met"]], name, each["value"], each["target"]) for name, each in targets.items()],
+        )
+
     def cards(self, pictures: Iterable[tuple[np.ndarray, str]]) -> None:
         """Add pictures, (H, W, 3) uint8 RGB, with captions."""
         cards = [
@@ -125,11 +134,6 @@ def number(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def verdict(met: bool | None) -> str:
-    """A target's outcome in a word."""
-    return {True: "met", False: "missed", None: "not measured"}[met]
 
 
 def _cell(value: object) -> str:

@@ -14,7 +14,7 @@ class Painter(Protocol):
     """Makes pictures of one person after another."""
 
     name: str
-    max_steps: int  # 1: steps mean nothing to it
+    takes_steps: bool  # False: the number of steps means nothing to it
 
     def meet(self, avatar: Avatar) -> None:
         """Take the source picture of the person to paint from now on."""
@@ -33,7 +33,7 @@ class FlowPainter:
     """`SignerPipeline`, its weights loaded once for all people."""
 
     name = "flow"
-    max_steps = 8
+    takes_steps = True
 
     def __init__(self, model: str, device: str | None = None):
         """Load the weights.
@@ -84,7 +84,7 @@ class RigPainter:
     """The rigged person, posed from the landmarks by inverse kinematics: the baseline."""
 
     name = "rig"
-    max_steps = 1
+    takes_steps = False
 
     def __init__(self):
         """Nothing is open yet."""

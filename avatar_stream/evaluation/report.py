@@ -10,7 +10,7 @@ import numpy as np
 from avatar_stream.compose import draw_pose
 from avatar_stream.evaluation.detector import cut_out
 from avatar_stream.evaluation.measure import Judged, Results
-from avatar_stream.evaluation.page import Page, number, verdict
+from avatar_stream.evaluation.page import Page, number
 from avatar_stream.evaluation.pictures import on_grey
 from avatar_stream.evaluation.plots import Line, line_plot
 from avatar_stream.types import CANVAS_PX
@@ -41,22 +41,13 @@ def write_report(folder: Path, figures: dict, results: Results) -> Path:
         f"{figures['steps']} step(s), seed {figures['seed']}, poses {poses}. Truth is rendered; each "
         "person is made from one picture. What each figure means: docs/evaluation.md."
     )
-    _targets(page, figures)
+    page.targets(figures["targets"])
     _plots(page, figures)
     _steps(page, results)
     _worst(page, results)
     _hands(page, results)
     _figures(page, figures)
     return page.write()
-
-
-def _targets(page: Page, figures: dict) -> None:
-    page.heading("Targets")
-    rows = [
-        (verdict(target["met"]), name, target["value"], target["target"])
-        for name, target in figures["targets"].items()
-    ]
-    page.table(("", "figure", "measured", "target"), rows)
 
 
 def _plots(page: Page, figures: dict) -> None:

@@ -157,13 +157,16 @@ def render_people(
             as_filed=as_filed,
         )
         entries = _render_all(folder, variants, work, processes)
-        meta["variants"] = [entries[str(variant.number)] for variant in variants]
-        (folder / "meta.json").write_text(json.dumps(meta, indent=1))
-        for name in ("done.npy", "variants.json", "settings.json"):
-            (folder / name).unlink()
-        folder.rename(output)
+        _finish(folder, output, meta | {"variants": [entries[str(variant.number)] for variant in variants]})
     except OSError as error:
         raise SinkError(f"could not write the data set {output}: {error.strerror or error}") from error
+
+
+def _finish(folder: Path, output: Path, meta: dict) -> None:
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1))
+    for name in ("done.npy", "variants.json", "settings.json"):
+        (folder / name).unlink()
+    folder.rename(output)
 
 
 def _render_all(folder: Path, variants: list[Variant], work: Callable, processes: int) -> dict[str, dict]:
@@ -299,18 +302,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as-filed", action="store_true", help="without other looks, shapes and cameras: as avatars stand"
     )
     parser.add_argument("--poses", type=Path, metavar="DIR", help="take part of the motion from .pose files")
+    parser.add_argument("--output", type=Path, metavar="PATH", help="data set folder, or the clip's .mp4")
+    parser.add_argument("--frames", type=int, default=1000, metavar="N", help="pictures to make (1000)")
     parser.add_argument(
-        "--output", type=Path, metavar="PATH", help="data set folder, or the clip's .mp4 file"
-    )
-    parser.add_argument(
-        "--frames", type=int, default=1000, metavar="N", help="pictures in the data set (1000)"
-    )
-    parser.add_argument(
-        "--frames-per-variant",
-        type=int,
-        default=120,
-        metavar="N",
-        help="pictures of one person in one look (120)",
+        "--frames-per-variant", type=int, default=120, metavar="N", help="of one person in one look (120)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="people drawn at once (1)")

@@ -20,12 +20,13 @@ from avatar_stream import types
 from avatar_stream.errors import ConfigError
 from avatar_stream.modeling import conditioning
 from avatar_stream.modeling.conditioning import Views
+from avatar_stream.rendering import parts as part_codes
 from avatar_stream.training.tracker_noise import tracker_noise
 
 if TYPE_CHECKING:
     from avatar_stream.training.live_renders import LiveRenders
 
-HAND_PARTS, FACE_PARTS = (4, 5), (1, 2)
+HAND_PARTS, HEAD_PARTS = (part_codes.LEFT_HAND, part_codes.RIGHT_HAND), (part_codes.HAIR, part_codes.FACE)
 OUTSIDE = 255  # in part maps of windows that reach over the frame's edge: there is no truth there
 
 

@@ -9,19 +9,27 @@ import numpy as np
 
 from avatar_stream.errors import TrackerError
 from avatar_stream.modeling import geometry
+from avatar_stream.modeling.figure import measure_figure
 from avatar_stream.modeling.girth import Girth
+from avatar_stream.rendering.parts import FACE as FACE_PART
+from avatar_stream.rendering.parts import (
+    HAIR,
+    LEFT_HAND,
+    LOWER_CLOTHES,
+    NECK_AND_ARMS,
+    RIGHT_HAND,
+    UPPER_CLOTHES,
+)
 from avatar_stream.trackers.holistic import quiet_stderr
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HIP, RIGHT_HIP
 
 PARTS_PX = 256
-# The part map's numbers (docs/architecture.md).
-_HAIR, _FACE, _SKIN, _LEFT_HAND, _RIGHT_HAND, _UPPER, _LOWER = range(1, 8)
 _PART_OF_GROUP = np.zeros(geometry.GROUPS, np.uint8)
-_PART_OF_GROUP[[geometry.TORSO, geometry.NECK, geometry.HEAD]] = _UPPER, _SKIN, _HAIR
-_PART_OF_GROUP[[geometry.SKIN, geometry.MOUTH, geometry.EYE]] = _FACE
-_PART_OF_GROUP[[geometry.LEFT_ARM, geometry.LEFT_PALM]] = _SKIN, _LEFT_HAND
-_PART_OF_GROUP[[geometry.RIGHT_ARM, geometry.RIGHT_PALM]] = _SKIN, _RIGHT_HAND
-_HAND_PARTS = (_LEFT_HAND, _RIGHT_HAND)
+_PART_OF_GROUP[[geometry.TORSO, geometry.NECK, geometry.HEAD]] = UPPER_CLOTHES, NECK_AND_ARMS, HAIR
+_PART_OF_GROUP[[geometry.SKIN, geometry.MOUTH, geometry.EYE]] = FACE_PART
+_PART_OF_GROUP[[geometry.LEFT_ARM, geometry.LEFT_PALM]] = NECK_AND_ARMS, LEFT_HAND
+_PART_OF_GROUP[[geometry.RIGHT_ARM, geometry.RIGHT_PALM]] = NECK_AND_ARMS, RIGHT_HAND
+_HAND_PARTS = (LEFT_HAND, RIGHT_HAND)
 _HAND_SPREAD_PX = 2.5
 _LAB_WEIGHTS = np.float32([0.25, 1.0, 1.0])  # light and folds change how bright clothes are, not their hue
 _HANDS = (geometry.LEFT_PALM, geometry.RIGHT_PALM)
@@ -80,8 +88,7 @@ class Segmenter:
 
 def draw_groups(points: np.ndarray) -> np.ndarray:
     """(553, 3) landmarks, canvas px -> (256, 256) uint8 groups of `modeling/geometry.py`."""
-    solids = geometry.build_solids(points, points, Girth())
-    return geometry.draw(solids, (0.0, 0.0), CANVAS_PX / PARTS_PX, PARTS_PX, 1.0, 0.0).owner
+    return geometry.draw_groups(measure_figure(points, Girth()), PARTS_PX)
 
 
 def refine_matte(image: np.ndarray, doubt: np.ndarray, groups: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -128,7 +135,8 @@ def _connected(soft: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def coverage(matte: np.ndarray, groups: np.ndarray, inside: np.ndarray) -> float:
     """Which part (0..1) of the drawn trunk, face and hands the matte covers, where the picture shows them."""
     drawn = np.isin(groups, (geometry.TORSO, geometry.SKIN, *_HANDS)).astype(np.uint8)
-    drawn = cv2.resize(cv2.erode(drawn, np.ones((3, 3), np.uint8)), matte.shape[::-1], interpolation=0) > 0
+    middles = cv2.erode(drawn, np.ones((3, 3), np.uint8))
+    drawn = cv2.resize(middles, matte.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     drawn &= inside
     return float((matte[drawn] > 127).mean()) if drawn.any() else 0.0
 
@@ -182,11 +190,13 @@ def part_map(picture: np.ndarray, points: np.ndarray, groups: np.ndarray) -> np.
     rows = (np.arange(PARTS_PX, dtype=np.float32)[:, None] + 0.5) * (CANVAS_PX / PARTS_PX)
     # Above the chin what surrounds the face is hair; below it, neck.
     chin_y = points[FACE.start + 152, 1]
-    spread = np.where((spread == _FACE) | (spread == _HAIR), np.where(rows < chin_y, _HAIR, _SKIN), spread)
+    spread = np.where(
+        (spread == FACE_PART) | (spread == HAIR), np.where(rows < chin_y, HAIR, NECK_AND_ARMS), spread
+    )
     parts = np.where(free > 0, spread, parts)
-    parts = np.where(_sleeves(small, parts), _UPPER, parts)
+    parts = np.where(_sleeves(small, parts), UPPER_CLOTHES, parts)
     hips_y = points[[LEFT_HIP, RIGHT_HIP], 1].mean()
-    parts = np.where((parts == _UPPER) & (rows > hips_y), _LOWER, parts)
+    parts = np.where((parts == UPPER_CLOTHES) & (rows > hips_y), LOWER_CLOTHES, parts)
     return np.where(small[..., 3] > 127, parts, 0).astype(np.uint8)
 
 
@@ -205,8 +215,8 @@ def _nearest(parts: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _sleeves(small: np.ndarray, parts: np.ndarray) -> np.ndarray:
     lab = cv2.cvtColor(small[..., :3], cv2.COLOR_RGB2LAB).astype(np.float32) * _LAB_WEIGHTS
     solid = small[..., 3] > 200
-    face, clothes = solid & (parts == _FACE), solid & (parts == _UPPER)
+    face, clothes = solid & (parts == FACE_PART), solid & (parts == UPPER_CLOTHES)
     if not face.any() or not clothes.any():
         return np.zeros(parts.shape, bool)
     distances = [np.linalg.norm(lab - np.median(lab[where], axis=0), axis=2) for where in (face, clothes)]
-    return (parts == _SKIN) & (cv2.blur(distances[1] - distances[0], (5, 5)) < 0)
+    return (parts == NECK_AND_ARMS) & (cv2.blur(distances[1] - distances[0], (5, 5)) < 0)

@@ -14,7 +14,7 @@ from avatar_stream.modeling import flow
 from avatar_stream.modeling.conditioning import WINDOWS
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.training.config import LossConfig, TrainConfig
-from avatar_stream.training.dataset import FACE_PARTS, HAND_PARTS
+from avatar_stream.training.dataset import HAND_PARTS, HEAD_PARTS
 
 
 class Judge(Protocol):
@@ -115,7 +115,7 @@ def weights_of(parts: list[np.ndarray], loss: LossConfig) -> torch.Tensor:
     """[(V, S, S) uint8 part maps, ...] -> (B, 1, S, S) float32, what each pixel counts."""
     table = torch.zeros(256)  # OUTSIDE counts nothing
     table[:8] = 1.0
-    table[list(FACE_PARTS)], table[list(HAND_PARTS)] = loss.face, loss.hand
+    table[list(HEAD_PARTS)], table[list(HAND_PARTS)] = loss.face, loss.hand
     table[0] = 0.5
     return table[torch.from_numpy(np.concatenate(parts)).long()].unsqueeze(1)
 
