@@ -7,15 +7,15 @@ that is where signing is read. The left hand's window is mirrored, so that the n
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import cv2
 import numpy as np
 
-from avatar_stream.modeling import geometry, pasting, rasterizer
-from avatar_stream.modeling.geometry import LEFT_PALM, PARTS, RIGHT_PALM
-from avatar_stream.modeling.girth import Girth
+from avatar_stream.modeling import figure, geometry, pasting
+from avatar_stream.modeling.figure import Figure
+from avatar_stream.modeling.geometry import LIMB_OF_GROUP
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
 
 BODY_PX = 256  # of the body's view, where nothing else is said; up to CANVAS_PX
@@ -23,8 +23,6 @@ _OWNER_PX = 256
 WINDOW_PX = 128
 FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
-PART_CELL_PX = 16  # attention's tokens at its finest level, in pixels of a view
-_DEPTH_SCALE_PX = 64.0
 _FEATHER_PX = 16
 _SHOULDER_CELLS = 14  # radius, at half scale, in which trunk and arm share their cloth
 
@@ -34,17 +32,13 @@ class Source:
     """An avatar's picture and pose, made ready once.
 
     Attributes:
-        image: (512, 512, 4) uint8, premultiplied RGBA.
-        points: (553, 3) float32, the pose in the picture, canvas px.
-        girth: of the person, read from the matte.
-        owner: (256, 256) uint8, which group covers each place.
+        picture: the avatar's, ready for warping.
+        figure: the pose in it, measured, with the person's girth, read from the matte.
         views: the picture's own four views, for SourceNet.
     """
 
-    image: np.ndarray
-    points: np.ndarray
-    girth: Girth
-    owner: np.ndarray
+    picture: geometry.Picture
+    figure: Figure
     views: Views
 
 
@@ -95,17 +89,15 @@ def prepare_source(
         window_shift: see `draw_views`.
         body_px: side of the body's view; all poses drawn for this source have the same.
     """
-    girth = geometry.girth_of(image[..., 3], points)
-    solids = geometry.build_solids(points, points, girth)
-    owner = geometry.draw(solids, (0.0, 0.0), CANVAS_PX / _OWNER_PX, _OWNER_PX, 1.0, 0.0).owner
+    girth = figure.girth_of(image[..., 3], points)
+    person = figure.measure_figure(points, girth)
+    owner = geometry.draw_groups(person, _OWNER_PX)
     owner = _share_shoulders(_widen_limbs(owner), points)
     image = premultiply(image)
-    views = _draw(
-        solids, points, window_shift, body_px, lambda flow, owner: np.zeros((*owner.shape, 4), np.uint8)
-    )
+    views = _draw(person, person, points, window_shift, body_px, None)
     body, windows = cut_views(image, views.corners, body_px)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
-    return Source(image, points, girth, owner, views)
+    return Source(geometry.make_picture(image, owner), person, views)
 
 
 def draw_views(
@@ -119,11 +111,9 @@ def draw_views(
         window_shift: (3, 2) px added to the windows' places (training moves them about), or None.
         with_body: False leaves the body's view out (training does not need it of every pose).
     """
-    solids = geometry.build_solids(points, source.points, source.girth)
+    target = figure.measure_figure(points, source.figure.girth)
     body_px = source.views.body.look.shape[1] if with_body else None
-    return _draw(
-        solids, points, window_shift, body_px, lambda flow, owner: _guarded_look(source, flow, owner)
-    )
+    return _draw(target, source.figure, points, window_shift, body_px, source.picture)
 
 
 def window_corners(points: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
@@ -184,68 +174,44 @@ def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> n
     return straight
 
 
+@cache
 def _feather() -> np.ndarray:
-    """(128, 128) float32: 1 inside, falling to 0 at the window's edge."""
+    """(128, 128) float32: 1 inside, falling to 0 at the window's edge. Not to be changed."""
     ramp = np.minimum(np.arange(WINDOW_PX) + 0.5, WINDOW_PX - np.arange(WINDOW_PX) - 0.5) / _FEATHER_PX
     ramp = np.clip(ramp, 0.0, 1.0).astype(np.float32)
     return ramp[:, None] * ramp[None, :]
 
 
 def _draw(
-    solids: geometry.Solids,
+    target: Figure,
+    source: Figure,
     points: np.ndarray,
     window_shift: np.ndarray | None,
     body_px: int | None,
-    look_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    picture: geometry.Picture | None,
 ) -> Views:
-    """Draw the views, the body's where it has a size; `look_of(flow, owner)` gives each one's warped source."""
+    """Draw the views, the body's where it has a size."""
+    solids = geometry.build_solids(target, source)
     corners = window_corners(points, window_shift)
-    lifted = geometry.lift(points)
-    drawn = []
+    windows = []
     for window, part in ((FACE_WINDOW, FACE), (RIGHT_WINDOW, RIGHT_HAND), (LEFT_WINDOW, LEFT_HAND)):
-        z0 = float(np.nan_to_num(lifted[part, 2].mean()))
-        sign = -1.0 if window == LEFT_WINDOW else 1.0
-        drawing = geometry.draw(solids, tuple(corners[window].astype(float)), 1.0, WINDOW_PX, sign, z0)
-        look = look_of(drawing.flow, drawing.owner)
-        drawn.append((_mirror(drawing), look[:, ::-1]) if sign < 0 else (drawing, look))
-    windows, body = _gather(drawn), None
+        z0 = float(np.nan_to_num(target.points[part, 2].mean()))
+        windows.append(geometry.view(tuple(corners[window]), 1.0, WINDOW_PX, window == LEFT_WINDOW, z0))
+    drawn, body = _drawn(geometry.draw(solids, windows, WINDOW_PX, picture)), None
     if body_px is not None:
-        drawing = geometry.draw(solids, (0.0, 0.0), CANVAS_PX / body_px, body_px, 1.0, 0.0)
-        body = _gather([(drawing, look_of(drawing.flow, drawing.owner))])
-    return Views(corners, windows, body)
+        whole = geometry.view((0.0, 0.0), CANVAS_PX / body_px, body_px)
+        body = _drawn(geometry.draw(solids, [whole], body_px, picture))
+    return Views(corners, drawn, body)
 
 
-def _gather(drawn: list[tuple[geometry.Drawing, np.ndarray]]) -> Drawn:
-    return Drawn(
-        np.stack([_scale_depth(drawing.maps) for drawing, _ in drawn]),
-        np.stack([look for _, look in drawn]),
-        np.stack([_part_shares(drawing.owner) for drawing, _ in drawn]),
-    )
-
-
-def _mirror(drawing: geometry.Drawing) -> geometry.Drawing:
-    maps = drawing.maps[:, :, ::-1].copy()
-    maps[rasterizer.NORMAL_X] *= -1.0
-    return geometry.Drawing(maps, drawing.flow[:, ::-1], drawing.owner[:, ::-1])
-
-
-def _scale_depth(maps: np.ndarray) -> np.ndarray:
-    np.clip(maps[rasterizer.DEPTH] / _DEPTH_SCALE_PX, -3.0, 3.0, out=maps[rasterizer.DEPTH])
-    return maps
-
-
-def _part_shares(owner: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 groups -> (6, H/16, W/16) float32 shares of the parts."""
-    cells = owner.shape[0] // PART_CELL_PX
-    shares = np.zeros((PARTS, cells, cells), np.float32)
-    rasterizer.share_parts(np.ascontiguousarray(owner), geometry.PART_OF_GROUP, PART_CELL_PX, shares)
-    return shares
+def _drawn(drawing: geometry.Drawing) -> Drawn:
+    return Drawn(drawing.maps, drawing.look, drawing.parts)
 
 
 def _widen_limbs(owner: np.ndarray) -> np.ndarray:
     """Let limbs claim what is close beside them and nobody's: sleeves and fingers reach over their solids."""
     for group in (geometry.LEFT_ARM, geometry.RIGHT_ARM):
-        limb = _LIMB_OF_GROUP[owner] == _LIMB_OF_GROUP[group]
+        limb = LIMB_OF_GROUP[owner] == LIMB_OF_GROUP[group]
         wide = cv2.dilate(limb.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
         owner = np.where(wide & (owner == geometry.NOTHING), np.uint8(group), owner)
     return owner
@@ -258,21 +224,3 @@ def _share_shoulders(owner: np.ndarray, points: np.ndarray) -> np.ndarray:
             x, y = (int(round(float(v) / 2)) for v in points[joint, :2])
             cv2.circle(owner, (x, y), _SHOULDER_CELLS, geometry.NOTHING, cv2.FILLED)
     return owner
-
-
-def _look(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    # Places are pixel centres: canvas x = 0.5 is the middle of the first pixel.
-    x, y = flow[..., 0] - 0.5, flow[..., 1] - 0.5
-    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0, 0))
-
-
-def _guarded_look(source: Source, flow: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Warp the source image; no limb takes the look of another part."""
-    rasterizer.forget_foreign_looks(flow, owner, source.owner, _LIMB_OF_GROUP)
-    return _look(source.image, flow)
-
-
-# 0 trunk and head, 1 left arm with its hand, 2 right arm with its hand.
-_LIMB_OF_GROUP = np.zeros(geometry.GROUPS, np.uint8)
-_LIMB_OF_GROUP[[geometry.LEFT_ARM, LEFT_PALM]] = 1
-_LIMB_OF_GROUP[[geometry.RIGHT_ARM, RIGHT_PALM]] = 2

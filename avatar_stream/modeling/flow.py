@@ -53,12 +53,16 @@ def window_batch(views: Sequence[Views], device: torch.device | str = "cpu") -> 
 
 def _batch(drawn: Sequence[Drawn], kinds: list[int], device: torch.device | str) -> ViewBatch:
     look, maps, parts = (
-        torch.from_numpy(np.concatenate([getattr(each, name) for each in drawn])).to(device)
+        torch.from_numpy(_joined([getattr(each, name) for each in drawn])).to(device)
         for name in ("look", "maps", "parts")
     )
     return ViewBatch(
         look.permute(0, 3, 1, 2).float() / 255.0, maps, parts, torch.tensor(kinds, device=device)
     )
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def read_source(
