@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 # Rows of each hand, its wrist and elbow, and what the network's handedness is for it (about 1 or 0).
 _SIDES = ((LEFT_HAND, LEFT_WRIST, LEFT_ELBOW, 0.0), (RIGHT_HAND, RIGHT_WRIST, RIGHT_ELBOW, 1.0))
 _INPUT_PX = 224
+_DEPTH = 0.4  # MediaPipe's own graph divides the network's z by it
 _REMEMBERED_S = 0.5
 _CENTRE = 0.45  # of the hand from the wrist on, along the forearm, in hand sizes
 _CROPS = (2.0, 2.8)  # sides of the crops tried, in hand sizes
@@ -115,5 +116,5 @@ class HandLook:
         landmarks = np.asarray(made[0]).reshape(21, 3)
         points = np.empty((21, 3), np.float32)
         points[:, :2] = landmarks[:, :2] @ turn.T + start
-        points[:, 2] = (landmarks[:, 2] - landmarks[0, 2]) * side_px / _INPUT_PX
+        points[:, 2] = (landmarks[:, 2] - landmarks[0, 2]) * side_px / (_INPUT_PX * _DEPTH)
         return points, float(np.asarray(made[1]).item()), float(np.asarray(made[2]).item())

@@ -20,8 +20,10 @@ _ROOM = (2.2, 2.2, 3.2)  # in shoulder widths: to the sides, above, below the sh
 class OnePerson:
     """Tells when a tracker jumped to somebody else, and hides the others until the person is found again."""
 
-    def __init__(self) -> None:
-        """Follow nobody yet."""
+    def __init__(self, patience_s: float = _PATIENCE_S) -> None:
+        """Follow nobody yet; `patience_s` is how long the same person is waited for while others are in view."""
+        self._patience_s = patience_s
+        self._shape: tuple[int, ...] = ()
         self._middle: np.ndarray | None = None
         self._width_px = 0.0
         self._time_s = -np.inf
@@ -45,12 +47,13 @@ class OnePerson:
         Returns:
             True where it is somebody else. Else the pose is taken as the person's.
         """
+        self._resize(image.shape[:2])
         small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), _SMALL, interpolation=cv2.INTER_AREA)
         before, self._small = self._small, small
         if before is not None and float(cv2.absdiff(small, before).mean()) > _CUT_GREY:
             self._cut_s = time_s
         cut = time_s - self._cut_s < _SETTLING_S
-        waited = self._lost_s is not None and time_s - self._lost_s > _PATIENCE_S
+        waited = self._lost_s is not None and time_s - self._lost_s > self._patience_s
         shoulders = None if pose is None else pose.points[[LEFT_SHOULDER, RIGHT_SHOULDER], :2]
         if shoulders is None or not np.isfinite(shoulders).all():
             if cut or waited:
@@ -76,6 +79,31 @@ class OnePerson:
         masked = np.full_like(image, 128)
         masked[top:bottom, left:right] = image[top:bottom, left:right]
         return masked
+
+    def order(self, middles: np.ndarray, sizes_px: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Say whom to try first, when several people are found.
+
+        Args:
+            middles: (N, 2) px, between each one's shoulders.
+            sizes_px: (N,) how large each is.
+            shape: of the picture, height first.
+
+        Returns:
+            (N,) numbers: the nearest to the person followed first; for a start, large ones in the picture's middle.
+        """
+        if self._middle is not None and self._shape == shape[:2]:
+            return np.argsort(np.linalg.norm(middles - self._middle, axis=1), kind="stable")
+        half = np.array([shape[1], shape[0]]) / 2
+        away = np.abs(middles[:, 0] - half[0]) / half[0]
+        return np.argsort(-sizes_px * (1 - 0.5 * np.clip(away, 0, 1)), kind="stable")
+
+    def _resize(self, shape: tuple[int, ...]) -> None:
+        """Keep the person when the picture comes in another size."""
+        before, self._shape = self._shape, shape
+        if self._middle is None or not before or before == shape:
+            return
+        scale = np.array([shape[1] / before[1], shape[0] / before[0]])
+        self._middle, self._width_px = self._middle * scale, self._width_px * float(scale[0])
 
     def _is_other(self, middle: np.ndarray, width_px: float, time_s: float) -> bool:
         since_s = time_s - self._time_s

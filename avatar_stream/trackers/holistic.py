@@ -75,6 +75,9 @@ class HolisticTracker:
                     min_detection_confidence=self.options.min_detection,
                     min_tracking_confidence=self.options.min_tracking,
                 )
+                # Its threads talk to stderr until a picture has gone through, and the first frame may be far. One with
+                # nobody in it leaves no trace: the poses are the same bits with it and without.
+                self._holistic.process(np.zeros((64, 64, 3), np.uint8))
             except (OSError, RuntimeError, ValueError) as error:
                 raise TrackerError(f"mediapipe does not start: {error}") from error
         self._first = True

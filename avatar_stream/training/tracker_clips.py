@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from avatar_stream.rendering.camera import Camera
+from avatar_stream.rendering.inverse_kinematics import RigSolver
 from avatar_stream.rendering.landmarks import landmarks
 from avatar_stream.rendering.look import Look
 from avatar_stream.rendering.motion import Sampler
@@ -17,8 +18,10 @@ from avatar_stream.rendering.parts import LEFT_HAND, RIGHT_HAND
 from avatar_stream.rendering.people import Studio, random_variant
 from avatar_stream.rendering.renderer import Renderer
 from avatar_stream.rendering.rig import Rig
+from avatar_stream.rendering.rotations import blend
 from avatar_stream.rendering.skeleton import RigPose
 from avatar_stream.retarget import Retargeter
+from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.types import CANVAS_PX, Frame, Pose
 
@@ -28,6 +31,33 @@ SUBFRAMES = 3  # drawn for each frame of the clip; their mean is its motion blur
 _SHUTTER = 2  # of them that the shutter is open: webcams indoors expose for most of a frame
 _NOISE = (1.0, 5.0)  # standard deviation of a webcam's noise, grey levels
 _JPEG = (55, 90)  # a webcam's quality
+_LEAD_IN_S = 0.3  # from the portrait to the first posture of a file
+
+
+@dataclass(frozen=True)
+class FilmedClip:
+    """One clip as a webcam gives it, with what is exactly in it: STILL_FRAMES of rest, then signing.
+
+    Attributes:
+        person: name of the file.
+        motion: name of the pose file that it moves after, or "" where it signs at random.
+        exact: (N * SUBFRAMES, 553, 3) float32 px; frame n begins at row n * SUBFRAMES.
+        pictures: (N, 512, 512, 3) uint8 RGB with motion blur and a webcam's noise.
+        hand_pixels: (N, 2) float32, pixels of the canvas that show the left and right hand.
+        portrait: the neutral portrait's exact pose.
+    """
+
+    person: str
+    motion: str
+    exact: np.ndarray
+    pictures: np.ndarray
+    hand_pixels: np.ndarray
+    portrait: Pose
+
+    @property
+    def middle(self) -> np.ndarray:
+        """(N, 553, 3) exact landmarks in the middle of each frame's exposure."""
+        return _middle(self.exact)
 
 
 @dataclass(frozen=True)
@@ -57,8 +87,11 @@ class TrackedClip:
     @property
     def middle(self) -> np.ndarray:
         """(N, 553, 3) exact landmarks in the middle of each frame's exposure."""
-        rows = np.arange(len(self.tracked)) * SUBFRAMES
-        return 0.5 * (self.exact[rows] + self.exact[rows + _SHUTTER - 1])
+        return _middle(self.exact)
+
+
+def _middle(exact: np.ndarray) -> np.ndarray:
+    return 0.5 * (exact[::SUBFRAMES] + exact[_SHUTTER - 1 :: SUBFRAMES])
 
 
 def record_clip(person: Path, frames: int, random: np.random.Generator) -> TrackedClip:
@@ -73,25 +106,73 @@ def record_clip(person: Path, frames: int, random: np.random.Generator) -> Track
         RenderError: OpenGL or the person cannot be used.
         TrackerError: mediapipe is missing or failed.
     """
+    filmed = film_clip(person, frames, random)
+    tracked, live, trust = _track(filmed.pictures, filmed.portrait)
+    return TrackedClip(
+        filmed.person,
+        filmed.exact,
+        tracked,
+        live,
+        trust,
+        filmed.hand_pixels,
+        filmed.portrait.points,
+        filmed.pictures[len(filmed.pictures) // 2],
+    )
+
+
+def film_clip(
+    person: Path, frames: int, random: np.random.Generator, motion: Path | None = None
+) -> FilmedClip:
+    """Draw one person signing as a webcam shows it.
+
+    Args:
+        person: a rigged glTF file.
+        frames: of signing at 25 fps, at most; STILL_FRAMES stand before them.
+        random: look, camera, background, motion and noise come from it.
+        motion: a pose file to move after; None: random signing.
+
+    Raises:
+        RenderError: OpenGL or the person cannot be used.
+        SourceError: the pose file cannot be read.
+    """
     renderer, rig, face = Studio.enter(person)
     rig, look, camera = random_variant(rig, face, random)
     sampler = Sampler(rig.bind_m, int(random.integers(2**31)))
     # A signer stands still at first, and that is when the Retargeter learns the head's neutral turn.
     poses = [sampler.portrait()] * (STILL_FRAMES * SUBFRAMES)
-    poses += sampler.clip(frames / FPS, FPS * SUBFRAMES)[: frames * SUBFRAMES]
+    if motion is None:
+        poses += sampler.clip(frames / FPS, FPS * SUBFRAMES)[: frames * SUBFRAMES]
+    else:
+        poses += _moved_after(motion, rig, poses[-1], frames)
     portrait = landmarks(rig, face, sampler.portrait(), camera)
     exact = np.stack([landmarks(rig, face, pose, camera).points for pose in poses])
     pictures, hand_pixels = _film(renderer, rig, poses, camera, look, random)
-    tracked, live, trust = _track(pictures, portrait)
-    return TrackedClip(
-        person.stem,
-        exact,
-        tracked,
-        live,
-        trust,
-        hand_pixels,
-        portrait.points,
-        pictures[len(pictures) // 2],
+    name = "" if motion is None else motion.stem
+    return FilmedClip(person.stem, name, exact, pictures, hand_pixels, portrait)
+
+
+def _moved_after(motion: Path, rig: Rig, rest: RigPose, frames: int) -> list[RigPose]:
+    """Whole frames of sub-frames of a file's postures, at most `frames`, after a short way from rest."""
+    seen = read_pose_file(motion)
+    solver = RigSolver(rig.bind_m)
+    postures = [rest, *(solver.solve(pose) for pose in seen)]
+    times = np.array([0.0, *(_LEAD_IN_S + pose.time_s - seen[0].time_s for pose in seen)])
+    count = min(frames, int(times[-1] * FPS)) * SUBFRAMES
+    moved = []
+    for time_s in np.arange(count) / (FPS * SUBFRAMES):
+        after = int(np.clip(np.searchsorted(times, time_s, "right"), 1, len(times) - 1))
+        part = float((time_s - times[after - 1]) / (times[after] - times[after - 1]))
+        moved.append(_between(postures[after - 1], postures[after], part))
+    return moved
+
+
+def _between(start: RigPose, end: RigPose, part: float) -> RigPose:
+    names = sorted(start.morphs.keys() | end.morphs.keys())  # one order, the same bits
+    return RigPose(
+        blend(start.rotations, end.rotations, part).astype(np.float32),
+        (start.root_m + part * (end.root_m - start.root_m)).astype(np.float32),
+        {name: (1 - part) * start.morphs.get(name, 0) + part * end.morphs.get(name, 0) for name in names},
+        (start.gaze + part * (end.gaze - start.gaze)).astype(np.float32),
     )
 
 

@@ -1,0 +1,212 @@
+"""Follows the face with MediaPipe's refined mesh: 468 points, lips and eyes looked at twice, irises."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from avatar_stream.trackers._body import Body
+from avatar_stream.trackers._detectors import Detector, Found
+from avatar_stream.trackers._networks import Networks
+from avatar_stream.trackers._regions import Region
+
+_SIDE_PX = 192
+_ROOM = 1.5  # side of the region, in larger sides of the face
+_ROOM_FOUND, _RAISED_FOUND = 2.0, 0.1  # the same for a detected face, and how far it is moved up
+_ROOM_BODY = 3.0  # where the detector looks, in sizes of what the body's points say of the face
+_PRESENT = 0.5
+_MOST_AWAY = 0.5  # of the followed face from the body's nose, in face sizes
+_STILL = 0.1  # movement in one frame, in face sizes, below which a region hardly moves
+_HEAD = slice(0, 11)
+_EYE_CORNERS = (33, 263)
+_BODY_EYES = (5, 2)
+
+# Which points of the mesh the second look improves, in MediaPipe's order (the same lists stand in the network's file).
+_LIPS = (
+    *(61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409),
+    *(78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415),
+    *(76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306, 184, 74, 73, 72, 11, 302, 303, 304, 408),
+    *(62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 183, 42, 41, 38, 12, 268, 271, 272, 407),
+)
+_EYE_33 = (
+    *(33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173),
+    *(130, 25, 110, 24, 23, 22, 26, 112, 243, 247, 30, 29, 27, 28, 56, 190),
+    *(226, 31, 228, 229, 230, 231, 232, 233, 244, 113, 225, 224, 223, 222, 221, 189, 35, 124, 46, 53, 52, 65),
+    *(143, 111, 117, 118, 119, 120, 121, 128, 245, 156, 70, 63, 105, 66, 107, 55, 193),
+)
+_EYE_263 = (
+    *(263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398),
+    *(359, 255, 339, 254, 253, 252, 256, 341, 463, 467, 260, 259, 257, 258, 286, 414),
+    *(
+        446,
+        261,
+        448,
+        449,
+        450,
+        451,
+        452,
+        453,
+        464,
+        342,
+        445,
+        444,
+        443,
+        442,
+        441,
+        413,
+        265,
+        353,
+        276,
+        283,
+        282,
+        295,
+    ),
+    *(372, 340, 346, 347, 348, 349, 350, 357, 465, 383, 300, 293, 334, 296, 336, 285, 417),
+)
+_RIM = 16  # so many of an eye's points are its rim
+# The looks: points, the two between which the look lies level.
+_LOOKS = ((_LIPS, (61, 291)), (_EYE_33, (33, 133)), (_EYE_263, (362, 263)))
+_LOOK_ROWS = tuple(np.array(rows) for rows, _ in _LOOKS)
+_LOOK_CELLS, _LOOK_PX = 16, 64  # a look's features, and what its answers count in
+_LOOK_ROOM = 1.5
+_FEATURE_CELLS = 48
+
+
+class FaceReader:
+    """Finds the face where it was in the frame before, or where the body says."""
+
+    def __init__(self, networks: Networks, min_tracking: float = _PRESENT):
+        """Know no face yet."""
+        self._networks = networks
+        self._detector = Detector(networks.faces, 128, (8, 16, 16, 16))
+        self._min_tracking = min_tracking
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face."""
+        self._points: np.ndarray | None = None
+        self._nose: np.ndarray | None = None
+
+    def read(self, image: np.ndarray, body: Body) -> tuple[np.ndarray, float] | None:
+        """Read the face of a person.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            body: the person's.
+
+        Returns:
+            (478, 3) float64 px (z from about the middle of the head), and the network's confidence, 0..1; or None.
+        """
+        nose, before = body.raw[0, :2], self._nose
+        self._nose = nose
+        followed = self._follow(body, nose - before if before is not None else np.zeros(2))
+        made = self._read_region(image, followed) if followed is not None else None
+        if made is None:
+            region = self._find(image, body)
+            made = self._read_region(image, region) if region is not None else None
+        self._points = None if made is None else made[0]
+        return made
+
+    def _follow(self, body: Body, moved: np.ndarray) -> Region | None:
+        if self._points is None:
+            return None
+        region = _region_of(self._points[:468, :2], self._points[_EYE_CORNERS, :2], _ROOM)
+        # The body trembles by itself: a face that is nearly still is where it was.
+        still = min(1.0, float(np.linalg.norm(moved)) / (_STILL * region.side_px))
+        region = region.moved(*(moved * still**2))
+        away = float(np.linalg.norm(body.raw[_HEAD, :2].mean(axis=0) - region.centre))
+        return region if away < _MOST_AWAY * region.side_px else None
+
+    def _find(self, image: np.ndarray, body: Body) -> Region | None:
+        place = _region_of(body.raw[_HEAD, :2], body.raw[_BODY_EYES, :2], _ROOM_BODY)
+        if not place.valid():
+            return None
+        found = self._detector.find(image, place)
+        return _region_found(found[0]) if found else None
+
+    def _read_region(self, image: np.ndarray, region: Region) -> tuple[np.ndarray, float] | None:
+        if not region.valid():
+            return None
+        mesh, features, flag = self._networks.face(region.cut(image, _SIDE_PX))
+        presence = 1 / (1 + math.exp(-float(np.clip(flag.ravel()[0], -50, 50))))
+        if presence < self._min_tracking:
+            return None
+        points = np.empty((478, 3))
+        points[:468] = mesh.reshape(468, 3)
+        self._look_closer(points, features[0])
+        made = np.empty((478, 3))
+        made[:, :2] = region.put_back(points, _SIDE_PX)
+        made[:, 2] = points[:, 2] * region.side_px / _SIDE_PX
+        return made, presence
+
+    def _look_closer(self, points: np.ndarray, features: np.ndarray) -> None:
+        """Improve lips and eyes and add the irises, in place.
+
+        The network's own operations between its two parts: see MediaPipe's `landmarks_to_transform_matrix`,
+        `transform_tensor_bilinear` and `transform_landmarks`.
+
+        Args:
+            points: (478, 3) px of the crop, the first 468 filled.
+            features: (48, 48, 32) float32 of the whole crop.
+        """
+        scale = _FEATURE_CELLS / _SIDE_PX
+        matrices = [
+            _look(points[:468, :2] * scale, rows, level)
+            for rows, (_, level) in zip(_LOOK_ROWS, _LOOKS, strict=True)
+        ]
+        lips, *eyes = self._networks.face_details(*(_sample(features, matrix) for matrix in matrices))
+        step = _LOOK_CELLS / _LOOK_PX
+
+        def placed(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+            return (values.reshape(-1, 2) * step @ matrix[:, :2].T + matrix[:, 2]) / scale
+
+        points[_LOOK_ROWS[0], :2] = placed(lips, matrices[0])
+        for side in (0, 1):
+            rows, matrix = _LOOK_ROWS[1 + side], matrices[1 + side]
+            points[rows, :2] = placed(eyes[side], matrix)
+            iris = slice(468 + 5 * side, 473 + 5 * side)
+            points[iris, :2] = placed(eyes[2 + side], matrix)
+            points[iris, 2] = points[rows[:_RIM], 2].mean()
+
+
+def _look(points: np.ndarray, rows: np.ndarray, level: tuple[int, int]) -> np.ndarray:
+    # (2, 3) from cells of a look to cells of the features
+    way = points[level[1]] - points[level[0]]
+    angle = math.atan2(way[1], way[0])
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    own = points[rows] @ turn
+    low, high = own.min(axis=0), own.max(axis=0)
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = turn * ((high - low) * _LOOK_ROOM / _LOOK_CELLS)
+    matrix[:, 2] = turn @ ((low + high) / 2) - matrix[:, :2] @ np.full(2, _LOOK_CELLS / 2)
+    return matrix
+
+
+def _sample(features: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    # (16, 16, 32) float32, between the cells of (48, 48, 32)
+    cells = np.arange(_LOOK_CELLS) + 0.5
+    x = matrix[0, 0] * cells[None, :] + matrix[0, 1] * cells[:, None] + matrix[0, 2] - 0.5
+    y = matrix[1, 0] * cells[None, :] + matrix[1, 1] * cells[:, None] + matrix[1, 2] - 0.5
+    column, row = np.floor(x), np.floor(y)
+    right, down = (x - column).astype(np.float32)[..., None], (y - row).astype(np.float32)[..., None]
+    last = _FEATURE_CELLS - 1
+    columns = [np.clip(column + step, 0, last).astype(int) for step in (0, 1)]
+    rows = [np.clip(row + step, 0, last).astype(int) for step in (0, 1)]
+    upper = features[rows[0], columns[0]] * (1 - right) + features[rows[0], columns[1]] * right
+    lower = features[rows[1], columns[0]] * (1 - right) + features[rows[1], columns[1]] * right
+    return upper * (1 - down) + lower * down
+
+
+def _region_of(points: np.ndarray, eyes: np.ndarray, room: float) -> Region:
+    """Round points (N, 2) px, level with the line between two eyes (2, 2) px (the left one in the picture first)."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    way = eyes[1] - eyes[0]
+    angle = math.atan2(way[1], way[0])
+    x, y = (low + high) / 2
+    return Region(float(x), float(y), float((high - low).max()) * room, angle)
+
+
+def _region_found(found: Found) -> Region:
+    return _region_of(found.points, found.points[:2], 1.0).raised(_RAISED_FOUND).scaled(_ROOM_FOUND)

@@ -1,0 +1,244 @@
+"""MediaPipe's networks, read from its installed package and run by OpenVINO.
+
+Nothing of them is kept in this project: without the package, or without OpenVINO, there is no network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from avatar_stream.errors import TrackerError
+
+logger = logging.getLogger(__name__)
+
+_KEPT = 24  # compiled networks on disk, a few MB each; the oldest go first
+_SIGNED, _PARTS = (127.5, 127.5), (0.0, 255.0)  # what is taken away from a byte, and what it is divided by
+# Names of the tensors between which the face's network is cut: OpenVINO does not know what happens between them, a
+# look at eyes and lips on the features of the first part (`_face.py` does it).
+_FACE = "face_landmark/face_landmark_with_attention.tflite"
+_FACE_OUTPUTS = ("output_mesh", "p_re_lu_3", "conv_faceflag")
+_DETAIL_INPUTS = (
+    "transform_tensor_bilinear_v2",
+    "transform_tensor_bilinear_v2_1",
+    "transform_tensor_bilinear_v2_2",
+)
+_DETAIL_OUTPUTS = ("conv_lips", "conv_left_eye", "conv_right_eye", "conv_left_iris", "conv_right_iris")
+_DETAIL_SHAPE = (1, 16, 16, 32)
+
+
+class Network:
+    """One network with its buffers, on one thread."""
+
+    def __init__(self, compiled):
+        """Wrap an `openvino.CompiledModel`."""
+        import openvino
+
+        self._request = compiled.create_infer_request()
+        self._inputs = []
+        for place, port in enumerate(compiled.inputs):
+            buffer = np.zeros(list(port.shape), port.element_type.to_dtype())
+            self._request.set_input_tensor(place, openvino.Tensor(buffer, shared_memory=True))
+            self._inputs.append(buffer)
+        self._places = range(len(compiled.outputs))
+
+    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Run it.
+
+        Args:
+            inputs: what the network reads: a crop (side, side, 3) uint8 RGB for those that see pictures.
+
+        Returns:
+            Its outputs, float32, valid until the next call.
+        """
+        # Buffers of our own: handing arrays over for each call costs a millisecond a frame.
+        for buffer, array in zip(self._inputs, inputs, strict=True):
+            buffer[0] = array
+        self._request.infer()
+        return [self._request.get_output_tensor(place).data for place in self._places]
+
+
+class Networks:
+    """All networks of a tracker, compiled, or read from the user's cache.
+
+    Attributes:
+        people: finds people: (224, 224, 3) -> boxes (1, 2254, 12), scores (1, 2254, 1).
+        body: (256, 256, 3) -> points (1, 195), presence (1, 1), heat maps (1, 64, 64, 39), world (1, 117). Its
+            fifth output, the person's mask, would cost half as much again.
+        hand: (224, 224, 3) -> points (1, 63), presence (1, 1), how much a right hand (1, 1).
+        recrop: (256, 256, 3) -> where the hand is (1, 1, 1, 4).
+        palms: finds palms: (192, 192, 3) -> boxes (1, 2016, 18), scores (1, 2016, 1).
+        faces: finds faces: (128, 128, 3) -> boxes (1, 896, 16), scores (1, 896, 1).
+        face: (192, 192, 3) -> points (1, 1, 1, 1404), features (1, 48, 48, 32), presence (1, 1, 1, 1).
+        face_details: features round lips, left and right eye, 3 x (16, 16, 32) -> points of lips (.., 160), eyes
+            (.., 142) twice, irises (.., 10) twice, in the pixels of their crops.
+    """
+
+    def __init__(
+        self,
+        reduced: Collection[str] = ("hand", "recrop", "palms"),
+        cache: Path | None = None,
+    ):
+        """Read and compile all of them.
+
+        Args:
+            reduced: names of those that compute in bfloat16 where the processor has it; the others need the digits.
+            cache: folder of compiled networks; None: the user's.
+
+        Raises:
+            TrackerError: mediapipe, OpenVINO or a network is missing, or cannot be compiled.
+        """
+        try:
+            import openvino
+        except ImportError as error:
+            raise TrackerError(f"openvino is not installed ({error})") from error
+        self._core = openvino.Core()
+        abilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._reduced = set(reduced) if "BF16" in abilities else set()
+        self._machine = (platform.machine(), self._core.get_property("CPU", "FULL_DEVICE_NAME"))
+        self._cache, self._folder = cache or _user_cache(), _package()
+        body = ("Identity", "Identity_1", "Identity_3", "Identity_4")
+        hand = ("Identity", "Identity_1", "Identity_2")
+        try:
+            self.people = self._load("people", "pose_detection/pose_detection.tflite", _SIGNED)
+            self.body = self._load("body", "pose_landmark/pose_landmark_full.tflite", _PARTS, body)
+            self.hand = self._load("hand", "hand_landmark/hand_landmark_full.tflite", _PARTS, hand)
+            self.recrop = self._load("recrop", "holistic_landmark/hand_recrop.tflite", _PARTS)
+            self.palms = self._load("palms", "palm_detection/palm_detection_full.tflite", _PARTS)
+            self.faces = self._load("faces", "face_detection/face_detection_short_range.tflite", _SIGNED)
+            self.face = self._load("face", _FACE, _PARTS, _FACE_OUTPUTS, self._read_face)
+            self.face_details = self._load("face_details", _FACE, None, _DETAIL_OUTPUTS, self._read_details)
+        except (RuntimeError, KeyError) as error:
+            raise TrackerError(f"OpenVINO cannot run mediapipe's networks: {error}") from error
+
+    def _load(
+        self,
+        name: str,
+        place: str,
+        bytes_scale: tuple[float, float] | None,
+        outputs: Sequence[str] | None = None,
+        read: Callable | None = None,
+    ) -> Network:
+        import openvino
+
+        path = self._folder / place
+        if not path.is_file():
+            raise TrackerError(f"mediapipe's network {path} is missing")
+        settings = {
+            "INFERENCE_NUM_THREADS": 1,
+            "INFERENCE_PRECISION_HINT": "bf16" if name in self._reduced else "f32",
+            "ENABLE_CPU_PINNING": False,
+        }
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        what = (name, content, bytes_scale, outputs, settings, openvino.__version__, self._machine)
+        kept = self._cache / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:32]}.graph"
+        found = _read_checked(kept)
+        if found is not None:
+            with contextlib.suppress(RuntimeError):  # what this OpenVINO cannot read is compiled again
+                return Network(self._core.import_model(io.BytesIO(found), "CPU", settings))
+        model = (read or self._read)(path, outputs)
+        if bytes_scale is not None:
+            model = _from_bytes(model, *bytes_scale)
+        compiled = self._core.compile_model(model, "CPU", settings)
+        blob = io.BytesIO()
+        compiled.export_model(blob)
+        _write_checked(kept, blob.getvalue())
+        return Network(compiled)
+
+    def _read(self, path: Path, outputs: Sequence[str] | None):
+        import openvino
+
+        model = self._core.read_model(path)
+        if outputs is None:
+            return model
+        # What nobody asks for is not computed.
+        return openvino.Model([model.output(each) for each in outputs], model.get_parameters(), "part")
+
+    def _read_face(self, path: Path, outputs: Sequence[str]):
+        import openvino
+
+        model, named = _read_partially(path)
+        return openvino.Model([named[name] for name in outputs], model.get_parameters(), "face")
+
+    def _read_details(self, path: Path, outputs: Sequence[str]):
+        import openvino
+
+        _, named = _read_partially(path)
+        parameters = []
+        for name in _DETAIL_INPUTS:
+            parameter = openvino.op.Parameter(openvino.Type.f32, openvino.PartialShape(_DETAIL_SHAPE))
+            for target in named[name].get_target_inputs():
+                target.replace_source_output(parameter.output(0))
+            parameters.append(parameter)
+        model = openvino.Model([named[name] for name in outputs], parameters, "details")
+        model.validate_nodes_and_infer_types()
+        return model
+
+
+def _read_partially(path: Path) -> tuple:
+    """A model that may hold operations that OpenVINO does not know, and its tensors by name."""
+    from openvino.frontend import FrontEndManager
+
+    frontend = FrontEndManager().load_by_framework("tflite")
+    model = frontend.convert_partially(frontend.load(str(path)))
+    outputs = [output for node in model.get_ordered_ops() for output in node.outputs()]
+    return model, {name: output for output in outputs for name in output.get_names()}
+
+
+def _from_bytes(model, mean: float, scale: float):
+    """Let a network read uint8; it is cheaper inside than in numpy."""
+    import openvino
+
+    steps = openvino.preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(openvino.Type.u8)
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).mean(mean).scale(scale)
+    return steps.build()
+
+
+def _package() -> Path:
+    # Importing mediapipe takes seconds and starts its libraries; only its folder is needed.
+    spec = importlib.util.find_spec("mediapipe")
+    if spec is None or spec.origin is None:
+        raise TrackerError("mediapipe is not installed")
+    return Path(spec.origin).parent / "modules"
+
+
+def _user_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(base) / "avatar_stream" / "trackers"
+
+
+def _read_checked(path: Path) -> bytes | None:
+    """What `_write_checked` wrote; None where there is nothing, or not all of it."""
+    try:
+        held = path.read_bytes()
+        os.utime(path)
+    except OSError:
+        return None
+    return held[32:] if hashlib.sha256(held[32:]).digest() == held[:32] else None
+
+
+def _write_checked(path: Path, content: bytes) -> None:
+    """Write a compiled network with its checksum in one move, and let the oldest go; failing is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        os.replace(file.name, path)
+        kept = sorted(path.parent.glob("*.graph"), key=lambda each: each.stat().st_mtime, reverse=True)
+        for old in kept[_KEPT:]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning(
+            "compiled networks cannot be kept in %s (%s): each start compiles them", path.parent, error
+        )

@@ -1,0 +1,91 @@
+"""Square regions of a picture that may be turned: cut out for a network, and its points put back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square part of a picture.
+
+    Attributes:
+        x: of the centre, px.
+        y: of the centre, px, down.
+        side_px: its side.
+        angle: how far it is turned, radians, clockwise as seen.
+    """
+
+    x: float
+    y: float
+    side_px: float
+    angle: float = 0.0
+
+    @property
+    def centre(self) -> np.ndarray:
+        """(2,) float64, px."""
+        return np.array([self.x, self.y])
+
+    def moved(self, dx_px: float, dy_px: float) -> Region:
+        """Move it along the picture's axes."""
+        return replace(self, x=self.x + dx_px, y=self.y + dy_px)
+
+    def raised(self, part: float) -> Region:
+        """Move it upwards in its own turned frame, by a part of its side."""
+        return self.moved(
+            math.sin(self.angle) * part * self.side_px, -math.cos(self.angle) * part * self.side_px
+        )
+
+    def scaled(self, factor: float) -> Region:
+        """Make it larger round its centre."""
+        return replace(self, side_px=self.side_px * factor)
+
+    def valid(self) -> bool:
+        """Whether something can be cut out."""
+        return all(map(math.isfinite, (self.x, self.y, self.angle))) and 2.0 <= self.side_px < 1e5
+
+    def matrix(self, size_px: int) -> np.ndarray:
+        """(2, 3) float64 from pixels of a crop with `size_px` to those of the picture."""
+        step = self.side_px / size_px
+        cosine, sine = math.cos(self.angle) * step, math.sin(self.angle) * step
+        half = size_px / 2
+        return np.array(
+            [
+                [cosine, -sine, self.x - (cosine - sine) * half],
+                [sine, cosine, self.y - (sine + cosine) * half],
+            ]
+        )
+
+    def cut(self, image: np.ndarray, size_px: int, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+        """Cut it out of (H, W, 3) uint8 as (size_px, size_px, 3) uint8; `border` says what is outside."""
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(image, self.matrix(size_px), (size_px, size_px), flags=flags, borderMode=border)
+
+    def put_back(self, points: np.ndarray, size_px: int) -> np.ndarray:
+        """Turn points (N, 2 or more) in pixels of the crop into (N, 2) float64 px of the picture."""
+        matrix = self.matrix(size_px)
+        return points[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+
+
+def angle_from_up(start: np.ndarray, end: np.ndarray) -> float:
+    """Angle of a region in which the way from `start` to `end`, (2,) px, points upwards."""
+    return math.pi / 2 - math.atan2(-(end[1] - start[1]), end[0] - start[0])
+
+
+def round_points(points: np.ndarray, angle: float) -> Region:
+    """The smallest region turned by `angle` that holds all points (N, 2) px."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    own = points @ turn
+    low, high = own.min(axis=0), own.max(axis=0)
+    x, y = turn @ ((low + high) / 2)
+    return Region(float(x), float(y), float((high - low).max()), angle)
+
+
+def letterbox(width_px: int, height_px: int) -> Region:
+    """The square that holds a whole picture."""
+    return Region(width_px / 2, height_px / 2, float(max(width_px, height_px)))
