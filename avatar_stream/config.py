@@ -20,7 +20,7 @@ from avatar_stream.places import bundled
 from avatar_stream.retarget import RetargetOptions
 
 ROOMS = {"source": "sources", "tracker": "trackers", "synthesizer": "synthesizers", "output": "sinks"}
-DEFAULT_TRACKER = "holistic"
+DEFAULT_TRACKER = "holistic_fast"
 _NOT_IN_FILES = {"avatar"}  # what the pipeline itself gives a stage
 # What pydantic says in the words of Python.
 _EXPECTED = {"path_type": "a path", "model_type": "keys with values"}

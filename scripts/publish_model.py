@@ -1,6 +1,7 @@
 """Write trained weights as a model folder to ship: bf16, with a model card that says how they were made.
 
-scripts/publish_model.py runs/signer-small-crisp/weights models/signer-small --after runs/signer-small/weights
+scripts/publish_model.py runs/signer-small-crisp/weights models/signer-small --after runs/signer-small/weights \
+    --data data/people
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 
 from avatar_stream.modeling.pipeline import SignerPipeline
+from avatar_stream.training.ranges import measure_ranges
 
 CARD = """---
 license: apache-2.0
@@ -46,9 +48,21 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--after", type=Path, action="append", default=[], help="earlier runs, which count")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        default=[],
+        help="data set to measure the ranges of eight bits on",
+    )
     arguments = parser.parse_args()
-    pipe = SignerPipeline.from_pretrained(arguments.weights, torch_dtype=torch.bfloat16)
+    pipe = SignerPipeline.from_pretrained(arguments.weights, torch_dtype=torch.float32)
+    if arguments.data:
+        pipe.register_to_config(ranges=measure_ranges(pipe, arguments.data))
+    for network in (pipe.source_net, pipe.target_net):
+        network.to(torch.bfloat16)
     pipe.save_pretrained(str(arguments.output))
+    forget_places(arguments.output)
     told = json.loads((arguments.weights / "training.json").read_text())
     for earlier in arguments.after:
         before = json.loads((earlier / "training.json").read_text())
@@ -63,10 +77,21 @@ def main() -> None:
     (arguments.output / "README.md").write_text(card)
 
 
+def forget_places(model: Path) -> None:
+    """Take out of the networks' files from where diffusers loaded them."""
+    for path in model.glob("*/config.json"):
+        kept = json.loads(path.read_text())
+        kept.pop("_name_or_path", None)
+        path.write_text(json.dumps(kept, indent=2) + "\n")
+
+
 def _without_places(told: dict) -> dict:
     """Folders of the training machine mean nothing to others."""
-    told["config"]["output"] = Path(told["config"]["output"]).name
-    told["config"]["data"]["folders"] = [Path(folder).name for folder in told["config"]["data"]["folders"]]
+    config, data = told["config"], told["config"]["data"]
+    config["output"] = Path(config["output"]).name
+    data["folders"] = [Path(folder).name for folder in data["folders"]]
+    if data.get("people"):
+        data["people"] = Path(data["people"]).name
     return told
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_modeling import SMALL, as_pose, picture, standing_points
+from test_modeling import as_pose, picture, small_networks, standing_points
 
 from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ModelError
 from avatar_stream.modeling import conditioning, engine, flow, pasting
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
-from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
 from avatar_stream.places import bundled
 from avatar_stream.sources.pose_file import PoseFileSource
@@ -24,6 +23,7 @@ from avatar_stream.sources.pose_file import PoseFileSource
 SHARED = Path(__file__).parents[1].parent / "shared"
 # Of 255, over a grey background, of bfloat16 against float32; see docs/engines.md.
 MOST_STEPS, MEAN_STEPS = 8.0, 0.5
+MEAN_EIGHT_BIT_STEPS = 1.5  # the look of single pixels at a finger's edge may change
 
 
 def over_grey(image: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def folder(tmp_path_factory) -> Path:
     autoencoder = PatchAutoencoder(latent_channels=16)
     autoencoder.basis.copy_(torch.linalg.qr(torch.randn(256, 16, generator=generator))[0].T)
     autoencoder.mean.copy_(torch.rand(256, generator=generator))
-    nets = SourceNet(latent_channels=16, **SMALL), TargetNet(latent_channels=16, look_gate=True, **SMALL)
+    nets = small_networks()
     for net in nets:
         for parameter in net.parameters():
             if parameter.dim() > 1:
@@ -125,7 +125,7 @@ def test_other_weights_are_not_read_from_the_cache(folder, cache):
     pipes = [load(folder, name, cache) for name in ("eager", "openvino-float32")]
     for pipe in pipes:
         with torch.no_grad():
-            pipe.target_net.conv_out.bias.add_(0.5)
+            pipe.target_net.detail.to_velocity.bias.add_(0.5)
     expected, made = (make(pipe) for pipe in pipes)
     assert np.abs(made.astype(int) - expected).max() <= 1
     assert not np.array_equal(made, before)
@@ -150,23 +150,26 @@ def real_poses() -> list:
     return poses
 
 
-def test_bfloat16_is_close_enough_to_eager_float32_on_real_poses():
-    """The engine that a user gets by default draws what the exact network draws."""
+def test_reduced_precision_is_close_enough_to_eager_float32_on_real_poses():
+    """What a user gets by default (eight bits), and bfloat16, draw what the exact network draws."""
     if not (bundled("models") / "signer-small" / "model_index.json").exists() or not list_avatars():
         pytest.skip("needs the bundled model and avatars")
-    exact = SignerPipeline.from_pretrained(bundled("models") / "signer-small", torch_dtype=torch.float32)
-    default = SignerPipeline.from_pretrained(bundled("models") / "signer-small", threads=1)
-    assert default.engine.name == "openvino"
+    model = bundled("models") / "signer-small"
+    exact = SignerPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    halves = SignerPipeline.from_pretrained(model, engine="openvino", threads=1)
+    default = SignerPipeline.from_pretrained(model, threads=1)
+    assert default.engine.name == "openvino-int8"
     for name in list_avatars()[:2]:
         avatar = load_avatar(name)
         source = exact.prepare(avatar.image, avatar.pose)
         for pose in real_poses():
-            expected, made = (pipe(source=source, pose=pose).images[0] for pipe in (exact, default))
-            difference = np.abs(over_grey(expected) - over_grey(made))
-            assert difference.max() <= MOST_STEPS
-            assert difference.mean() <= MEAN_STEPS
+            expected, *made = (pipe(source=source, pose=pose).images[0] for pipe in (exact, halves, default))
+            half, eight = (np.abs(over_grey(expected) - over_grey(each)) for each in made)
+            assert half.max() <= MOST_STEPS
+            assert half.mean() <= MEAN_STEPS
+            assert eight.mean() <= MEAN_EIGHT_BIT_STEPS
             assert over_grey(expected).std() > 10
-    assert np.array_equal(made, default(source=source, pose=pose).images[0])
+    assert np.array_equal(made[1], default(source=source, pose=pose).images[0])
 
 
 def test_auto_is_eager_where_openvino_is_missing_and_says_so_once(folder, monkeypatch, caplog):
@@ -193,6 +196,8 @@ def test_wrong_choices_are_told(folder):
         SignerPipeline.from_pretrained(folder, engine="tensorrt")
     with pytest.raises(ModelError, match="runs on the processor, not on 'cuda'"):
         engine.choose("openvino", torch.device("cuda"))
+    with pytest.raises(ModelError, match="needs a model published with ranges: use engine openvino"):
+        SignerPipeline.from_pretrained(folder, engine="openvino-int8")
     with pytest.raises(ModelError, match="threads must be 1 or more, got 0"):
         SignerPipeline.from_pretrained(folder, threads=0).engine  # noqa: B018
 
@@ -224,20 +229,6 @@ def test_cuda_makes_what_the_processor_makes(folder, name):
     expected = make(load(folder, "eager"), num_inference_steps=2)
     for _ in range(4):
         assert np.abs(make(pipe, num_inference_steps=2).astype(int) - expected).max() <= 4
-
-
-def test_geometry_is_read_as_unshuffled_patches(folder):
-    """Weights trained before the stem read patches by a stride mean the same as ever."""
-    stem = TargetNet.from_pretrained(folder, subfolder="target_net", low_cpu_mem_usage=False).stem
-    torch.manual_seed(0)  # of the biases, which keep their own beginning
-    generator = torch.Generator().manual_seed(0)
-    latents, maps = (
-        torch.randn(1, 32, 4, 4, generator=generator),
-        torch.randn(1, 10, 32, 32, generator=generator),
-    )
-    unshuffled = stem.geometry(torch.nn.functional.pixel_unshuffle(maps, 8))
-    expected = stem.latents(latents) + stem.mix(torch.nn.functional.silu(unshuffled))
-    assert torch.allclose(stem(latents, maps), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("corner", [(40, 60), (-50, -70), (470, 480), (600, 10), (-200, 0)])

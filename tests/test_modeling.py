@@ -13,10 +13,19 @@ from avatar_stream import types
 from avatar_stream.modeling import conditioning, flow, geometry
 from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
+from avatar_stream.modeling.figure import measure_figure
+from avatar_stream.modeling.geometry import draw_groups
+from avatar_stream.modeling.girth import Girth
 from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Pose
 
-SMALL = {"widths": (16, 24, 32), "heads": 2, "embedding_dim": 32}
+SMALL_WIDTHS, SMALL_HEADS = (8, 16, 24, 32), 2
+
+
+def small_networks() -> tuple[SourceNet, TargetNet]:
+    """Both networks with few channels, as they begin."""
+    size = {"latent_channels": 16, "heads": SMALL_HEADS, "embedding_dim": 32}
+    return SourceNet(widths=SMALL_WIDTHS[1:], **size), TargetNet(widths=SMALL_WIDTHS, **size)
 
 
 def standing_points(lift_right_px: float = 0.0) -> np.ndarray:
@@ -77,8 +86,8 @@ def autoencoder() -> PatchAutoencoder:
 def model_folder(tmp_path: Path, autoencoder: PatchAutoencoder) -> Path:
     """A tiny untrained model on disk whose outputs are not all zero."""
     torch.manual_seed(0)
-    nets = SourceNet(latent_channels=16, **SMALL), TargetNet(latent_channels=16, **SMALL)
-    for parameter in nets[1].conv_out.parameters():
+    nets = small_networks()
+    for parameter in nets[1].detail.to_velocity.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
     save_pipeline(tmp_path / "tiny", autoencoder, *nets, flow.START_SOURCE, 0)
     return tmp_path / "tiny"
@@ -207,7 +216,7 @@ def test_euler_steps_equal_the_scheduler(steps: int) -> None:
     scheduler.set_timesteps(sigmas=list(np.linspace(1.0, 1 / steps, steps)))
     start = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
 
-    def network(x, t, *_):  # noqa: ANN001, ANN202
+    def network(x, t, *_):
         return torch.sin(3 * x) + t.view(-1, 1, 1, 1)
 
     batch = flow.ViewBatch(start, start, start, torch.zeros(1))
@@ -256,7 +265,7 @@ def test_face_attends_to_face(model_folder: Path) -> None:
     attention = TargetNet.from_pretrained(
         model_folder, subfolder="target_net", low_cpu_mem_usage=False
     ).attentions[0]
-    width, heads = SMALL["widths"][1], SMALL["heads"]
+    width, heads = SMALL_WIDTHS[2], SMALL_HEADS
     torch.nn.init.zeros_(attention.to_query.weight)
     torch.nn.init.zeros_(attention.to_query.bias)
     torch.nn.init.eye_(attention.to_out.weight[:, :, 0, 0].data)
@@ -288,13 +297,13 @@ def test_tiny_training_learns_and_reloads(tmp_path: Path) -> None:
     assert np.array_equal(*images)
 
 
-def small_config(output: Path, data: Path, **model: object):  # noqa: ANN201
+def small_config(output: Path, data: Path, **model: object):
     """The recipe of signer-small, so small that 60 steps take seconds."""
     from avatar_stream.training.config import load_train_config
 
     recipe = Path(__file__).parents[1] / "configs" / "train" / "signer-small.yaml"
     config = load_train_config(recipe, {"output": output})
-    sizes = {"widths": (16, 24, 32), "heads": 2, "autoencoder_samples": 5, "start": "noise"}
+    sizes = {"widths": SMALL_WIDTHS, "heads": SMALL_HEADS, "autoencoder_samples": 5, "start": "noise"}
     small = config.model.model_copy(update=sizes | model)
     folder = {"folders": [data], "workers": 0, "targets": 2, "exclude": []}
     run = {"sources": 1, "max_steps": 60, "mixed_precision": "no", "warmup_steps": 2, "cooldown_share": 0.0}
@@ -302,7 +311,7 @@ def small_config(output: Path, data: Path, **model: object):  # noqa: ANN201
     return config.model_copy(update={"model": small, "data": config.data.model_copy(update=folder), **run})
 
 
-def fixed_loss(weights: Path | None, config, data: Path) -> float:  # noqa: ANN001
+def fixed_loss(weights: Path | None, config, data: Path) -> float:
     """Loss of trained (or new) weights on the same samples, the same times."""
     from avatar_stream.training import dataset, steps, train
 
@@ -325,7 +334,7 @@ def write_data_set(folder: Path) -> Path:
     colours = np.random.default_rng(0).integers(40, 255, (geometry.GROUPS, 3)).astype(np.uint8)
     images = []
     for each in points:
-        owner = conditioning.prepare_source(picture(), each).owner.repeat(2, 0).repeat(2, 1)
+        owner = draw_groups(measure_figure(each, Girth()), 256).repeat(2, 0).repeat(2, 1)
         images.append(np.dstack([colours[owner], np.where(owner > 0, 255, 0).astype(np.uint8)]))
     np.save(folder / "images.npy", np.stack(images))
     np.save(folder / "parts.npy", np.full((4, 256, 256), 2, np.uint8))

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "avatar_stream"
 ROOMS = (
     "errors types places controls lettering stages broadcast sources trackers retarget rendering modeling "
     "synthesizers sinks compose avatars config pipeline running "
-    "training evaluation bench doctor commands cli __main__"
+    "training evaluation bench_page bench doctor commands cli __main__"
 ).split()
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 PLUGINS = [

@@ -57,6 +57,89 @@ class Block(nn.Module):
         return x + self.conv2(functional.silu(hidden))
 
 
+class _Blocks(nn.ModuleList):
+    """Several blocks one after another."""
+
+    def __init__(self, channels: int, count: int, embedding_dim: int):
+        super().__init__(Block(channels, embedding_dim) for _ in range(count))
+
+    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        for block in self:
+            x = block(x, embedding)
+        return x
+
+
+class FineBlock(nn.Module):
+    """Residual convolution without norm or modulation, for the two finest levels, where every pass is dear."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return x + self.conv(functional.silu(x))
+
+
+class Detail(nn.Module):
+    """Both ends of TargetNet: from latents and geometry to features, and from features to the velocity.
+
+    Works at half a patch, 4 px. A patch of geometry is 640 numbers: squeezed into one place of 80 features, the edge of
+    a finger is lost before the network begins. Convolutions of stride 2 lead down and up, for moving channels to
+    places (pixel_shuffle) costs as much as computing with them.
+
+    The velocity has two parts, both zero at first: one is computed; the other takes pixels of the warped source away.
+    Most of these are right as they are, and whatever passes through features only becomes blurred: so the look stays
+    where the path began, and the network says which of its pixels do not belong to the target.
+    """
+
+    def __init__(self, latent_channels: int, geometry_channels: int, patch_px: int, widths: tuple[int, int]):
+        super().__init__()
+        fine, coarse = widths
+        self.look = nn.ConvTranspose2d(latent_channels, fine, 2, stride=2)
+        self.geometry = nn.Conv2d(geometry_channels, fine, patch_px // 2, stride=patch_px // 2)
+        self.fine_in = FineBlock(fine)
+        self.down = nn.Conv2d(fine, coarse, 2, stride=2)
+        self.sample = nn.Conv2d(latent_channels, coarse, 1)
+        self.coarse_in, self.coarse_out = FineBlock(coarse), FineBlock(coarse)
+        self.up = nn.ConvTranspose2d(coarse, fine, 2, stride=2)
+        self.fine_out = nn.Sequential(FineBlock(fine), FineBlock(fine))
+        self.to_velocity = nn.Conv2d(fine, latent_channels, 2, stride=2)
+        self.to_share = nn.Conv2d(fine, patch_px**2, 2, stride=2)
+        self.geometry_to_share = nn.Conv2d(geometry_channels, patch_px**2, patch_px, stride=patch_px)
+        self.unfold = nn.Conv2d(latent_channels, 4 * patch_px**2, 1)  # latents to pixels
+        self.fold = nn.Conv2d(4 * patch_px**2, latent_channels, 1, bias=False)  # pixels to latents
+        for layer in (self.to_velocity, self.to_share, self.geometry_to_share):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def start_from(self, encode: torch.Tensor, decode: torch.Tensor, mean: torch.Tensor) -> None:
+        """Begin with a linear autoencoder's own way: encode (C, 4 px px), decode (4 px px, C), mean (4 px px,)."""
+        self.fold.weight.copy_(encode[:, :, None, None])
+        self.unfold.weight.copy_(decode[:, :, None, None])
+        self.unfold.bias.copy_(mean)
+
+    def read(
+        self, sample: torch.Tensor, look: torch.Tensor, geometry: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features at half a patch, (B, fine, 2h, 2w), and at a patch, (B, coarse, h, w)."""
+        fine = self.fine_in(self.look(look) + self.geometry(geometry))
+        return fine, self.coarse_in(self.down(fine) + self.sample(sample))
+
+    def write(
+        self, fine: torch.Tensor, coarse: torch.Tensor, look: torch.Tensor, geometry: torch.Tensor
+    ) -> torch.Tensor:
+        """The velocity, (B, C, h, w)."""
+        hidden = functional.silu(self.fine_out(fine + self.up(self.coarse_out(coarse))))
+        share = torch.tanh(self.to_share(hidden) + self.geometry_to_share(geometry))
+        # Colour by colour, as pixel_unshuffle orders them.
+        wrong = self.fold(self.unfold(look) * share.repeat(1, 4, 1, 1))
+        return self.to_velocity(hidden) - wrong
+
+
 class SourceAttention(nn.Module):
     """Attention from target places to the source's, guided by parts.
 
@@ -112,41 +195,6 @@ class _Stem(nn.Module):
         kernel = self.geometry.weight.view(self.geometry.out_channels, -1, self.patch_px, self.patch_px)
         geometry = functional.conv2d(geometry, kernel, self.geometry.bias, stride=self.patch_px)
         return self.latents(latents) + self.mix(functional.silu(geometry))
-
-
-class LookGate(nn.Module):
-    """Takes away from the warped source, pixel by pixel, what does not belong to the target.
-
-    Most of the warped source is right to the pixel, and a network a tenth as wide as a patch has pixels can only blur
-    what passes through it. So the look does not pass through it: it stays where the path began, and the network says
-    which of its pixels to take away. Begins by taking nothing.
-    """
-
-    def __init__(self, latent_channels: int, geometry_channels: int, patch_px: int, width: int):
-        super().__init__()
-        self.patch_px = patch_px
-        self.unfold = nn.Conv2d(latent_channels, 4 * patch_px**2, 1)  # latents to pixels
-        self.fold = nn.Conv2d(4 * patch_px**2, latent_channels, 1, bias=False)  # pixels to latents
-        self.from_features = nn.Conv2d(width, patch_px**2, 3, padding=1)
-        self.from_geometry = nn.Conv2d(geometry_channels, patch_px**2, patch_px, stride=patch_px)
-        for layer in (self.from_features, self.from_geometry):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-    @torch.no_grad()
-    def start_from(self, encode: torch.Tensor, decode: torch.Tensor, mean: torch.Tensor) -> None:
-        """Begin with a linear autoencoder's own way: encode (C, 4 px px), decode (4 px px, C), mean (4 px px,)."""
-        self.fold.weight.copy_(encode[:, :, None, None])
-        self.unfold.weight.copy_(decode[:, :, None, None])
-        self.unfold.bias.copy_(mean)
-
-    def forward(self, hidden: torch.Tensor, look: torch.Tensor, geometry: torch.Tensor) -> torch.Tensor:
-        """Features (B, width, h, w), latents (B, C, h, w), maps (B, G, 8h, 8w) -> what to take away, (B, C, h, w)."""
-        share = torch.tanh(self.from_features(hidden) + self.from_geometry(geometry))
-        pixels = self.unfold(look) * share.repeat(
-            1, 4, 1, 1
-        )  # colour by colour, as pixel_unshuffle orders them
-        return self.fold(pixels)
 
 
 class SourceNet(ModelMixin, ConfigMixin):
@@ -243,8 +291,8 @@ class SourceNet(ModelMixin, ConfigMixin):
 class TargetNet(ModelMixin, ConfigMixin):
     """Predicts the velocity of the flow for views of a target pose.
 
-    Args: see SourceNet; `blocks` is the number of residual blocks per level, down and up alike; `look_gate` says
-        whether the warped source is corrected pixel by pixel (`LookGate`).
+    Args: see SourceNet; `widths` has one more, the first: channels at half a patch. `blocks` is the number of residual
+        blocks at half and quarter latent resolution.
     """
 
     config_name = "config.json"
@@ -255,42 +303,31 @@ class TargetNet(ModelMixin, ConfigMixin):
         latent_channels: int = 64,
         geometry_channels: int = 10,
         patch_px: int = 8,
-        widths: tuple[int, int, int] = (80, 160, 256),
+        widths: tuple[int, int, int, int] = (64, 80, 160, 256),
         heads: int = 4,
         parts: int = 6,
-        blocks: tuple[int, int, int] = (1, 1, 1),
+        blocks: tuple[int, int] = (1, 1),
         embedding_dim: int = 128,
-        look_gate: bool = False,
     ):
         super().__init__()
+        _, full, half, quarter = widths
         self.view_embedding = nn.Embedding(3, embedding_dim)
         self.time = nn.Sequential(
             nn.Linear(64, embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim)
         )
-        self.stem = _Stem(2 * latent_channels, geometry_channels, patch_px, widths[0])
-        stages = [
-            nn.ModuleList(Block(w, embedding_dim) for _ in range(n))
-            for w, n in zip(widths, blocks, strict=True)
-        ]
-        self.down_blocks = nn.ModuleList(stages)
-        self.downs = nn.ModuleList(
-            nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
-        # Attention: half resolution on the way down and up, quarter resolution in the middle.
+        self.detail = Detail(latent_channels, geometry_channels, patch_px, tuple(widths[:2]))
+        self.to_half = nn.Conv2d(full, half, 2, stride=2)
+        self.half_in = _Blocks(half, blocks[0], embedding_dim)
+        self.to_quarter = nn.Conv2d(half, quarter, 2, stride=2)
+        self.quarter_in = _Blocks(quarter, blocks[1], embedding_dim)
+        # Half resolution on the way down and up, quarter resolution in the middle.
         self.attentions = nn.ModuleList(
-            SourceAttention(width, heads, parts) for width in (widths[1], widths[1], widths[2])
+            SourceAttention(width, heads, parts) for width in (half, half, quarter)
         )
-        self.middle = Block(widths[2], embedding_dim)
-        self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.up_blocks = nn.ModuleList(
-            nn.ModuleList(Block(w, embedding_dim) for _ in range(n))
-            for w, n in zip(widths[:-1], blocks[:-1], strict=True)
-        )
-        self.norm_out = nn.GroupNorm(8, widths[0])
-        self.conv_out = nn.Conv2d(widths[0], latent_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
-        self.gate = LookGate(latent_channels, geometry_channels, patch_px, widths[0]) if look_gate else None
+        self.middle = Block(quarter, embedding_dim)
+        self.from_quarter = nn.Conv2d(quarter, 4 * half, 1)
+        self.half_out = _Blocks(half, blocks[0], embedding_dim)
+        self.from_half = nn.Conv2d(half, 4 * full, 1)
 
     def forward(
         self,
@@ -318,27 +355,16 @@ class TargetNet(ModelMixin, ConfigMixin):
         """
         embedding = self.time(time_embedding(timestep, 64).to(sample.dtype)) + self.view_embedding(kinds)
         embedding = functional.silu(embedding)
-        half = parts.flatten(2).transpose(1, 2)
-        quarter = functional.avg_pool2d(parts, 2).flatten(2).transpose(1, 2)
+        half_parts = parts.flatten(2).transpose(1, 2)
+        quarter_parts = functional.avg_pool2d(parts, 2).flatten(2).transpose(1, 2)
 
         def attend(layer: int, hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
             return self.attentions[layer](hidden, places, memory.keys[layer], memory.values[layer])
 
-        hidden = self.stem(torch.cat([sample, look], dim=1), geometry)
-        full = hidden = self._run(self.down_blocks[0], hidden, embedding)
-        hidden = self._run(self.down_blocks[1], self.downs[0](hidden), embedding)
-        middle = hidden = attend(0, hidden, half)
-        hidden = self._run(self.down_blocks[2], self.downs[1](hidden), embedding)
-        hidden = self.middle(attend(2, hidden, quarter), embedding)
-        hidden = middle + functional.pixel_shuffle(self.ups[1](hidden), 2)
-        hidden = self._run(self.up_blocks[1], attend(1, hidden, half), embedding)
-        hidden = full + functional.pixel_shuffle(self.ups[0](hidden), 2)
-        hidden = functional.silu(self.norm_out(self._run(self.up_blocks[0], hidden, embedding)))
-        velocity = self.conv_out(hidden)
-        return velocity if self.gate is None else velocity - self.gate(hidden, look, geometry)
-
-    @staticmethod
-    def _run(blocks: nn.ModuleList, hidden: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        for block in blocks:
-            hidden = block(hidden, embedding)
-        return hidden
+        fine, full = self.detail.read(sample, look, geometry)
+        half = attend(0, self.half_in(self.to_half(full), embedding), half_parts)
+        hidden = attend(2, self.quarter_in(self.to_quarter(half), embedding), quarter_parts)
+        hidden = half + functional.pixel_shuffle(self.from_quarter(self.middle(hidden, embedding)), 2)
+        hidden = self.half_out(attend(1, hidden, half_parts), embedding)
+        hidden = full + functional.pixel_shuffle(self.from_half(hidden), 2)
+        return self.detail.write(fine, hidden, look, geometry)

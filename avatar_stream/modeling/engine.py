@@ -10,6 +10,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,10 +19,15 @@ from avatar_stream.errors import ModelError
 from avatar_stream.modeling import flow
 from avatar_stream.modeling.denoiser import Memory
 
+if TYPE_CHECKING:
+    from avatar_stream.modeling.quantization import Ranges
+
 _log = logging.getLogger(__name__)
 
-AUTO, EAGER, COMPILE, OPENVINO, OPENVINO_FLOAT32 = "auto", "eager", "compile", "openvino", "openvino-float32"
-ENGINES = (AUTO, EAGER, COMPILE, OPENVINO, OPENVINO_FLOAT32)
+AUTO, EAGER, COMPILE = "auto", "eager", "compile"
+OPENVINO, OPENVINO_INT8, OPENVINO_FLOAT32 = "openvino", "openvino-int8", "openvino-float32"
+ENGINES = (AUTO, EAGER, COMPILE, OPENVINO, OPENVINO_INT8, OPENVINO_FLOAT32)
+ON_PROCESSORS = (OPENVINO, OPENVINO_INT8, OPENVINO_FLOAT32)
 
 
 class Engine:
@@ -37,18 +43,9 @@ class Engine:
     def __init__(self, target_net: nn.Module, autoencoder: nn.Module):
         self.target_net, self.autoencoder = target_net, autoencoder
 
-    def velocity(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        look: torch.Tensor,
-        geometry: torch.Tensor,
-        parts: torch.Tensor,
-        kinds: torch.Tensor,
-        memory: Memory,
-    ) -> torch.Tensor:
+    def velocity(self, *inputs: torch.Tensor | Memory) -> torch.Tensor:
         """Velocity at one time; arguments and result are `TargetNet.forward`'s."""
-        return self.target_net(sample, timestep, look, geometry, parts, kinds, memory)
+        return self.target_net(*inputs)
 
     def make(
         self,
@@ -110,12 +107,13 @@ class CompiledEngine(Engine):
             return self.target_net(*inputs)
 
 
-def choose(name: str, device: torch.device) -> tuple[str, str]:
+def choose(name: str, device: torch.device, has_ranges: bool = False) -> tuple[str, str]:
     """Say which engine runs where `name` is asked for.
 
     Args:
         name: one of ENGINES.
         device: where the networks are.
+        has_ranges: the model brings the ranges that eight bits need.
 
     Returns:
         The engine's name, never "auto", and the reason in a few words.
@@ -126,19 +124,21 @@ def choose(name: str, device: torch.device) -> tuple[str, str]:
     if name not in ENGINES:
         raise ModelError(f"unknown engine '{name}': choose one of {', '.join(ENGINES)}")
     has_openvino = importlib.util.find_spec("openvino") is not None
-    if name in (OPENVINO, OPENVINO_FLOAT32):
+    if name in ON_PROCESSORS:
         if device.type != "cpu":
             raise ModelError(
                 f"engine '{name}' runs on the processor, not on '{device}': use eager or compile"
             )
         if not has_openvino:
             raise ModelError(f"engine '{name}' needs openvino: pip install openvino, or use engine eager")
+    if name == OPENVINO_INT8 and not has_ranges:
+        raise ModelError(f"engine '{name}' needs a model published with ranges: use engine {OPENVINO}")
     if name != AUTO:
         return name, "asked for"
     if device.type != "cpu":
         return EAGER, f"on {device.type}; 'compile' is an option there"
     if has_openvino:
-        return OPENVINO, "fastest on a processor"
+        return OPENVINO_INT8 if has_ranges else OPENVINO, "fastest on a processor"
     return EAGER, "openvino, which is faster, is not installed: pip install openvino"
 
 
@@ -148,6 +148,7 @@ def create(
     autoencoder: nn.Module,
     threads: int | None = None,
     cache: Path | None = None,
+    ranges: Ranges | None = None,
 ) -> Engine:
     """Make an engine for networks that are where they shall run.
 
@@ -158,6 +159,7 @@ def create(
         threads: of the processor; None: half of those that this process may use, for the tracker needs the rest
             (eager and compile: what PyTorch is set to). PyTorch's are set for the whole process.
         cache: folder of OpenVINO's compiled graphs; None: the user's.
+        ranges: of the activations, where the model brings them; see `quantization.py`.
 
     Raises:
         ModelError: see `choose`; or `threads` is below 1.
@@ -165,13 +167,14 @@ def create(
     if threads is not None and threads < 1:
         raise ModelError(f"threads must be 1 or more, got {threads}")
     device = next(target_net.parameters()).device
-    chosen, reason = choose(name, device)
+    chosen, reason = choose(name, device, bool(ranges))
     if name == AUTO and chosen == EAGER and device.type == "cpu":
         _log.warning("engine 'eager' is used: %s", reason)
-    if chosen in (OPENVINO, OPENVINO_FLOAT32):
+    if chosen in ON_PROCESSORS:
         from avatar_stream.modeling.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(target_net, autoencoder, threads, chosen == OPENVINO, cache)
+        eight_bits = ranges if chosen == OPENVINO_INT8 else None
+        return OpenVinoEngine(target_net, autoencoder, threads, chosen != OPENVINO_FLOAT32, cache, eight_bits)
     if threads is not None:
         torch.set_num_threads(threads)
     return (CompiledEngine if chosen == COMPILE else Engine)(target_net, autoencoder)

@@ -26,13 +26,14 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import nn
 
 from avatar_stream.modeling import autoencoder as autoencoder_module
-from avatar_stream.modeling import denoiser, flow
+from avatar_stream.modeling import denoiser, flow, quantization
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import Memory
-from avatar_stream.modeling.engine import OPENVINO, OPENVINO_FLOAT32, Engine
+from avatar_stream.modeling.engine import OPENVINO, OPENVINO_FLOAT32, OPENVINO_INT8, Engine
+from avatar_stream.modeling.quantization import BODY_GRAPH, WINDOWS_GRAPH, Ranges, quantise
 
 _log = logging.getLogger(__name__)
-_KEPT_GRAPHS = 24  # on disk, about 15 MB each; the oldest go first
+_KEPT_GRAPHS = 24  # on disk, about 18 MB each; the oldest go first
 
 
 class _Velocity(nn.Module):
@@ -43,18 +44,8 @@ class _Velocity(nn.Module):
         self.target_net = target_net
         self.register_buffer("kinds", torch.tensor(kinds), persistent=False)
 
-    def forward(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        look: torch.Tensor,
-        geometry: torch.Tensor,
-        parts: torch.Tensor,
-        *memory: torch.Tensor,
-    ) -> torch.Tensor:
-        half = len(memory) // 2
-        memory = Memory(list(memory[:half]), list(memory[half:]))
-        return self.target_net(sample, timestep, look, geometry, parts, self.kinds, memory)
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.target_net(*inputs[:5], self.kinds, _memory(inputs[5:]))
 
 
 class _Frame(nn.Module):
@@ -70,15 +61,20 @@ class _Frame(nn.Module):
     def forward(
         self, look: torch.Tensor, geometry: torch.Tensor, parts: torch.Tensor, *memory: torch.Tensor
     ) -> torch.Tensor:
-        half = len(memory) // 2
-        memory = Memory(list(memory[:half]), list(memory[half:]))
         batch = flow.ViewBatch(look.permute(0, 3, 1, 2), geometry, parts, self.kinds)
-        made = flow.make_pictures(self.target_net, self.autoencoder, batch, memory, self.sigmas)
+        made = flow.make_pictures(self.target_net, self.autoencoder, batch, _memory(memory), self.sigmas)
         return made.permute(0, 2, 3, 1)
+
+
+def _memory(entries: Sequence[torch.Tensor]) -> Memory:
+    half = len(entries) // 2
+    return Memory(list(entries[:half]), list(entries[half:]))
 
 
 class OpenVinoEngine(Engine):
     """Runs the networks on the processor by OpenVINO, in bfloat16 where the processor computes in it.
+
+    With a model's ranges, the convolutions of a one-step frame are computed in eight bits.
 
     A graph is compiled at the first frame of its shape (body, windows, each number of poses at once), which takes
     seconds, and read from the user's cache folder at the next start.
@@ -89,6 +85,7 @@ class OpenVinoEngine(Engine):
         threads: None: half of the processors that this process may use, at least one.
         reduced: False computes in float32 everywhere.
         cache: folder of compiled graphs; None: the user's.
+        ranges: of the activations, see `quantization.py`; None: no eight bits.
     """
 
     def __init__(
@@ -98,9 +95,11 @@ class OpenVinoEngine(Engine):
         threads: int | None = None,
         reduced: bool = True,
         cache: Path | None = None,
+        ranges: Ranges | None = None,
     ):
         super().__init__(copy.deepcopy(target_net).float().eval().requires_grad_(False), autoencoder)
-        self.name = OPENVINO if reduced else OPENVINO_FLOAT32
+        self.name = OPENVINO_INT8 if ranges else OPENVINO if reduced else OPENVINO_FLOAT32
+        self._ranges = ranges
         self._core = openvino.Core()
         self.precision = reduced_precision(self._core) if reduced else "f32"
         self._settings = {
@@ -113,19 +112,11 @@ class OpenVinoEngine(Engine):
         self._digest = _digest((*self.target_net.state_dict().values(), *autoencoder.state_dict().values()))
         self._requests: dict[tuple, openvino.InferRequest] = {}
 
-    def velocity(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor,
-        look: torch.Tensor,
-        geometry: torch.Tensor,
-        parts: torch.Tensor,
-        kinds: torch.Tensor,
-        memory: Memory,
-    ) -> torch.Tensor:
+    def velocity(self, *inputs: torch.Tensor | Memory) -> torch.Tensor:
         """Velocity at one time; arguments and result are `TargetNet.forward`'s, the result in float32."""
-        inputs = (sample, timestep, look, geometry, parts, *memory.keys, *memory.values)
-        return self._run(lambda kinds: _Velocity(self.target_net, kinds), ("velocity",), kinds, inputs)
+        *views, kinds, memory = inputs
+        flat = (*views, *memory.keys, *memory.values)
+        return self._run(lambda kinds: _Velocity(self.target_net, kinds), ("velocity",), kinds, flat)
 
     def make(
         self,
@@ -146,7 +137,7 @@ class OpenVinoEngine(Engine):
 
         return self._run(graph, ("frame", *sigmas), batch.kinds, inputs).permute(0, 3, 1, 2)
 
-    def _run(self, graph, name: tuple, kinds: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:  # noqa: ANN001
+    def _run(self, graph, name: tuple, kinds: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         arrays = [each.float().contiguous().numpy() for each in inputs]
         key = (*name, *kinds.tolist(), *(each.shape for each in arrays))
         request = self._requests.get(key)
@@ -162,9 +153,20 @@ class OpenVinoEngine(Engine):
         unfused = name == "velocity" or self.precision == "f32"
         return self._settings | ({"SNIPPETS_MODE": "DISABLE"} if unfused else {})
 
-    def _load_or_compile(self, key, graph, kinds: list[int], arrays: list[np.ndarray]):  # noqa: ANN001, ANN202
+    def _load_or_compile(self, key, graph, kinds: list[int], arrays: list[np.ndarray]):
         settings = self._settings_of(key[0])
-        what = (key, settings, self._digest, openvino.__version__, torch.__version__, _code_digest())
+        eight_bits = None
+        if self._ranges and key[0] == "frame":
+            eight_bits = self._ranges[BODY_GRAPH if kinds[0] == denoiser.BODY else WINDOWS_GRAPH]
+        what = (
+            key,
+            settings,
+            self._digest,
+            eight_bits,
+            openvino.__version__,
+            torch.__version__,
+            _code_digest(),
+        )
         machine = (platform.machine(), self._core.get_property("CPU", "FULL_DEVICE_NAME"))
         named = hashlib.sha256(repr((what, machine)).encode()).hexdigest()[:32]
         path = self._cache / f"{named}.graph"
@@ -173,6 +175,8 @@ class OpenVinoEngine(Engine):
             with contextlib.suppress(RuntimeError):  # what this OpenVINO cannot read is compiled again
                 return self._core.import_model(io.BytesIO(found), "CPU", settings)
         model = _convert(graph(kinds), arrays)
+        if eight_bits:
+            quantise(model, eight_bits)
         compiled = self._core.compile_model(model, "CPU", settings)
         blob = io.BytesIO()
         compiled.export_model(blob)
@@ -222,7 +226,7 @@ def _digest(tensors: Iterable[torch.Tensor]) -> str:
 
 def _code_digest() -> str:
     """Of the code that a graph is traced from: a changed network must not be read from the cache."""
-    files = (denoiser.__file__, autoencoder_module.__file__, flow.__file__, __file__)
+    files = (denoiser.__file__, autoencoder_module.__file__, flow.__file__, quantization.__file__, __file__)
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 

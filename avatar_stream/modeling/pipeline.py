@@ -56,7 +56,7 @@ def default_device() -> torch.device:
 
 def default_dtype(device: torch.device, engine: str = engines.EAGER) -> torch.dtype:
     """bf16 where the device computes in it, float32 else and where the engine reduces the precision itself."""
-    if engine in (engines.OPENVINO, engines.OPENVINO_FLOAT32):
+    if engine in engines.ON_PROCESSORS:
         return torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
@@ -75,6 +75,7 @@ class SignerPipeline(DiffusionPipeline):
         noise_seed: of the fixed noise.
         body_px: side of the body's view.
         image_encoder: CLIP vision model whose tokens SourceNet reads (CAA), where it was trained with one.
+        ranges: of the activations, for eight-bit engines; see `quantization.py`.
     """
 
     model_cpu_offload_seq = "image_encoder->source_net->target_net->autoencoder"
@@ -90,6 +91,7 @@ class SignerPipeline(DiffusionPipeline):
         noise_seed: int = 0,
         body_px: int = conditioning.BODY_PX,
         image_encoder: nn.Module | None = None,
+        ranges: dict[str, dict[str, tuple[float, float]]] | None = None,
     ):
         super().__init__()
         self.register_modules(
@@ -99,7 +101,7 @@ class SignerPipeline(DiffusionPipeline):
             scheduler=scheduler,
             image_encoder=image_encoder,
         )
-        self.register_to_config(start=start, noise_seed=noise_seed, body_px=body_px)
+        self.register_to_config(start=start, noise_seed=noise_seed, body_px=body_px, ranges=ranges)
         self.use_engine(engines.EAGER)
 
     @classmethod
@@ -132,7 +134,9 @@ class SignerPipeline(DiffusionPipeline):
         if engine == engines.AUTO and torch_dtype is not None:
             engine = engines.EAGER
         device = device or torch.device("cpu")
-        dtype = torch_dtype or default_dtype(device, engines.choose(engine, device)[0])
+        dtype = torch_dtype or default_dtype(
+            device, engines.choose(engine, device, bool(config.get("ranges")))[0]
+        )
         nets = {
             name: kind.from_pretrained(
                 place, subfolder=name, torch_dtype=dtype, low_cpu_mem_usage=False, **kwargs
@@ -141,7 +145,7 @@ class SignerPipeline(DiffusionPipeline):
         }
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(place, subfolder="scheduler", **kwargs)
         autoencoder = load_autoencoder(place, subfolder="autoencoder", **kwargs)
-        settings = {key: config[key] for key in ("start", "noise_seed", "body_px") if key in config}
+        settings = {key: config[key] for key in ("start", "noise_seed", "body_px", "ranges") if key in config}
         if (config.get("image_encoder") or [None])[0]:
             settings["image_encoder"] = load_image_encoder(place, subfolder="image_encoder", **kwargs)
         pipe = cls(autoencoder=autoencoder, scheduler=scheduler, **nets, **settings)
@@ -165,7 +169,8 @@ class SignerPipeline(DiffusionPipeline):
         """
         if self._engine is None or self._engine_device != self.device:
             name, threads, cache = self._wish
-            self._engine = engines.create(name, self.target_net, self.autoencoder, threads, cache)
+            nets = self.target_net, self.autoencoder
+            self._engine = engines.create(name, *nets, threads, cache, self.config.ranges)
             self._engine_device = self.device
         return self._engine
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import ModelError
@@ -24,17 +26,25 @@ class FlowSynthesizer:
     quality_levels = ("everything", "hands and face at half their resolution")
 
     class Options(stages.Options):
-        """Which avatar, which weights, how many steps."""
+        """Which avatar, which weights, how many steps.
+
+        Attributes:
+            avatar: who.
+            model: a folder's name under models/, a path, or a hub id.
+            steps: of the flow.
+            seed: of the fixed noise; None: the model's own.
+            device: None: CUDA when there, CPU else.
+            engine: what runs the network, see docs/engines.md.
+            threads: of the engine; None: half of the processors, for the tracker needs the rest.
+        """
 
         avatar: Avatar
-        model: str = DEFAULT_MODEL  # a folder's name under models/, a path, or a hub id
-        steps: int = 1
-        seed: int | None = None  # of the fixed noise; None: the model's own
-        device: str | None = None  # None: CUDA when there, CPU else
-        engine: str = "auto"  # auto, eager, compile, openvino, openvino-float32; see docs/engines.md
-        threads: int | None = (
-            None  # of the engine; None: half of the processors, for the tracker needs the rest
-        )
+        model: str = DEFAULT_MODEL
+        steps: Annotated[int, Field(ge=1, le=50)] = 1
+        seed: int | None = None
+        device: str | None = None
+        engine: Literal["auto", "eager", "compile", "openvino", "openvino-int8", "openvino-float32"] = "auto"
+        threads: Annotated[int, Field(ge=1)] | None = None
 
     def __init__(self, options: Options):
         self.options = options
@@ -47,10 +57,9 @@ class FlowSynthesizer:
         Raises:
             ModelError: unknown or incomplete weights, an impossible device, engine or number of steps.
         """
-        if not 1 <= self.options.steps <= 50:
-            raise ModelError(f"steps must be 1 to 50, got {self.options.steps}")
         import torch
 
+        from avatar_stream.modeling.engine import AUTO, COMPILE, EAGER, choose
         from avatar_stream.modeling.pipeline import SignerPipeline, default_device
 
         try:
@@ -61,6 +70,10 @@ class FlowSynthesizer:
                 f"device '{self.options.device}' cannot be used: {_first_line(error)}"
             ) from error
         place = find_model(self.options.model)
+        if self.options.engine not in (EAGER, COMPILE) and choose(AUTO, device)[0] != EAGER:
+            # PyTorch then only does small things between the graphs. Its threads would wait for each other, turning in
+            # circles, wherever the tracker has taken one of their processors: a frame costs three times as much then.
+            torch.set_num_threads(1)
         try:
             self._pipe = SignerPipeline.from_pretrained(
                 place, engine=self.options.engine, threads=self.options.threads, device=device

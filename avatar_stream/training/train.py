@@ -117,7 +117,7 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
 class _Loop:
     """The training loop with its clock, checkpoints and log."""
 
-    def __init__(  # noqa: ANN001
+    def __init__(
         self, config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, max_minutes
     ):
         self.config, self.accelerator, self.autoencoder = config, accelerator, autoencoder
@@ -175,7 +175,7 @@ class _Loop:
         self.progress.step += 1
         return losses
 
-    def _record(self, writer, bar, losses: dict[str, float]) -> None:  # noqa: ANN001
+    def _record(self, writer, bar, losses: dict[str, float]) -> None:
         samples = self.config.sources * self.config.data.targets
         self.progress.samples += samples
         self.progress.history.append({"step": self.progress.step, "loss": sum(losses.values())})
@@ -188,7 +188,7 @@ class _Loop:
         for key, value in (losses | {"samples_per_s": rate, "rate": self._rate()}).items():
             writer.add_scalar(key, value, self.progress.step)
 
-    def _save_when_due(self, writer, steps: dict[str, Step]) -> None:  # noqa: ANN001
+    def _save_when_due(self, writer, steps: dict[str, Step]) -> None:
         now = time.monotonic()
         if now - self.checkpoint_s > self.config.checkpoint_minutes * 60:
             pictures = now - self.picture_s > self.config.picture_minutes * 60
@@ -196,7 +196,7 @@ class _Loop:
             self.checkpoint_s = now
             self.picture_s = now if pictures else self.picture_s
 
-    def _save(self, steps: dict[str, Step] | None, writer) -> None:  # noqa: ANN001
+    def _save(self, steps: dict[str, Step] | None, writer) -> None:
         if not self.accelerator.is_main_process:
             return
         networks = self.accelerator.unwrap_model(self.networks)
@@ -217,7 +217,7 @@ class _Loop:
             _write_picture(self.config.output / f"pictures-{self.progress.step:06d}.png", grid)
         self.ema.restore(networks.parameters())
 
-    def _writer(self):  # noqa: ANN202
+    def _writer(self):
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(self.config.output / "tensorboard"))
@@ -290,17 +290,22 @@ def fit_autoencoder(
 
 def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Module) -> Networks:
     """New networks of the configured size, or those of a weights folder."""
+    networks = _new_networks(config, autoencoder)
     if weights:
-        folder, way = Path(weights), {"low_cpu_mem_usage": False}
-        source_net = SourceNet.from_pretrained(folder / "source_net", **way)
-        target_net = TargetNet.from_pretrained(folder / "target_net", look_gate=config.model.look_gate, **way)
-        networks = Networks(source_net.float(), target_net.float(), _image_encoder(config))
-    else:
-        networks = _new_networks(config, autoencoder)
-    gate = networks.target_net.gate
-    if gate is not None and isinstance(autoencoder, PatchAutoencoder) and not gate.from_geometry.weight.any():
-        gate.start_from(*autoencoder.linear_maps())
+        _take_weights(networks, Path(weights))
+    elif isinstance(autoencoder, PatchAutoencoder):
+        networks.target_net.detail.start_from(*autoencoder.linear_maps())
     return networks.to(memory_format=torch.channels_last)
+
+
+def _take_weights(networks: Networks, folder: Path) -> None:
+    """Copy what a weights folder has; what only the new networks have keeps its beginning, and is named."""
+    for net, name in ((networks.source_net, "source_net"), (networks.target_net, "target_net")):
+        # Not `from_pretrained` of the new configuration: it leaves what the folder lacks as memory held it.
+        known = type(net).from_pretrained(folder / name, low_cpu_mem_usage=False).float().state_dict()
+        lacking = net.load_state_dict(known, strict=False).missing_keys
+        if lacking:
+            logger.warning("%s has no weights for %s: they begin anew", folder / name, ", ".join(lacking))
 
 
 def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> Networks:
@@ -310,11 +315,11 @@ def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> Networks:
             f"the autoencoder has {probe.shape[1]} channels, the configuration says {config.model.latent_channels}"
         )
     size = {"latent_channels": config.model.latent_channels, "patch_px": 128 // probe.shape[2]}
-    size |= {"widths": config.model.widths, "heads": config.model.heads}
-    target_net = TargetNet(blocks=config.model.blocks, look_gate=config.model.look_gate, **size)
-    encoder = _image_encoder(config)
+    size |= {"heads": config.model.heads}
+    widths, encoder = config.model.widths, _image_encoder(config)
     token_channels = None if encoder is None else encoder.config.hidden_size
-    return Networks(SourceNet(token_channels=token_channels, **size), target_net, encoder)
+    source_net = SourceNet(widths=widths[1:], token_channels=token_channels, **size)
+    return Networks(source_net, TargetNet(widths=widths, blocks=config.model.blocks, **size), encoder)
 
 
 def _image_encoder(config: TrainConfig) -> nn.Module | None:
