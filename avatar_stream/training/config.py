@@ -60,6 +60,7 @@ class LossConfig(_Section):
     edges: float = 1.0  # the same of its differences between neighbours
     hand: float = 4.0  # how much more a hand's pixel counts; face likewise
     face: float = 2.0
+    background: float = 1.0  # a smear beside the person is seen as much as one on it
     first_step_share: Share = 0.5  # how often t = 0, the only time that one step asks for
 
 

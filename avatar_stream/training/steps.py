@@ -116,7 +116,7 @@ def weights_of(parts: list[np.ndarray], loss: LossConfig) -> torch.Tensor:
     table = torch.zeros(256)  # OUTSIDE counts nothing
     table[:8] = 1.0
     table[list(HEAD_PARTS)], table[list(HAND_PARTS)] = loss.face, loss.hand
-    table[0] = 0.5
+    table[0] = loss.background
     return table[torch.from_numpy(np.concatenate(parts)).long()].unsqueeze(1)
 
 
