@@ -24,7 +24,7 @@ WINDOW_PX = 128
 FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
 _FEATHER_PX = 16
-_SHOULDER_CELLS = 14  # radius, at half scale, in which trunk and arm share their cloth
+_SHOULDER_CELLS = 17  # radius, at half scale, in which trunk and arm share their cloth: the arm's end and its margin
 
 
 @dataclass(frozen=True)
