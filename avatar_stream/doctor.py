@@ -82,7 +82,7 @@ def _engine() -> Check:
 
     try:
         return Check("engine", True, describe_engine())
-    except (ImportError, OSError, RuntimeError) as error:
+    except (AvatarStreamError, ImportError, OSError, RuntimeError) as error:
         return Check("engine", False, f"cannot be chosen ({error})", "run `make setup`", needed=False)
 
 

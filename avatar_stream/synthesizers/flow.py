@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,6 +37,7 @@ class FlowSynthesizer:
             device: None: CUDA when there, CPU else.
             engine: what runs the network, see docs/engines.md.
             threads: of the engine; None: half of the processors, for the tracker needs the rest.
+            windows: make hands and face at full resolution, in windows of their own.
         """
 
         avatar: Avatar
@@ -45,6 +47,7 @@ class FlowSynthesizer:
         device: str | None = None
         engine: Literal["auto", "eager", "compile", "openvino", "openvino-int8", "openvino-float32"] = "auto"
         threads: Annotated[int, Field(ge=1)] | None = None
+        windows: bool = True
 
     def __init__(self, options: Options):
         self.options = options
@@ -92,7 +95,7 @@ class FlowSynthesizer:
             pose=pose,
             num_inference_steps=self.options.steps,
             seed=self.options.seed,
-            windows=self._quality == 0,
+            windows=self.options.windows and self._quality == 0,
         )
         return made.images[0]
 
@@ -116,11 +119,12 @@ def describe_engine() -> str:
     Raises:
         ImportError: PyTorch is missing.
     """
-    from avatar_stream.modeling.engine import AUTO, OPENVINO, choose
+    from avatar_stream.modeling.engine import AUTO, ON_PROCESSORS, choose
     from avatar_stream.modeling.pipeline import default_device
 
-    name, reason = choose(AUTO, default_device())
-    if name != OPENVINO:
+    index = json.loads((Path(find_model(DEFAULT_MODEL)) / "model_index.json").read_text())
+    name, reason = choose(AUTO, default_device(), bool(index.get("ranges")))
+    if name not in ON_PROCESSORS:
         return f"{name} ({reason})"
     from avatar_stream.modeling.openvino_engine import reduced_precision
 
