@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avatar_stream import compiled
 from avatar_stream.errors import EndOfStream
 from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers import _face, _networks
@@ -148,12 +149,12 @@ def test_without_its_networks_the_other_tracker_works(monkeypatch, tmp_path, cap
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, caplog):
     (tmp_path / "file").write_text("no folder")
-    _networks._write_checked(tmp_path / "file" / "a.graph", b"network")
+    compiled._write_checked(tmp_path / "file" / "a.graph", b"network")
     assert "cannot be kept" in caplog.text
-    _networks._write_checked(tmp_path / "b.graph", b"network")
-    assert _networks._read_checked(tmp_path / "b.graph") == b"network"
+    compiled._write_checked(tmp_path / "b.graph", b"network")
+    assert compiled._read_checked(tmp_path / "b.graph") == b"network"
     (tmp_path / "b.graph").write_bytes((tmp_path / "b.graph").read_bytes()[:-1])
-    assert _networks._read_checked(tmp_path / "b.graph") is None
+    assert compiled._read_checked(tmp_path / "b.graph") is None
 
 
 def test_it_agrees_with_mediapipe_where_both_see():

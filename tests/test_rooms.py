@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "avatar_stream"
 # From the ground up; a room imports from itself and from rooms before it.
 ROOMS = (
-    "errors types places controls lettering stages broadcast sources trackers retarget rendering modeling "
+    "errors types places compiled controls lettering stages broadcast sources trackers retarget rendering modeling "
     "synthesizers sinks compose avatars config pipeline running "
     "training evaluation bench_page bench doctor commands cli __main__"
 ).split()

@@ -6,14 +6,9 @@ constant, and the autoencoder's two products cost next to nothing. With more ste
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
-import io
-import logging
 import os
-import platform
-import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,15 +20,13 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import nn
 
+from avatar_stream.compiled import compile_once, user_cache
 from avatar_stream.modeling import autoencoder as autoencoder_module
 from avatar_stream.modeling import denoiser, flow, quantization
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import Memory
 from avatar_stream.modeling.engine import OPENVINO, OPENVINO_FLOAT32, OPENVINO_INT8, Engine
 from avatar_stream.modeling.quantization import BODY_GRAPH, WINDOWS_GRAPH, Ranges, quantise
-
-_log = logging.getLogger(__name__)
-_KEPT_GRAPHS = 24  # on disk, about 18 MB each; the oldest go first
 
 
 class _Velocity(nn.Module):
@@ -108,7 +101,7 @@ class OpenVinoEngine(Engine):
             # Pinned threads would stay on a core that the tracker has taken.
             "ENABLE_CPU_PINNING": False,
         }
-        self._cache = cache or user_cache()
+        self._cache = cache or user_cache("graphs")
         self._digest = _digest((*self.target_net.state_dict().values(), *autoencoder.state_dict().values()))
         self._requests: dict[tuple, openvino.InferRequest] = {}
 
@@ -158,42 +151,21 @@ class OpenVinoEngine(Engine):
         eight_bits = None
         if self._ranges and key[0] == "frame":
             eight_bits = self._ranges[BODY_GRAPH if kinds[0] == denoiser.BODY else WINDOWS_GRAPH]
-        what = (
-            key,
-            settings,
-            self._digest,
-            eight_bits,
-            openvino.__version__,
-            torch.__version__,
-            _code_digest(),
-        )
-        machine = (platform.machine(), self._core.get_property("CPU", "FULL_DEVICE_NAME"))
-        named = hashlib.sha256(repr((what, machine)).encode()).hexdigest()[:32]
-        path = self._cache / f"{named}.graph"
-        found = _read_checked(path)
-        if found is not None:
-            with contextlib.suppress(RuntimeError):  # what this OpenVINO cannot read is compiled again
-                return self._core.import_model(io.BytesIO(found), "CPU", settings)
-        model = _convert(graph(kinds), arrays)
-        if eight_bits:
-            quantise(model, eight_bits)
-        compiled = self._core.compile_model(model, "CPU", settings)
-        blob = io.BytesIO()
-        compiled.export_model(blob)
-        _write_checked(path, blob.getvalue())
-        return compiled
+        what = (key, eight_bits, self._digest, torch.__version__, _code_digest())
+
+        def make() -> openvino.Model:
+            model = _convert(graph(kinds), arrays)
+            if eight_bits:
+                quantise(model, eight_bits)
+            return model
+
+        return compile_once(self._core, make, what, settings, self._cache)
 
 
 def reduced_precision(core: openvino.Core | None = None) -> str:
     """Say what this engine computes in here: "bf16" where the processor has it, else "f32"."""
     abilities = (core or openvino.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if "BF16" in abilities else "f32"
-
-
-def user_cache() -> Path:
-    """The user's folder for compiled graphs; it may be missing, and may be deleted at any time."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
-    return Path(base) / "avatar_stream" / "graphs"
 
 
 def _convert(module: nn.Module, arrays: Sequence[np.ndarray]) -> openvino.Model:
@@ -228,32 +200,6 @@ def _code_digest() -> str:
     """Of the code that a graph is traced from: a changed network must not be read from the cache."""
     files = (denoiser.__file__, autoencoder_module.__file__, flow.__file__, quantization.__file__, __file__)
     return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
-
-
-def _read_checked(path: Path) -> bytes | None:
-    """What `_write_checked` wrote; None where there is nothing, or not all of it."""
-    try:
-        held = path.read_bytes()
-        os.utime(path)
-    except OSError:
-        return None
-    return held[32:] if hashlib.sha256(held[32:]).digest() == held[:32] else None
-
-
-def _write_checked(path: Path, content: bytes) -> None:
-    """Write a compiled graph with its checksum in one move, and let the oldest ones go; failing is no error."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            file.write(hashlib.sha256(content).digest() + content)
-        os.replace(file.name, path)
-        kept = sorted(path.parent.glob("*.graph"), key=lambda each: each.stat().st_mtime, reverse=True)
-        for old in kept[_KEPT_GRAPHS:]:
-            old.unlink(missing_ok=True)
-    except OSError as error:
-        _log.warning(
-            "compiled graphs cannot be kept in %s (%s): each start compiles them", path.parent, error
-        )
 
 
 def _processors() -> int:

@@ -5,24 +5,16 @@ Nothing of them is kept in this project: without the package, or without OpenVIN
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
-import io
-import logging
-import os
-import platform
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from avatar_stream.compiled import compile_once, user_cache
 from avatar_stream.errors import TrackerError
 
-logger = logging.getLogger(__name__)
-
-_KEPT = 24  # compiled networks on disk, a few MB each; the oldest go first
 _SIGNED, _PARTS = (127.5, 127.5), (0.0, 255.0)  # what is taken away from a byte, and what it is divided by
 # Names of the tensors between which the face's network is cut: OpenVINO does not know what happens between them, a
 # look at eyes and lips on the features of the first part (`_face.py` does it).
@@ -105,8 +97,7 @@ class Networks:
         self._core = openvino.Core()
         abilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._reduced = set(reduced) if "BF16" in abilities else set()
-        self._machine = (platform.machine(), self._core.get_property("CPU", "FULL_DEVICE_NAME"))
-        self._cache, self._folder = cache or _user_cache(), _package()
+        self._cache, self._folder = cache or user_cache("trackers"), _package()
         body = ("Identity", "Identity_1", "Identity_3", "Identity_4")
         hand = ("Identity", "Identity_1", "Identity_2")
         try:
@@ -129,7 +120,6 @@ class Networks:
         outputs: Sequence[str] | None = None,
         read: Callable | None = None,
     ) -> Network:
-        import openvino
 
         path = self._folder / place
         if not path.is_file():
@@ -140,20 +130,13 @@ class Networks:
             "ENABLE_CPU_PINNING": False,
         }
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        what = (name, content, bytes_scale, outputs, settings, openvino.__version__, self._machine)
-        kept = self._cache / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:32]}.graph"
-        found = _read_checked(kept)
-        if found is not None:
-            with contextlib.suppress(RuntimeError):  # what this OpenVINO cannot read is compiled again
-                return Network(self._core.import_model(io.BytesIO(found), "CPU", settings))
-        model = (read or self._read)(path, outputs)
-        if bytes_scale is not None:
-            model = _from_bytes(model, *bytes_scale)
-        compiled = self._core.compile_model(model, "CPU", settings)
-        blob = io.BytesIO()
-        compiled.export_model(blob)
-        _write_checked(kept, blob.getvalue())
-        return Network(compiled)
+        what = (name, content, bytes_scale, outputs)
+
+        def make():
+            model = (read or self._read)(path, outputs)
+            return model if bytes_scale is None else _from_bytes(model, *bytes_scale)
+
+        return Network(compile_once(self._core, make, what, settings, self._cache))
 
     def _read(self, path: Path, outputs: Sequence[str] | None):
         import openvino
@@ -211,34 +194,3 @@ def _package() -> Path:
     if spec is None or spec.origin is None:
         raise TrackerError("mediapipe is not installed")
     return Path(spec.origin).parent / "modules"
-
-
-def _user_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
-    return Path(base) / "avatar_stream" / "trackers"
-
-
-def _read_checked(path: Path) -> bytes | None:
-    """What `_write_checked` wrote; None where there is nothing, or not all of it."""
-    try:
-        held = path.read_bytes()
-        os.utime(path)
-    except OSError:
-        return None
-    return held[32:] if hashlib.sha256(held[32:]).digest() == held[:32] else None
-
-
-def _write_checked(path: Path, content: bytes) -> None:
-    """Write a compiled network with its checksum in one move, and let the oldest go; failing is no error."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            file.write(hashlib.sha256(content).digest() + content)
-        os.replace(file.name, path)
-        kept = sorted(path.parent.glob("*.graph"), key=lambda each: each.stat().st_mtime, reverse=True)
-        for old in kept[_KEPT:]:
-            old.unlink(missing_ok=True)
-    except OSError as error:
-        logger.warning(
-            "compiled networks cannot be kept in %s (%s): each start compiles them", path.parent, error
-        )

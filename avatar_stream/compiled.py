@@ -1,0 +1,91 @@
+"""Networks that OpenVINO has compiled once, kept in the user's cache folder.
+
+Each file carries a checksum and a name that holds all it was made from, so that what is old or broken is never run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import openvino
+
+logger = logging.getLogger(__name__)
+
+_KEPT = 24  # files in one folder, up to 18 MB each; those used longest ago go first
+
+
+def user_cache(kind: str) -> Path:
+    """The user's folder for compiled networks of one kind; it may be missing, and may be deleted at any time."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(base) / "avatar_stream" / kind
+
+
+def compile_once(
+    core: openvino.Core,
+    make: Callable[[], openvino.Model],
+    what: object,
+    settings: Mapping[str, object],
+    folder: Path,
+) -> openvino.CompiledModel:
+    """Compile a network for the processor, or read what an earlier start compiled.
+
+    Args:
+        core: OpenVINO.
+        make: makes the network; called only where nothing that fits is kept.
+        what: all that the network is made from, as something whose `repr` tells it.
+        settings: of OpenVINO.
+        folder: where it is kept. One that cannot be written costs a warning and time at each start.
+
+    Raises:
+        RuntimeError: OpenVINO cannot compile it.
+    """
+    import openvino
+
+    machine = (platform.machine(), core.get_property("CPU", "FULL_DEVICE_NAME"))
+    key = repr((what, dict(settings), openvino.__version__, machine))
+    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.graph"
+    found = _read_checked(path)
+    if found is not None:
+        with contextlib.suppress(RuntimeError):  # what this OpenVINO cannot read is compiled again
+            return core.import_model(io.BytesIO(found), "CPU", settings)
+    compiled = core.compile_model(make(), "CPU", settings)
+    blob = io.BytesIO()
+    compiled.export_model(blob)
+    _write_checked(path, blob.getvalue())
+    return compiled
+
+
+def _read_checked(path: Path) -> bytes | None:
+    """What `_write_checked` wrote; None where there is nothing, or not all of it."""
+    try:
+        held = path.read_bytes()
+        os.utime(path)
+    except OSError:
+        return None
+    return held[32:] if hashlib.sha256(held[32:]).digest() == held[:32] else None
+
+
+def _write_checked(path: Path, content: bytes) -> None:
+    """Write a compiled network with its checksum in one move, and let the oldest go; failing is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        os.replace(file.name, path)
+        kept = sorted(path.parent.glob("*.graph"), key=lambda each: each.stat().st_mtime, reverse=True)
+        for old in kept[_KEPT:]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning(
+            "compiled networks cannot be kept in %s (%s): each start compiles them", path.parent, error
+        )
