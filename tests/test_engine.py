@@ -14,7 +14,7 @@ from test_modeling import as_pose, picture, small_networks, standing_points
 
 from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ModelError
-from avatar_stream.modeling import conditioning, engine, flow, pasting
+from avatar_stream.modeling import conditioning, engine, flow, openvino_engine, pasting
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
 from avatar_stream.places import bundled
@@ -105,9 +105,8 @@ def test_several_avatars_in_one_batch(folder, cache, name):
 
 def test_second_start_compiles_nothing_and_a_damaged_file_does_no_harm(folder, tmp_path, monkeypatch):
     """What the first start compiled is read from disk; half a file is as good as none."""
-    module = pytest.importorskip("avatar_stream.modeling.openvino_engine")
-    convert, converted = module._convert, []
-    monkeypatch.setattr(module, "_convert", lambda *args: (converted.append(1), convert(*args))[1])
+    convert, converted = openvino_engine._convert, []
+    monkeypatch.setattr(openvino_engine, "_convert", lambda *args: (converted.append(1), convert(*args))[1])
     first = make(load(folder, "openvino", tmp_path))
     assert len(converted) == 2  # the body's view and the windows
     assert np.array_equal(first, make(load(folder, "openvino", tmp_path)))
@@ -152,8 +151,6 @@ def real_poses() -> list:
 
 def test_reduced_precision_is_close_enough_to_eager_float32_on_real_poses():
     """What a user gets by default (eight bits), and bfloat16, draw what the exact network draws."""
-    if not (bundled("models") / "signer-small" / "model_index.json").exists() or not list_avatars():
-        pytest.skip("needs the bundled model and avatars")
     model = bundled("models") / "signer-small"
     exact = SignerPipeline.from_pretrained(model, torch_dtype=torch.float32)
     halves = SignerPipeline.from_pretrained(model, engine="openvino", threads=1)

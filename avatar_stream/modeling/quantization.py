@@ -17,9 +17,8 @@ from openvino import opset13
 from torch import nn
 
 BODY_GRAPH, WINDOWS_GRAPH = "body", "windows"
-Ranges = Mapping[
-    str, Mapping[str, tuple[float, float]]
-]  # graph -> layer of TargetNet -> lowest, highest input
+# Graph -> layer of TargetNet -> lowest, highest input.
+Ranges = Mapping[str, Mapping[str, tuple[float, float]]]
 _PIXEL_LAYERS = ("detail.unfold", "detail.fold")
 _FEWEST_CHANNELS = 32  # geometry's ten would hardly be faster, and carry edges
 _ACTIVATION_LEVELS, _WEIGHT_LEVELS = 256, 255
