@@ -24,6 +24,7 @@ WINDOW_PX = 128
 FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
 _FEATHER_PX = 16
+_SEEN, _FILL_PX = 250, 8  # matte (of 255) that shows the person itself; how far a hand's colour reaches beyond it
 _SHOULDER_CELLS = 17  # radius, at half scale, in which trunk and arm share their cloth: the arm's end and its margin
 
 
@@ -91,9 +92,9 @@ def prepare_source(
     """
     girth = figure.girth_of(image[..., 3], points)
     person = figure.measure_figure(points, girth)
-    owner = geometry.draw_groups(person, _OWNER_PX)
-    owner = _share_shoulders(_widen_limbs(owner), points)
-    image = premultiply(image)
+    groups = geometry.draw_groups(person, _OWNER_PX)
+    owner = _share_shoulders(_widen_limbs(groups), points)
+    image = _fill_hands(premultiply(image), groups)
     views = _draw(person, person, points, window_shift, body_px, None)
     body, windows = cut_views(image, views.corners, body_px)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
@@ -224,3 +225,27 @@ def _share_shoulders(owner: np.ndarray, points: np.ndarray) -> np.ndarray:
             x, y = (int(round(float(v) / 2)) for v in points[joint, :2])
             cv2.circle(owner, (x, y), _SHOULDER_CELLS, geometry.NOTHING, cv2.FILLED)
     return owner
+
+
+def _fill_hands(image: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Give places of fingers that the matte leaves out the colour of the nearest that it has.
+
+    Solids end a little rounder than fingers do; left empty, their rims would be holes in the warped hand.
+    """
+    filled = image.copy()
+    groups = cv2.resize(groups, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_NEAREST)
+    for palm, arm in ((geometry.LEFT_PALM, geometry.LEFT_ARM), (geometry.RIGHT_PALM, geometry.RIGHT_ARM)):
+        hand = (LIMB_OF_GROUP[groups] == LIMB_OF_GROUP[palm]) & (groups != arm)
+        left, top, width, height = cv2.boundingRect(hand.view(np.uint8))
+        box = np.s_[top : top + height, left : left + width]
+        seen = hand[box] & (image[box][..., 3] > _SEEN)
+        if not seen.any():
+            continue
+        apart, nearest = cv2.distanceTransformWithLabels(
+            (~seen).view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        colours = np.zeros((nearest.max() + 1, 4), np.uint8)
+        colours[nearest[seen]] = image[box][seen]
+        bare = hand[box] & ~seen & (apart < _FILL_PX)
+        filled[box][bare] = colours[nearest[bare]]
+    return filled
