@@ -36,6 +36,12 @@ def list_avatars() -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/avatar.yaml"))
 
 
+def list_portraits() -> dict[str, Path]:
+    """Return the picture file of each bundled avatar, by name."""
+    folder = bundled("assets") / "avatars"
+    return {name: folder / name / "portrait.png" for name in list_avatars()}
+
+
 def load_avatar(name: str | Path) -> Avatar:
     """Load an avatar by the name of a bundled one or the path of a folder.
 

@@ -9,8 +9,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avatar_stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from avatar_stream.pipeline import Pipeline
 
 _MODEL_KEYS = ("model", "steps", "seed", "device")
 _SCHEMA = "pipeline.schema.json"
@@ -164,7 +168,7 @@ def demo(arguments: argparse.Namespace) -> int:
         return _record_demo(arguments, clips[0], arguments.avatar or names[0])
     overrides = [_as_set("avatar", arguments.avatar or names[0]), _as_set("source.path", clips[0])]
     if arguments.port:
-        overrides.append(f"outputs.0.port={arguments.port}")
+        overrides.append(f"server.port={arguments.port}")
     return _run_file(_bundled_pipeline("demo"), overrides + _model_overrides(arguments), _demo_seconds())
 
 
@@ -242,8 +246,8 @@ def live_overrides(arguments: argparse.Namespace) -> list[str]:
     named = (
         ("camera", "source.index"),
         ("avatar", "avatar"),
-        ("port", "outputs.0.port"),
-        ("host", "outputs.0.host"),
+        ("port", "server.port"),
+        ("host", "server.host"),
     )
     given = [(key, getattr(arguments, name, None)) for name, key in named]
     overrides = [_as_set(key, value) for key, value in given if value is not None]
@@ -291,16 +295,26 @@ def _run_file(path: Path, overrides: Sequence[str], seconds: float | None) -> in
         return _run_with_progress(pipeline, files, seconds)
     logging.getLogger("avatar_stream").setLevel(logging.INFO)
 
-    def tell() -> None:
-        addresses = [getattr(output.sink, "address", "") for output in pipeline.outputs]
-        for address in filter(None, addresses):
-            print(address, flush=True)
-
-    report = runner.run(pipeline, seconds=seconds, on_open=tell)
+    report = runner.run(pipeline, seconds=seconds, on_open=lambda: _tell_addresses(pipeline))
     for failure in report.failures:
         print(f"avatar-stream: error: {' '.join(failure.split())}", file=sys.stderr)
     # Ctrl-C is how a live run ends: nothing went wrong.
     return 1 if report.failures else 0
+
+
+def _tell_addresses(pipeline: Pipeline) -> None:
+    addresses = [
+        getattr(stage, "address", "") for stage in (pipeline.source, *(o.sink for o in pipeline.outputs))
+    ]
+    for address in filter(None, addresses):
+        print(address, flush=True)
+    if pipeline.server is not None and pipeline.server.guard.made:
+        # Only one that nobody has chosen is shown; behind "#" it is in no request and no log.
+        token = pipeline.server.guard.token
+        print(
+            f"token for signers and crews: {token}   {pipeline.server.address}signer#token={token}",
+            flush=True,
+        )
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:

@@ -14,14 +14,24 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from avatar_stream import avatars
+from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.compose import PICTURES, Composer
 from avatar_stream.errors import AvatarStreamError, ConfigError
 from avatar_stream.places import bundled
+from avatar_stream.provenance import Signing
 from avatar_stream.retarget import RetargetOptions
+from avatar_stream.show.options import MOST_TARGET_DELAY_MS, ShowOptions
 
 ROOMS = {"source": "sources", "tracker": "trackers", "synthesizer": "synthesizers", "output": "sinks"}
 DEFAULT_TRACKER = "holistic_fast"
-_NOT_IN_FILES = {"avatar"}  # what the pipeline itself gives a stage
+_NOT_IN_FILES = {
+    "avatar",
+    "server",
+    "label",
+    "sound",
+    "composite",
+    "signing",
+}  # what the pipeline itself gives a stage
 # What pydantic says in the words of Python.
 _EXPECTED = {"path_type": "a path", "model_type": "keys with values"}
 
@@ -60,6 +70,10 @@ class PipelineConfig:
     retarget: RetargetOptions = RetargetOptions()
     framing: bool = True
     recordings: Path = Path("recordings")
+    server: ServerOptions = ServerOptions()
+    show: ShowOptions | None = None
+    target_delay_ms: int | None = None
+    c2pa: Signing | None = None
 
 
 class _Rest(BaseModel):
@@ -76,6 +90,17 @@ class _Rest(BaseModel):
     recordings: Annotated[Path, Field(description="the folder of recordings started by a key")] = Path(
         "recordings"
     )
+    server: Annotated[ServerOptions, Field(description="the web server of pages, viewers and signers")] = (
+        ServerOptions()
+    )
+    show: Annotated[ShowOptions | None, Field(description="the programme beside which the signer stands")] = (
+        None
+    )
+    target_delay_ms: Annotated[
+        int | None,
+        Field(ge=0, le=MOST_TARGET_DELAY_MS, description="live, everything leaves so long after its capture"),
+    ] = None
+    c2pa: Annotated[Signing | None, Field(description="sign MP4 recordings with Content Credentials")] = None
 
 
 def find_stage(room: str, type_name: str) -> type:
@@ -159,6 +184,7 @@ class _Checker:
 
     def check(self, given: dict[str, Any]) -> PipelineConfig:
         stage_keys = ("source", "tracker", "synthesizer", "outputs")
+        given = self._find_programme(given)
         rest = self._options(
             _Rest, {key: given[key] for key in given if key not in stage_keys}, "", stage_keys
         )
@@ -176,8 +202,19 @@ class _Checker:
             raise ProblemsError(self._place, self._problems)
         return PipelineConfig(
             self._place, rest.avatar, source, tracker, synthesizer, rest.compose, tuple(outputs),
-            rest.retarget, rest.framing, rest.recordings,
+            rest.retarget, rest.framing, rest.recordings, rest.server, rest.show, rest.target_delay_ms, rest.c2pa,
         )  # fmt: skip
+
+    def _find_programme(self, given: dict[str, Any]) -> dict[str, Any]:
+        show = given.get("show")
+        source = show.get("source") if isinstance(show, dict) else None
+        if not isinstance(source, str) or "://" in source:
+            return given
+        path = _find_file(Path(source))
+        if not path.exists():
+            expected = "a file that exists, the number of a camera, or an address like rtmp://HOST/live"
+            self._tell("show.source", source, expected)
+        return given | {"show": show | {"source": str(path)}}
 
     def _outputs(self, given: Any) -> list[StageConfig | None]:
         if given is None and not self._outputs_needed:
@@ -225,13 +262,19 @@ class _Checker:
         if problem["type"] == "extra_forbidden":
             name = str(problem["loc"][-1])
             nested = _Rest.model_fields.get(str(problem["loc"][0])) if len(problem["loc"]) > 1 else None
-            known = list(nested.annotation.model_fields) if nested else known
+            models = (
+                [each for each in _types_of(nested.annotation) if hasattr(each, "model_fields")]
+                if nested
+                else []
+            )
+            known = list(models[0].model_fields) if models else known
             line = f"unknown key{_meant(name, known)}; known: {', '.join(known)}"
             self._problems.append(f"{place}: given {problem['input']!r}; {line}")
         elif problem["type"] == "missing":
             self._problems.append(f"{place}: missing")
         else:
-            told = problem["msg"].removeprefix("Input should be ").lower()
+            told = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+            told = told[:1].lower() + told[1:]
             self._tell(place, problem["input"], _EXPECTED.get(problem["type"], told))
 
     def _find_files(self, kind: str, model: type[BaseModel], options: dict[str, Any], key: str) -> None:

@@ -22,7 +22,23 @@ class Wish(Enum):
     RECORD = "recording on or off"
     FREEZE = "freeze or go on"
     CALIBRATE = "measure the signer anew"
+    AVATAR = "this avatar"
+    HOLD = "hold card or go on"
+    HUMAN = "the signer's own picture or the avatar"
     QUIT = "quit"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A wish that says what is to be afterwards, so that asking twice does no harm.
+
+    Attributes:
+        what: AVATAR, HOLD, HUMAN, RECORD, FREEZE or SKELETON.
+        to: the avatar's name; True or False for the others.
+    """
+
+    what: Wish
+    to: str | bool
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,14 @@ class Status:
         dropped: frames overwritten by newer ones, by hand-over, since the start.
         avatar: the avatar's name.
         recording, frozen, skeleton: what is switched on.
-        messages: what a person should know now (a silent stage, framing, quality stepped down), newest last.
+        held: the hold card stands in for the signer. human: the signer's own picture does.
+        framing: what the signer can do to be seen better; also among the messages.
+        stages: milliseconds of work a frame, median of the last seconds, by stage.
+        target_delay_ms: what everything is held until after its capture; None: nothing is held.
+        left_ms: with a target delay, from capture to leaving, median; spread_ms: between its 5th and 95th percentiles.
+        late: frames that came later than they were due, since the start.
+        messages: what the crew should know now (a silent stage, framing, quality stepped down), newest last.
+        notices: those that viewers may know too: framing, quality, the camera; no names of files and servers.
     """
 
     fps: float = 0.0
@@ -46,7 +69,16 @@ class Status:
     recording: bool = False
     frozen: bool = False
     skeleton: bool = False
+    held: bool = False
+    human: bool = False
+    framing: tuple[str, ...] = ()
+    stages: dict[str, float] = field(default_factory=dict)
+    target_delay_ms: int | None = None
+    left_ms: float = 0.0
+    spread_ms: float = 0.0
+    late: int = 0
     messages: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 class Controls:
@@ -54,15 +86,15 @@ class Controls:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._wishes: deque[Wish] = deque(maxlen=64)
+        self._wishes: deque[Wish | Setting] = deque(maxlen=64)
         self._status = Status()
 
-    def ask(self, wish: Wish) -> None:
+    def ask(self, wish: Wish | Setting) -> None:
         """Ask for something; from any thread, never waits."""
         with self._lock:
             self._wishes.append(wish)
 
-    def take(self) -> list[Wish]:
+    def take(self) -> list[Wish | Setting]:
         """All wishes since the last call, oldest first; for the pipeline."""
         with self._lock:
             taken = list(self._wishes)

@@ -8,16 +8,20 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from pydantic import ValidationError
 
 from avatar_stream import stages
-from avatar_stream.compose import LABEL, TRANSPARENT, Composer, draw_pose, side_by_side
+from avatar_stream.compose import LABEL, PICTURES, TRANSPARENT, Composer, draw_pose, side_by_side
 from avatar_stream.config import DEFAULT_TRACKER, PipelineConfig, StageConfig, find_stage, named_twice
 from avatar_stream.errors import ConfigError
+from avatar_stream.show.options import ShowOptions
 from avatar_stream.types import Frame, Pose
+
+if TYPE_CHECKING:
+    from avatar_stream.broadcast.server import Server
 
 # Called with a stage's name, it gives what surrounds that stage's work: the runner measures and watches.
 During = Callable[[str], AbstractContextManager]
@@ -101,6 +105,9 @@ class Pipeline:
         avatars: names for `recast`, in the order of the keys next and previous.
         new_recording: makes the output of a recording that is started while it runs; None: not offered.
         skeleton: draw the pose over the person.
+        server: the web server that its stages share; None: none of them needs one.
+        show: the programme beside which the signer stands; None: the signer alone.
+        target_delay_ms: live, everything leaves so long after its capture; None: as soon as it is finished.
     """
 
     source: stages.Source
@@ -113,6 +120,9 @@ class Pipeline:
     avatars: Sequence[str] = ()
     new_recording: Callable[[], Output] | None = None
     skeleton: bool = False
+    server: Server | None = None
+    show: ShowOptions | None = None
+    target_delay_ms: int | None = None
 
     def analyze(self, frame: Frame, during: During = contextlib.nullcontext, looked: bool = True) -> Analyzed:
         """Find the signer and carry the pose over to the avatar.
@@ -139,7 +149,7 @@ class Pipeline:
             if self.skeleton:
                 person = _draw_over(person, analyzed.pose)
             shown = self.composer.compose(analyzed.frame, person)
-            shown = dataclasses.replace(shown, driver=analyzed.frame.image)
+            shown = dataclasses.replace(shown, driver=analyzed.frame.image, person=person)
         return Rendered(analyzed.frame, analyzed.pose, shown)
 
     def picture(self, rendered: Rendered, output: Output) -> Frame:
@@ -169,22 +179,40 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
     twice = named_twice(config.source, config.outputs)
     if twice is not None:
         raise ConfigError(f"{twice} is named twice: input and outputs must be different files")
-    source = _make_stage("sources", config.source)
+    server = _make_server(config)
+    source = _make_stage("sources", config.source, **_offered("sources", config.source, server=server))
     composer = Composer(_labelled(config.compose) if source.live else config.compose)
+    _check_show(config, source.live)
+    sound = config.show is not None and config.show.sound
+    given = {"server": server, "label": composer.options.label, "from_zero": source.live, "sound": sound}
+    given["signing"] = config.c2pa
+    photograph = Path(config.compose.background).suffix.lower() in PICTURES
+    given["composite"] = config.show is not None or photograph
     return Pipeline(
         source=source,
         tracker=_make_stage("trackers", config.tracker) if config.tracker else None,
         cast=_make_cast(config, config.avatar),
         composer=composer,
         outputs=[
-            Output(_make_output(output, source.live), name, output.side_by_side, output.optional)
+            Output(_make_output(output, given), name, output.side_by_side, output.optional)
             for output, name in zip(config.outputs, _output_names(config.outputs), strict=True)
         ],
         guard=FramingGuard() if config.framing and source.live else None,
         recast=lambda name, current: _make_cast(config, name, current),
         avatars=list_avatars(),
-        new_recording=lambda: _make_recording(config.recordings, composer.transparent, source.live),
+        new_recording=lambda: _make_recording(config, composer.transparent and not config.show, given),
+        server=server,
+        show=config.show,
+        target_delay_ms=config.target_delay_ms,
     )
+
+
+def _check_show(config: PipelineConfig, live: bool) -> None:
+    if config.show is not None and config.show.path is None and not live:
+        raise ConfigError(
+            f"{config.place}: show.source {config.show.name} is live, the signer is not: set source.own_pace, "
+            "or take a camera"
+        )
 
 
 def _labelled(options: Composer.Options) -> Composer.Options:
@@ -222,14 +250,36 @@ def _output_names(outputs: Sequence[StageConfig]) -> list[str]:
     return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
 
 
-def _make_output(config: StageConfig, live: bool) -> stages.Sink:
-    # A camera's clock began long before its first frame; a file plays from 0.
-    counts = "from_zero" in find_stage("sinks", config.type).Options.model_fields
-    given = {"from_zero": live} if counts and "from_zero" not in config.options else {}
-    return _make_stage("sinks", config, **given)
+def _make_server(config: PipelineConfig) -> Server | None:
+    # One for all stages that ask for one; a pipeline without them loads nothing of the web.
+    rooms = [("sources", config.source), *(("sinks", output) for output in config.outputs)]
+    if not any("server" in find_stage(room, stage.type).Options.model_fields for room, stage in rooms):
+        return None
+    from avatar_stream.avatars import list_portraits
+
+    try:
+        from avatar_stream.broadcast.server import Server
+    except ImportError as error:
+        raise ConfigError(f"pages and WebRTC need {error.name}: pip install aiortc aiohttp") from error
+    server = Server(config.server)
+    server.api.portraits = list_portraits()
+    return server
 
 
-def _make_recording(folder: Path, transparent: bool, live: bool) -> Output:
+def _offered(room: str, config: StageConfig, **given: object) -> dict[str, object]:
+    # Of what the pipeline has to give, what this stage knows and its file does not say otherwise.
+    known = find_stage(room, config.type).Options.model_fields
+    return {key: value for key, value in given.items() if key in known and key not in config.options}
+
+
+def _make_output(config: StageConfig, given: dict[str, object]) -> stages.Sink:
+    # `from_zero`: a camera's clock began long before its first frame; a file plays from 0.
+    given = given | {"composite": given["composite"] or config.side_by_side}
+    return _make_stage("sinks", config, **_offered("sinks", config, **given))
+
+
+def _make_recording(config: PipelineConfig, transparent: bool, given: dict[str, object]) -> Output:
+    folder = config.recordings
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -237,8 +287,8 @@ def _make_recording(folder: Path, transparent: bool, live: bool) -> Output:
     # Microseconds, for a second recording may begin while the first of the same second is being finished.
     stem = f"avatar-{datetime.now():%Y%m%d-%H%M%S-%f}"
     path = folder / f"{stem}{'.webm' if transparent else '.mp4'}"
-    config = StageConfig("video_file", {"path": path, "transparent": transparent})
-    return Output(_make_output(config, live), str(path))
+    sink = StageConfig("video_file", {"path": path, "transparent": transparent})
+    return Output(_make_output(sink, given), str(path))
 
 
 class RecordOptions(stages.Options):

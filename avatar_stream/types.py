@@ -25,6 +25,8 @@ LEFT_ELBOW, RIGHT_ELBOW = 13, 14
 LEFT_WRIST, RIGHT_WRIST = 15, 16
 LEFT_HIP, RIGHT_HIP = 23, 24
 
+SOUND_RATE = 48_000  # samples a second, everywhere
+
 # The canonical signing frame: a square that holds the whole signing space, in which training and
 # running both happen. It reaches from well below the waist to above the head, an elbow's width at
 # both sides: 1.2 m for an adult with 0.35 m between the shoulder joints and 0.5 m from them to the hips.
@@ -46,6 +48,7 @@ class Pose:
         world: (33, 3) float32, metres, origin between the hips, y down; NaN where the tracker has none.
         size: (width, height) of the tracked image, px.
         time_s: time of the frame, copied from it.
+        matte: (height, width) uint8, 255 where the tracked image shows the person; None where nobody asked for it.
     """
 
     points: np.ndarray
@@ -53,6 +56,7 @@ class Pose:
     world: np.ndarray
     size: tuple[int, int]
     time_s: float
+    matte: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Frame:
         alpha: (H, W) uint8 matte or None, kept after composition for outputs that carry transparency.
         pose: filled by the tracker; None: not tracked yet, or nobody there.
         driver: (H, W, 3) uint8 RGB, the source's own picture, kept after composition for outputs that show it.
+        person: (512, 512, 4) uint8 RGBA, straight alpha: the avatar alone, for outputs that leave its place to others.
+        synthetic: False where no generated person is in the picture: a hold card, or the signer's own picture.
     """
 
     image: np.ndarray
@@ -74,6 +80,21 @@ class Frame:
     alpha: np.ndarray | None = None
     pose: Pose | None = None
     driver: np.ndarray | None = None
+    person: np.ndarray | None = None
+    synthetic: bool = True
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A block of a programme's sound; one block goes on where the last one ended.
+
+    Attributes:
+        samples: (n, 2) int16, left and right, 48,000 a second.
+        time_s: of the first sample, on the clock of `Frame.time_s`.
+    """
+
+    samples: np.ndarray
+    time_s: float
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,8 @@ def test_no_output_may_overwrite_the_clip_or_another_output(write, make_clip, tm
 
 
 def test_two_outputs_of_one_type_have_names_of_their_own(write):
-    config = load_pipeline(write(outputs=[{"type": "web", "port": port} for port in (8080, 8081, 8082)]))
-    assert [output.name for output in build_pipeline(config).outputs] == ["web", "web 2", "web 3"]
+    config = load_pipeline(write(outputs=[{"type": "window", "mirror": mirror} for mirror in (True, False)]))
+    assert [output.name for output in build_pipeline(config).outputs] == ["window", "window 2"]
 
 
 def test_two_recordings_in_one_second_are_two_files(write, tmp_path):
@@ -184,7 +184,7 @@ def test_check_tells_each_file(write, tmp_path, capsys):
     "command, words, expected",
     [
         ("preview", ["--camera", "1"], ["source.index=1"]),
-        ("broadcast", ["--port", "8090", "--host", "0.0.0.0"], ["outputs.0.port=8090", 'outputs.0.host="0.0.0.0"']),
+        ("broadcast", ["--port", "8090", "--host", "0.0.0.0"], ["server.port=8090", 'server.host="0.0.0.0"']),
         ("preview", ["--steps", "2", "--set", "compose.background=white"],
          ["synthesizer.steps=2", "compose.background=white"]),
         ("preview", ["--synthesizer", "rig"], ["synthesizer={type: rig}"]),

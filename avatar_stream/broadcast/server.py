@@ -1,110 +1,311 @@
-"""The web server of a broadcast: the page, the WHEP endpoint and the status, on one event-loop thread."""
+"""The one web server of a pipeline: pages, WHEP for viewers, WHIP for the signer, on one event-loop thread."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import ipaddress
+import dataclasses
 import logging
-import socket
+import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 from aiohttp import web
+from aiortc import RTCConfiguration, RTCIceServer
+from multidict import CIMultiDict
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from avatar_stream.broadcast.whep import TICKS_PER_S, Audience, CrowdError, OfferError, Pictures
+from avatar_stream.broadcast.api import Api
+from avatar_stream.broadcast.guard import Guard
+from avatar_stream.broadcast.listening import listen, reachable_host
+from avatar_stream.broadcast.metrics import Metrics
+from avatar_stream.broadcast.ports import make_loop
+from avatar_stream.broadcast.settings import ServerOptions
+from avatar_stream.broadcast.whep import Audience
+from avatar_stream.broadcast.whip import Ingest
+from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import SinkError
 
 logger = logging.getLogger(__name__)
 
 PAGE_FOLDER = Path(__file__).resolve().parents[1] / "web"
-_PAGE_FILES = {
-    "/": "index.html",
-    "/player.js": "player.js",
-    "/style.css": "style.css",
-    "/icon.svg": "icon.svg",
-}
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-_MAX_OFFER_BYTES = 64 * 1024
+_PORTS_SEARCHED = 20
+_MAX_BODY_BYTES = 64 * 1024
+_TLS_GOODBYE_S = 0.25  # a TLS connection is closed by both sides; asyncio gives no way to wait for that
 _START_TIMEOUT_S, _STOP_TIMEOUT_S = 10.0, 15.0
-_CORS = {
-    "Vary": "Origin",
-    "Access-Control-Allow-Methods": "GET, POST, DELETE, PATCH, OPTIONS",
-    "Access-Control-Allow-Headers": "Content-Type, Authorization, If-Match",
-    "Access-Control-Expose-Headers": "Location",
-}
+_SILENT_S = 10.0
+_FOR_THE_CREW = {"dropped", "stages", "recording", "skeleton"}
+_NO_VIEWERS = "this pipeline has no output for viewers: add {type: web} to its outputs"
 
 
 class Server:
-    """Serves one broadcast between `start()` and `stop()`.
+    """Serves a pipeline while at least one of its stages holds it open.
 
     Attributes:
-        audience: the viewers; touch it only on the event loop.
-        count: number of viewers, readable from every thread.
+        address: what to open in a browser; known once open.
+        guard: who may come in, and the token.
+        api: what crews ask and tell; takes the avatars that may be chosen.
+        audience: the viewers; only where there is an output for them. Touch it only on the event loop.
+        ingest: the signer who sends by WHIP.
     """
 
-    def __init__(
-        self,
-        listening: socket.socket,
-        status: Callable[[], dict],
-        audience: dict,
-        origins: Collection[str] = (),
-    ):
-        """Prepare.
+    def __init__(self, options: ServerOptions | None = None):
+        """Store the options; nothing is opened."""
+        self.options = options or ServerOptions()
+        self.guard = Guard(self.options)
+        self.address = ""
+        self.audience: Audience | None = None
+        self.ingest = Ingest(self.configuration)
+        self.api = Api(self.guard, self._whole_status)
+        self._metrics = Metrics(self._whole_status)
+        self._status: Callable[[], dict] = dict
+        self._lock, self._holders = threading.Lock(), 0
+        self._running: _Running | None = None
+
+    def configuration(self) -> RTCConfiguration:
+        """The ICE servers, as aiortc takes them; asked for every connection."""
+        servers = [
+            RTCIceServer(
+                list((each.urls,) if isinstance(each.urls, str) else each.urls),
+                each.username,
+                each.credential,
+            )
+            for each in self.options.ice_servers
+        ]
+        return RTCConfiguration(iceServers=servers)
+
+    def attach(self, controls: Controls) -> None:
+        """Take what pages tell about the pipeline, and ask of it."""
+        self.api.controls = controls
+
+    def open(self) -> None:
+        """Take the port and start the thread, unless another stage has; from any thread.
+
+        Raises:
+            SinkError: the port is taken, the host is none of this machine's, or the certificate cannot be read.
+        """
+        with self._lock:
+            if self._running is None:
+                self._start()
+            self._holders += 1
+
+    def close(self) -> None:
+        """Let go; the last one stops the server. Once for each `open`."""
+        with self._lock:
+            self._holders = max(0, self._holders - 1)
+            if self._holders == 0 and self._running is not None:
+                running, self._running = self._running, None
+                running.stop()
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Run a function on the event loop, soon; from any thread, never waits. SinkError if the server has died."""
+        self._alive().call(function, *arguments)
+
+    def wait_for(self, coroutine: Coroutine) -> Any:
+        """Run a coroutine on the event loop and return its result; not from the loop itself."""
+        return self._alive().wait_for(coroutine)
+
+    def admit_viewers(self, make: Callable[[], Audience], status: Callable[[], dict]) -> Audience:
+        """Begin to serve viewers.
 
         Args:
-            listening: a listening socket.
-            status: gives the pipeline's part of `/status`.
-            audience: Audience's arguments.
-            origins: of other pages that may watch, `https://example.org`.
+            make: makes the audience, on the event loop.
+            status: gives the output's part of `/status`; called on the event loop.
+
+        Raises:
+            SinkError: another output does so already.
         """
-        self._socket, self._status, self._audience_options = listening, status, audience
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
-        self._id = uuid.uuid4().hex[:8]  # a page that sees another one knows that the server was started anew
+        if self.audience is not None:
+            raise SinkError(
+                "a pipeline has one output 'web': any number of viewers, players and overlays share it"
+            )
+
+        async def begin() -> Audience:
+            self.audience, self._status = make(), status
+            self.audience.start()
+            return self.audience
+
+        return self.wait_for(begin())
+
+    def dismiss_viewers(self) -> None:
+        """Say goodbye to all viewers."""
+        audience, self.audience, self._status = self.audience, None, dict
+        if audience is not None and self._running is not None:
+            self._running.wait_for(audience.close())
+
+    def _start(self) -> None:
+        options = self.options
+        secure = self._load_certificate()
+        listening = listen(options.host, options.port, _PORTS_SEARCHED if options.port_search else 0)
+        scheme = "https" if secure else "http"
+        self.address = f"{scheme}://{reachable_host(options.host)}:{listening.getsockname()[1]}/"
+        running = _Running(
+            self._application, listening, secure, self.ingest.close, partial(make_loop, options.udp_ports)
+        )
+        try:
+            running.start()
+        except SinkError:
+            listening.close()
+            raise
+        self._running = running
+
+    def _alive(self) -> _Running:
+        running = self._running
+        if running is None:
+            raise SinkError("the web server is not open")
+        return running
+
+    def _load_certificate(self) -> ssl.SSLContext | None:
+        if self.options.certificate is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self.options.certificate, self.options.key)
+        except (OSError, ssl.SSLError) as error:
+            raise SinkError(
+                f"cannot use the certificate {self.options.certificate} with the key {self.options.key}: {error}"
+            ) from error
+        return context
+
+    def _application(self) -> web.Application:
+        application = web.Application(client_max_size=_MAX_BODY_BYTES)
+        # Not a middleware: aiohttp keeps every application that has one in a cache, for ever.
+        application.on_response_prepare.append(self.guard.add_headers)
+        router = application.router
+        for file in sorted(PAGE_FOLDER.iterdir()):
+            router.add_get(f"/{file.name}", _page(file))
+            if file.suffix == ".html":
+                router.add_get("/" if file.stem == "index" else f"/{file.stem}", _page(file))
+        router.add_get("/status", self._tell_status)
+        router.add_post("/whep", self._begin_viewing)
+        router.add_patch("/whep/{viewer}", self._viewers("change"))
+        router.add_delete("/whep/{viewer}", self._viewers("leave"))
+        router.add_post("/whip", self._signer(self.ingest.offer))
+        router.add_patch("/whip/{session}", self._signer(self.ingest.change))
+        router.add_delete("/whip/{session}", self._signer(self.ingest.leave))
+        self.api.add_routes(router)
+        router.add_get("/metrics", self._tell_metrics)
+        router.add_get("/healthz", self._tell_health)
+        for route in ("/whep", "/whep/{viewer}", "/whip", "/whip/{session}"):
+            router.add_options(route, self._tell_options)
+        return application
+
+    async def _begin_viewing(self, request: web.Request) -> web.Response:
+        self.guard.pace(request)
+        there = self.audience.count_from(request.remote) if self.audience is not None else 0
+        if there >= self.options.sessions_per_address:
+            raise web.HTTPTooManyRequests(
+                text=f"{there} viewers from your address are the most: raise server.sessions_per_address",
+                headers={"Retry-After": "10"},
+            )
+        return await self._viewers("offer")(request)
+
+    def _viewers(self, verb: str):
+        async def answer(request: web.Request) -> web.Response:
+            self.guard.welcome(request)
+            if self.audience is None:
+                raise web.HTTPServiceUnavailable(text=_NO_VIEWERS)
+            return await getattr(self.audience, verb)(request)
+
+        return answer
+
+    def _signer(self, handler: Callable[[web.Request], Coroutine]):
+        async def answer(request: web.Request) -> web.Response:
+            self.guard.authorize(request)
+            return await handler(request)
+
+        return answer
+
+    async def _tell_options(self, request: web.Request) -> web.Response:
+        self.guard.admit(request)
+        headers = CIMultiDict(
+            {"Accept-Post": "application/sdp", "Accept-Patch": "application/trickle-ice-sdpfrag"}
+        )
+        for server in self.options.ice_servers:
+            for link in server.links():
+                headers.add("Link", link)
+        return web.Response(status=204, headers=headers)
+
+    async def _tell_status(self, request: web.Request) -> web.Response:
+        self.guard.welcome(request)
+        told = self._whole_status(request.query.get("viewer", ""))
+        # Viewers are told nothing that names files or servers, or what the crew is at.
+        told["messages"] = told.pop("notices")
+        told = {key: value for key, value in told.items() if key not in _FOR_THE_CREW}
+        return web.json_response(told | {"now_s": time.monotonic()})
+
+    def _whole_status(self, viewer: str = "") -> dict[str, Any]:
+        # On the event loop. The clock is added last: the less lies between it and the wire, the truer the delay.
+        status = self.api.controls.status if self.api.controls is not None else Status()
+        told = {"server": self._alive().id} | dataclasses.asdict(status)
+        if self.audience is not None:
+            told |= self.audience.tell(viewer)
+        if self.ingest.opened:
+            told["signer"] = self.ingest.tell()
+        return told | self._status()
+
+    async def _tell_metrics(self, request: web.Request) -> web.Response:
+        self.guard.authorize(request)
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _tell_health(self, request: web.Request) -> web.Response:
+        # For supervisors and load balancers: pictures come, or the pipeline is only starting.
+        silent_s = self._whole_status().get("silent_s")
+        well = silent_s is None or silent_s < _SILENT_S
+        return web.json_response({"ok": well, "silent_s": silent_s}, status=200 if well else 503)
+
+
+class _Running:
+    """The event loop's thread, from start to stop."""
+
+    def __init__(self, make_application, listening, secure, finish, make_loop):
+        self.id = uuid.uuid4().hex[:8]  # a page that sees another one knows that the server was started anew
+        self._make_application, self._socket, self._secure = make_application, listening, secure
+        self._finish, self._make_loop = finish, make_loop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._ready = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="web-broadcast", daemon=True)
-        self.audience: Audience | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of viewers."""
-        return len(self.audience.viewers) if self.audience is not None else 0
+        self._thread = threading.Thread(target=self._run, name="web-server", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; SinkError where the server does not come up."""
         self._thread.start()
         if not self._ready.wait(_START_TIMEOUT_S) or self._error is not None:
             raise SinkError(f"the web server did not start: {self._error or 'no answer'}") from self._error
 
-    def put(self, pictures: Pictures) -> None:
-        """Hand pictures to the viewers; from any thread, never waits. SinkError if the server has died."""
+    def call(self, function: Callable[..., Any], *arguments: Any) -> None:
         if self._error is not None:
             raise SinkError(f"the web server stopped: {self._error}") from self._error
         try:
-            self._loop.call_soon_threadsafe(self.audience.put, pictures)
+            self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError as error:  # the loop has just been closed
             raise SinkError("the web server has stopped") from error
 
+    def wait_for(self, coroutine: Coroutine) -> Any:
+        try:
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError as error:
+            coroutine.close()
+            raise SinkError("the web server has stopped") from error
+        return future.result(_STOP_TIMEOUT_S)
+
     def stop(self) -> None:
-        """Say goodbye to all viewers and join the thread. May be called twice."""
         if self._thread.is_alive() and self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
-        if self._thread.ident is not None:
-            self._thread.join(_STOP_TIMEOUT_S)
-            if self._thread.is_alive():
-                raise SinkError(f"the web server's thread '{self._thread.name}' does not stop")
+        self._thread.join(_STOP_TIMEOUT_S)
+        if self._thread.is_alive():
+            raise SinkError(f"the web server's thread '{self._thread.name}' does not stop")
         self._socket.close()
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner(loop_factory=self._make_loop) as runner:
+                runner.run(self._serve())
         except Exception as error:  # the thread's shell: told to whoever calls next
             logger.exception("the web server failed")
             self._error = error
@@ -113,150 +314,19 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self.audience = Audience(**self._audience_options)
-        application = web.Application(client_max_size=_MAX_OFFER_BYTES)
-        # Not a middleware: aiohttp keeps every application that has one in a cache, for ever.
-        application.on_response_prepare.append(self._add_cors)
-        self._add_routes(application)
-        runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        watching = asyncio.create_task(self.audience.watch())
+        runner = web.AppRunner(
+            self._make_application(), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
         try:
             await runner.setup()
-            await web.SockSite(runner, self._socket).start()
+            await web.SockSite(runner, self._socket, ssl_context=self._secure).start()
             self._ready.set()
-            stopping = asyncio.create_task(self._stop.wait())
-            done, _ = await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if watching in done:
-                watching.result()
+            await self._stop.wait()
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-            await self.audience.close()
+            await self._finish()
             await runner.cleanup()
-
-    def _add_routes(self, application: web.Application) -> None:
-        for route, name in _PAGE_FILES.items():
-            application.router.add_get(route, _page(PAGE_FOLDER / name))
-        application.router.add_get("/status", self._tell_status)
-        application.router.add_post("/whep", self._answer)
-        application.router.add_delete("/whep/{viewer}", self._leave)
-        for route in ("/whep", "/whep/{viewer}"):
-            application.router.add_options(route, self._tell_options)
-
-    def _admit(self, request: web.Request) -> None:
-        # The signer's browser shows other pages too, and each of them can reach this server: only our own page may
-        # watch, and those that the user named. Programs send no origin. A name that anybody could have pointed at
-        # this machine ("DNS rebinding") makes no page our own.
-        origin = request.headers.get("Origin", "").lower()
-        if origin in self._origins:
-            return
-        trusted = {urlsplit(each).netloc for each in self._origins}
-        own = not origin or urlsplit(origin).netloc == request.host.lower()
-        if not own or not (_is_near(request.host) or request.host.lower() in trusted):
-            raise web.HTTPForbidden(
-                text=f"a page of {origin or request.host} may not watch: name it in the output's option origins"
-            )
-
-    async def _tell_options(self, request: web.Request) -> web.Response:
-        self._admit(request)
-        return web.Response(status=204, headers={"Accept-Post": "application/sdp"})
-
-    async def _add_cors(self, request: web.Request, response: web.StreamResponse) -> None:
-        origin = request.headers.get("Origin", "")
-        if origin.lower() in self._origins:
-            response.headers.update({"Access-Control-Allow-Origin": origin} | _CORS)
-
-    async def _answer(self, request: web.Request) -> web.Response:
-        self._admit(request)
-        if request.content_type != "application/sdp":
-            raise web.HTTPUnsupportedMediaType(text="send the offer as application/sdp")
-        try:
-            viewer, sdp = await self.audience.answer(await request.text(), request.remote)
-        except UnicodeDecodeError as error:
-            raise web.HTTPBadRequest(text="the offer is not text") from error
-        except OfferError as error:
-            raise web.HTTPBadRequest(text=str(error)) from error
-        except CrowdError as error:
-            raise web.HTTPServiceUnavailable(text=str(error), headers={"Retry-After": "5"}) from error
-        return web.Response(
-            status=201,
-            text=sdp,
-            content_type="application/sdp",
-            headers={"Location": f"/whep/{viewer.id}", "ETag": f'"{viewer.id[:8]}"'},
-        )
-
-    async def _leave(self, request: web.Request) -> web.Response:
-        self._admit(request)
-        if not await self.audience.leave(request.match_info["viewer"]):
-            raise web.HTTPNotFound(text="no such viewer")
-        return web.Response(text="bye")
-
-    async def _tell_status(self, request: web.Request) -> web.Response:
-        self._admit(request)
-        viewer = self.audience.viewers.get(request.query.get("viewer", ""))
-        status = {
-            "server": self._id,
-            "viewers": len(self.audience.viewers),
-            "connected": self.audience.connected,
-            "known": viewer is not None,
-            "ticks_per_s": TICKS_PER_S,
-            "rtp_origin": viewer.track.origin if viewer is not None else None,
-        }
-        # The clock last: the less lies between it and the wire, the truer is the delay that the page shows.
-        return web.json_response(status | self._status() | {"now_s": time.monotonic()})
-
-
-def listen(host: str, port: int, search: int = 0) -> socket.socket:
-    """Listen at the first free port of `port` ... `port + search`.
-
-    Raises:
-        SinkError: all are taken, or the host is none of this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for candidate in range(port, port + search + 1):
-        try:
-            return socket.create_server((host, candidate), family=family)
-        except OverflowError:
-            break
-        except OSError as error:
-            if isinstance(error, socket.gaierror) or error.errno != errno.EADDRINUSE:
-                raise SinkError(
-                    f"cannot serve at {host}:{candidate} ({error.strerror or error}): host must be an address of "
-                    "this machine, 127.0.0.1 or 0.0.0.0, and ports below 1024 need rights"
-                ) from error
-    if search:
-        raise SinkError(
-            f"the ports {port} to {port + search} of {host} are all taken: give another with --port"
-        )
-    raise SinkError(f"port {port} of {host} is taken by another program: give another with --port {port + 1}")
-
-
-def reachable_host(host: str) -> str:
-    """Return what stands in an address that leads to a server at `host`, also where that is 0.0.0.0 or ::."""
-    if host == "0.0.0.0":
-        # The address by which this machine is known in its network; nothing is sent to find it out.
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect(("192.0.2.1", 9))
-                return probe.getsockname()[0]
-            except OSError:
-                return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
-
-
-def _is_near(host: str) -> bool:
-    # An address, or a name that only this machine or its own network gives: not one of the wide world.
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return (
-            "." not in name or name.endswith((".local", ".localhost")) or name == socket.gethostname().lower()
-        )
-    return True
+            if self._secure is not None:
+                await asyncio.sleep(_TLS_GOODBYE_S)
 
 
 def _page(path: Path):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
-from avatar_stream.controls import Controls, Status, Wish
+from avatar_stream.controls import Controls, Setting, Status, Wish
 from avatar_stream.errors import AvatarStreamError, EndOfStream
 from avatar_stream.pipeline import Output, Pipeline, Rendered
 from avatar_stream.running.meter import Worker
+from avatar_stream.running.stand_in import StandIn, in_place_of
 
 _SAID_FOR_S = 6.0
 
@@ -31,7 +31,8 @@ class Desk:
         self._add_output, self._end_output = add_output, end_output
         self._recording: object | None = None
         self._frozen: Rendered | None = None
-        self._freeze = False
+        self._freeze = self._hold = self._human = False
+        self._stand_in = StandIn()
         self._calibrate = threading.Event()
         self._quality, self._quality_text = 0, ""
         self._said: deque[tuple[float, str]] = deque(maxlen=9)
@@ -51,15 +52,16 @@ class Desk:
         self._calibrate.clear()
         return asked
 
-    def freeze(self, rendered: Rendered) -> Rendered:
-        """Return the frame, or while frozen the picture at which it was frozen, at this frame's time."""
+    def present(self, rendered: Rendered) -> Rendered:
+        """Return the frame, or what stands in for it now, at this frame's time: card, signer, frozen picture."""
+        if self._hold:
+            return self._stand_in.card(rendered)
+        if self._human:
+            return self._stand_in.signer(rendered)
         if not self._freeze:
             self._frozen = rendered
             return rendered
-        held = self._frozen or rendered
-        frame = rendered.shown
-        shown = dataclasses.replace(held.shown, time_s=frame.time_s, index=frame.index, driver=frame.driver)
-        return dataclasses.replace(rendered, shown=shown)
+        return in_place_of(rendered, (self._frozen or rendered).shown)
 
     def set_quality(self, level: int) -> None:
         """Take the level that the governor decided, on the render thread."""
@@ -86,51 +88,70 @@ class Desk:
             self._said.append((time.monotonic() + for_s, text))
 
     def status(
-        self, fps: float, delay_ms: float, p95_ms: float, dropped: dict[str, int], silent: list[str]
+        self,
+        figures: tuple[float, float, float],
+        stages: dict[str, float],
+        dropped: dict[str, int],
+        silent: list[str],
     ) -> Status:
-        """Return what outputs are told now."""
+        """Return what outputs are told now; `figures` are fps, median delay and its 95th percentile in ms."""
+        fps, delay_ms, p95_ms = figures
         now_s = time.monotonic()
         with self._lock:
             said = [text for until_s, text in self._said if until_s > now_s]
-        messages = [*said, self._quality_text]
-        if self._pipeline.guard is not None:
-            messages += self._pipeline.guard.notices
+        framing = tuple(getattr(self._pipeline.guard, "notices", ()))
         # A source that knows why it is silent says so better than the watch.
         notice = getattr(self._pipeline.source, "notice", "")
-        messages += [line for line in silent if not (notice and line.startswith("source"))] + [notice]
+        outputs = [getattr(output.sink, "notice", "") for output in self._pipeline.outputs]
+        silent = [line for line in silent if not (notice and line.startswith("source"))]
+        notices = [self._quality_text, *framing, notice]
         return Status(
             fps=fps,
             delay_ms=delay_ms,
             p95_ms=p95_ms,
             dropped=dropped,
+            stages=stages,
             avatar=self._pipeline.cast.name,
             recording=self._recording is not None,
             frozen=self._freeze,
             skeleton=self._pipeline.skeleton,
-            messages=tuple(dict.fromkeys(text for text in messages if text)),
+            held=self._hold,
+            human=self._human,
+            framing=framing,
+            messages=_once(*said, self._quality_text, *framing, *silent, *outputs, notice),
+            notices=_once(*notices),
         )
 
-    def _answer(self, wish: Wish, worker: Worker) -> None:
+    def _answer(self, wish: Wish | Setting, worker: Worker) -> None:
         pipeline = self._pipeline
+        wish, to = (wish.what, wish.to) if isinstance(wish, Setting) else (wish, None)
         if wish is Wish.QUIT:
             raise EndOfStream
         if wish is Wish.FREEZE:
-            self._freeze = not self._freeze
+            self._freeze = not self._freeze if to is None else to
+        elif wish is Wish.HOLD:
+            self._hold = not self._hold if to is None else to
+        elif wish is Wish.HUMAN:
+            self._human = not self._human if to is None else to
         elif wish is Wish.SKELETON:
-            pipeline.skeleton = not pipeline.skeleton
+            pipeline.skeleton = not pipeline.skeleton if to is None else to
         elif wish is Wish.CALIBRATE:
             self._calibrate.set()
             self.say("measuring the signer anew")
         elif wish is Wish.RECORD:
-            self._switch_recording()
+            self._switch_recording(self._recording is None if to is None else to)
         elif wish is Wish.NEXT_BACKGROUND:
             change = getattr(pipeline.composer, "next_background", None)
             if change is not None:
                 change()
+        elif wish is Wish.AVATAR:
+            self._change_avatar(to, worker)
         else:
-            self._change_avatar(1 if wish is Wish.NEXT_AVATAR else -1, worker)
+            self._change_avatar(self._neighbour(1 if wish is Wish.NEXT_AVATAR else -1), worker)
 
-    def _switch_recording(self) -> None:
+    def _switch_recording(self, on: bool) -> None:
+        if on == (self._recording is not None):
+            return
         if self._recording is not None:
             self._end_output(self._recording)
             self.say(f"recorded {self._recording.output.name}")
@@ -140,15 +161,22 @@ class Desk:
         else:
             self._recording = self._add_output(self._pipeline.new_recording())
 
-    def _change_avatar(self, step: int, worker: Worker) -> None:
+    def _neighbour(self, step: int) -> str:
+        names, name = list(self._pipeline.avatars), self._pipeline.cast.name
+        if len(names) < 2:
+            return name
+        place = names.index(name) if name in names else -1 if step > 0 else 0
+        return names[(place + step) % len(names)]
+
+    def _change_avatar(self, name: str, worker: Worker) -> None:
         pipeline, old = self._pipeline, self._pipeline.cast
-        names = list(pipeline.avatars)
-        if pipeline.recast is None or len(names) < 2:
+        if pipeline.recast is None or (name == old.name and len(pipeline.avatars) < 2):
             self.say("there is no other avatar")
             return
-        place = names.index(old.name) if old.name in names else -1 if step > 0 else 0
+        if name == old.name:
+            return
         with worker.opening_of("synthesizer"):
-            new = pipeline.recast(names[(place + step) % len(names)], old)
+            new = pipeline.recast(name, old)
             if new.synthesizer is not old.synthesizer:
                 # One after the other: two would need the memory twice, and OpenGL has one context a thread.
                 old.synthesizer.close()
@@ -161,6 +189,10 @@ class Desk:
                 if self._quality:
                     new.synthesizer.set_quality(self._quality)
         pipeline.cast = new
+
+
+def _once(*texts: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in texts if text))
 
 
 class CurrentSynthesizer:

@@ -1,0 +1,100 @@
+"""What pipeline files say about the network: the section `server`, and how pictures are encoded."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from avatar_stream import stages
+
+# What browsers send as Origin; it goes into headers, so nothing else may.
+Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+/?$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class IceServer(stages.Options):
+    """A STUN or TURN server, as browsers' RTCIceServer (W3C WebRTC 1.0, 4.2.4).
+
+    Attributes:
+        urls: `stun:host:port`, `turn:host:port?transport=udp`, `turns:...`; one or several.
+        username, credential: for TURN.
+    """
+
+    urls: str | tuple[str, ...]
+    username: str | None = None
+    credential: str | None = None
+
+    def links(self) -> list[str]:
+        """Values of HTTP's `Link` header, as WHIP has them for ICE servers (RFC 9725, 4.6)."""
+        secret = ""
+        if self.username is not None and self.credential is not None:
+            quoted = [each.replace("\\", "").replace('"', "") for each in (self.username, self.credential)]
+            secret = f'; username="{quoted[0]}"; credential="{quoted[1]}"; credential-type="password"'
+        urls = (self.urls,) if isinstance(self.urls, str) else self.urls
+        return [f'<{url}>; rel="ice-server"{secret}' for url in urls]
+
+
+class ServerOptions(stages.Options):
+    """The one web server of a pipeline, for viewers, the overlay and the signer's page.
+
+    Attributes:
+        host: 127.0.0.1 for this machine only, 0.0.0.0 for everybody in the network.
+        port: of the pages; 0 takes any free one.
+        port_search: try the next 20 ports where it is taken.
+        origins: other pages that may show the broadcast, `https://example.org` each; else only its own may.
+        token: what signers and crews must show (HTTP: `Authorization: Bearer ...`). None: nothing is asked for on
+            this machine alone; elsewhere one is made at the start and printed.
+        private: viewers must show the token too.
+        sessions_per_address: viewers from one address at most; others are answered 429.
+        certificate, key: PEM files; with them pages are served by HTTPS, which browsers on other machines ask for
+            before they open a camera.
+        ice_servers: for viewers and signers behind NAT.
+        udp_ports: first and last local port for media; None: whichever is free.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    port_search: bool = False
+    origins: tuple[Origin, ...] = ()
+    token: Annotated[str, Field(min_length=8, max_length=200, pattern=r"^[!-~]+$")] | None = None
+    private: bool = False
+    sessions_per_address: Annotated[int, Field(ge=1, le=1000)] = 50
+    certificate: Path | None = None
+    key: Path | None = None
+    ice_servers: tuple[IceServer, ...] = ()
+    udp_ports: (
+        tuple[Annotated[int, Field(ge=1024, le=65535)], Annotated[int, Field(ge=1024, le=65535)]] | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both or none")
+        if self.udp_ports is not None and self.udp_ports[0] > self.udp_ports[1]:
+            raise ValueError("udp_ports: the first must not be above the last")
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class EncodingOptions(stages.Options):
+    """How pictures are encoded for the network.
+
+    Attributes:
+        codec: `auto` is H.264, on the graphics card where that works, and VP8 for viewers that lack it.
+        bitrate_kbps: fast hands blur first where it is too low.
+        keyframe_interval_s: at most so far apart; a new viewer asks for one and does not wait for it.
+    """
+
+    codec: Literal["auto", "h264", "vp8"] = "auto"
+    bitrate_kbps: Annotated[int, Field(ge=100, le=50_000)] = 4000
+    keyframe_interval_s: Annotated[float, Field(ge=0.2, le=60)] = 4.0

@@ -1,0 +1,74 @@
+"""What viewers see instead of the avatar: a card while the signer is away, or the signer's own picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+
+import cv2
+import numpy as np
+
+from avatar_stream.lettering import draw_lines
+from avatar_stream.pipeline import Rendered
+from avatar_stream.types import CANVAS_PX, Frame
+
+HOLD_TEXT = "The signer is coming back"
+_CARD, _INK = (51, 56, 63), (248, 249, 250)
+_LETTERS_PART = 1 / 18  # of the picture's shorter side
+
+
+class StandIn:
+    """Makes them in the size of the frame that they stand in for."""
+
+    def card(self, rendered: Rendered) -> Rendered:
+        """Return the hold card at this frame's time."""
+        height_px, width_px = rendered.shown.image.shape[:2]
+        image, person = _draw_card(width_px, height_px), _draw_card(CANVAS_PX, CANVAS_PX)
+        return in_place_of(rendered, _frame(rendered, image, person))
+
+    def signer(self, rendered: Rendered) -> Rendered:
+        """Return the source's own picture, whole, on a plain ground."""
+        height_px, width_px = rendered.shown.image.shape[:2]
+        image = _fit(rendered.frame.image, width_px, height_px)
+        person = _fit(rendered.frame.image, CANVAS_PX, CANVAS_PX)
+        return in_place_of(rendered, _frame(rendered, image, person))
+
+
+def in_place_of(rendered: Rendered, shown: Frame) -> Rendered:
+    """Return `rendered` with another picture, at its own time."""
+    frame = rendered.shown
+    shown = dataclasses.replace(shown, time_s=frame.time_s, index=frame.index, driver=frame.driver)
+    return dataclasses.replace(rendered, shown=shown)
+
+
+def _frame(rendered: Rendered, image: np.ndarray, person: np.ndarray) -> Frame:
+    opaque = np.full(image.shape[:2], 255, np.uint8)
+    person = np.dstack([person, np.full(person.shape[:2], 255, np.uint8)])
+    return dataclasses.replace(rendered.shown, image=image, alpha=opaque, person=person, synthetic=False)
+
+
+@cache
+def _draw_card(width_px: int, height_px: int) -> np.ndarray:
+    card = np.full((height_px, width_px, 3), _CARD, np.uint8)
+    size_px = max(10, round(_LETTERS_PART * min(width_px, height_px)))
+    text = draw_lines([(HOLD_TEXT, _INK)], size_px, (0, 0, 0, 0))
+    top, left = max(0, (height_px - text.shape[0]) // 2), max(0, (width_px - text.shape[1]) // 2)
+    text = text[: height_px - top, : width_px - left]
+    target, alpha = (
+        card[top : top + text.shape[0], left : left + text.shape[1]],
+        text[..., 3:].astype(np.uint16),
+    )
+    target[:] = (text[..., :3] * alpha + target * (255 - alpha) + 127) // 255
+    card.flags.writeable = False  # one for all frames
+    return card
+
+
+def _fit(image: np.ndarray, width_px: int, height_px: int) -> np.ndarray:
+    # The whole picture: a hand at its edge must not be cut off. What is left is the card's ground.
+    scale = min(width_px / image.shape[1], height_px / image.shape[0])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    fitted = np.full((height_px, width_px, 3), _CARD, np.uint8)
+    top, left = (height_px - size[1]) // 2, (width_px - size[0]) // 2
+    fitted[top : top + size[1], left : left + size[0]] = small
+    return fitted

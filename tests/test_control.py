@@ -1,0 +1,314 @@
+"""The crew's door: who may come in, what can be asked for, what is told; and what a running pipeline makes of it."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from test_runner import Asking, Slow, make_pipeline
+from test_web import browser, wait_for  # noqa: F401
+
+from avatar_stream.avatars import list_portraits
+from avatar_stream.broadcast.guard import Guard, Pace
+from avatar_stream.broadcast.server import Server
+from avatar_stream.broadcast.settings import ServerOptions
+from avatar_stream.controls import Controls, Setting, Status, Wish
+from avatar_stream.running import runner
+
+TOKEN = "a-token-of-the-crew"
+
+
+@pytest.fixture
+def opened():
+    """Makes open servers with controls attached."""
+    servers = []
+
+    def make(**options):
+        server = Server(ServerOptions(port=0, **options))
+        server.attach(Controls())
+        server.api.portraits = list_portraits()
+        server.open()
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+def ask(server, path, body=None, method=None, token=None, **headers):
+    """Code, headers and bytes of an answer."""
+    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    headers = ({"Content-Type": "application/json"} if body is not None else {}) | headers
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(server.address + path, data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def test_the_crew_must_show_the_token_and_the_network_is_told_nothing_without_it(opened):
+    server = opened(token=TOKEN)
+    for path, body in (("api/status", None), ("api/hold", {"on": True}), ("api/stop", {}), ("metrics", None)):
+        for token in (None, "wrong", TOKEN[:-1], TOKEN + "x"):
+            server.guard._wrong = Pace(10, 1)
+            code, headers, text = ask(server, path, body, token=token)
+            assert code == 401 and headers["WWW-Authenticate"] == "Bearer"
+            assert TOKEN not in text.decode()
+    assert server.api.controls.take() == []
+    assert ask(server, "api/status", token=TOKEN)[0] == 200
+
+
+def test_who_guesses_tokens_is_made_to_wait(opened):
+    server = opened(token=TOKEN)
+    codes = [ask(server, "api/status", token=f"guess {k}")[0] for k in range(14)]
+    assert codes[0] == 401 and codes[-1] == 429
+    assert ask(server, "api/status", token=TOKEN)[0] == 429, (
+        "also with the right one, or guessing would be told"
+    )
+
+
+def test_tokens_are_made_where_strangers_can_reach_the_server():
+    assert Guard(ServerOptions()).token is None
+    made = [Guard(ServerOptions(host="0.0.0.0")) for _ in range(2)]
+    assert made[0].made and len(made[0].token) >= 16 and made[0].token != made[1].token
+    assert Guard(ServerOptions(private=True)).made, "private viewers need one here too"
+    chosen = Guard(ServerOptions(host="0.0.0.0", token=TOKEN))
+    assert chosen.token == TOKEN and not chosen.made, "one that somebody chose is not printed"
+
+
+def test_wishes_arrive_as_they_were_asked(opened):
+    server = opened()
+    for name in ("hold", "human", "recording", "frozen", "skeleton"):
+        code, _, text = ask(server, f"api/{name}", {"on": True})
+        assert code == 202 and json.loads(text)["accepted"] is True
+    for name in ("calibrate", "background", "stop"):
+        assert ask(server, f"api/{name}", {})[0] == 202
+    assert ask(server, "api/avatar", {"name": "mei"})[0] == 202
+    wished = [Wish.HOLD, Wish.HUMAN, Wish.RECORD, Wish.FREEZE, Wish.SKELETON]
+    expected = [Setting(each, True) for each in wished]
+    expected += [Wish.CALIBRATE, Wish.NEXT_BACKGROUND, Wish.QUIT, Setting(Wish.AVATAR, "mei")]
+    assert server.api.controls.take() == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "code"),
+    [
+        ("api/avatar", {"name": "nobody"}, "application/json", 404),
+        ("api/avatar", {"name": "../../etc"}, "application/json", 404),
+        ("api/avatar", {"name": 3}, "application/json", 422),
+        ("api/avatar", {"name": "mei", "more": 1}, "application/json", 422),
+        ("api/hold", {"on": "yes"}, "application/json", 422),
+        ("api/hold", b"{", "application/json", 400),
+        ("api/hold", b"\xff\xfe", "application/json", 400),
+        ("api/hold", b"[" * 60_000, "application/json", 400),
+        ("api/hold", b'{"on": true}', "text/plain", 415),
+        ("api/hold", b" " * 200_000, "application/json", 413),
+        ("api/none", {}, "application/json", 404),
+    ],
+)
+def test_a_wrong_wish_is_told_and_nothing_is_done(opened, path, body, kind, code):
+    server = opened()
+    answer = ask(server, path, body, **{"Content-Type": kind})
+    assert answer[0] == code
+    if path != "api/none":
+        assert json.loads(answer[2])["error"]
+    assert server.api.controls.take() == []
+
+
+def test_viewers_are_told_no_names_of_files(opened):
+    server = opened()
+    recorded = "recorded /home/crew/recordings/secret.mp4"
+    server.api.controls.tell(
+        Status(
+            messages=(recorded,), notices=("Step back a little",), dropped={"render-/home/crew/secret.mp4": 1}
+        )
+    )
+    told = ask(server, "status")[2].decode()
+    assert "Step back" in told and "secret" not in told and "/home" not in told
+    assert recorded in json.loads(ask(server, "api/status")[2])["messages"]
+
+
+def test_a_foreign_page_may_not_wish(opened):
+    server = opened()
+    assert ask(server, "api/stop", {}, Origin="https://evil.example")[0] == 403
+    assert (
+        ask(server, "api/stop", {}, Host=f"evil.example:{server.address.split(':')[2].strip('/')}")[0] == 403
+    )
+    assert server.api.controls.take() == []
+
+
+def test_every_answer_has_strict_headers_and_frames_are_for_those_named(opened):
+    server = opened(origins=("https://friend.example",))
+    for path in ("", "control", "overlay", "api/status", "nothing"):
+        headers = ask(server, path)[1]
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy
+        assert policy.endswith("frame-ancestors 'self' https://friend.example")
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_avatars_have_pictures(opened):
+    server = opened()
+    avatars = json.loads(ask(server, "api/avatars")[2])
+    assert len(avatars) >= 6
+    code, headers, picture = ask(server, avatars[0]["portrait"].lstrip("/"))
+    assert code == 200 and headers.get_content_type() == "image/png" and picture.startswith(b"\x89PNG")
+    for name in ("nobody", "%2e%2e%2fmei%2fportrait", "..%2f..%2f..%2fetc%2fpasswd"):
+        assert ask(server, f"portraits/{name}.png")[0] == 404
+
+
+def test_prometheus_reads_the_figures(opened):
+    server = opened()
+    status = Status(
+        fps=24.5, delay_ms=90, p95_ms=120, dropped={"capture-analyze": 3}, stages={"tracker": 26.0}
+    )
+    server.api.controls.tell(status)
+    code, headers, text = ask(server, "metrics")
+    assert code == 200 and headers["Content-Type"].startswith("text/plain")
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+    assert samples["avatar_stream_fps",] == 24.5
+    assert samples["avatar_stream_delay_p95_milliseconds",] == 120
+    assert samples["avatar_stream_dropped_frames_total", "capture-analyze"] == 3
+    assert samples["avatar_stream_stage_milliseconds", "tracker"] == 26
+
+
+def test_health_needs_no_token_and_tells_no_secret(opened):
+    server = opened(token=TOKEN)
+    code, _, text = ask(server, "healthz")
+    assert code == 200 and set(json.loads(text)) == {"ok", "silent_s"}
+
+
+def test_the_api_keeps_to_its_description(opened):
+    """Thousands of strange requests made from the OpenAPI file: no 500, nothing that it does not say."""
+    schemathesis = pytest.importorskip("schemathesis")
+    hypothesis = pytest.importorskip("hypothesis")
+    server = opened(token=TOKEN)
+    server.guard._wrong = Pace(100_000, 1)  # it tries wrong tokens too
+    schema = schemathesis.openapi.from_dict(json.loads(ask(server, "openapi.json", token=TOKEN)[2]))
+    schema.config.update(base_url=server.address.rstrip("/"))
+    rules = hypothesis.settings(max_examples=25, deadline=None, database=None, derandomize=True)
+    count = 0
+
+    for result in schema.get_all_operations():
+        operation = result.ok()
+
+        @rules
+        @hypothesis.given(case=operation.as_strategy())
+        def check(case):
+            nonlocal count
+            count += 1
+            case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"})
+
+        check()
+    assert count > 100
+    assert ask(server, "healthz")[0] == 200
+
+
+def test_the_control_page_is_one_press_away_from_everything(browser, opened):  # noqa: F811
+    server = opened(token=TOKEN)
+    server.guard._wrong = Pace(1000, 100)
+    controls = server.api.controls
+    controls.tell(
+        Status(fps=25, delay_ms=88, p95_ms=120, avatar="mei", messages=("Your left hand leaves the picture",))
+    )
+    page = browser.new_page()
+    page.set_default_timeout(20_000)
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(server.address + "control")
+    page.get_by_label("Token").fill("not the right one")
+    page.keyboard.press("Enter")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.get_by_text("Your left hand leaves the picture").wait_for()
+    assert page.inner_text("#delay") == "88 / 120 ms" and "mei" in page.inner_text("#on-air")
+    page.keyboard.press("s")
+    page.get_by_role("button", name="Hold card").click()
+    page.get_by_role("button", name="elena").click()
+    page.get_by_role("button", name="End the broadcast").click()
+    page.get_by_role("button", name="No").click()
+    page.get_by_role("button", name="Record").click()
+    page.get_by_role("button", name="End the broadcast").click()
+    page.get_by_role("button", name="End it").click()
+    wanted = [Setting(Wish.HUMAN, True), Setting(Wish.HOLD, True), Setting(Wish.AVATAR, "elena"),
+              Setting(Wish.RECORD, True), Wish.QUIT]  # fmt: skip
+    asked, until_s = [], time.monotonic() + 10
+    while len(asked) < len(wanted) and time.monotonic() < until_s:
+        asked += controls.take()
+        page.wait_for_timeout(50)
+    assert asked == wanted
+    controls.tell(Status(held=True, recording=True, avatar="elena"))
+    wait_for(page, "document.getElementById('on-air').textContent.startsWith('hold card')")
+    assert page.get_by_role("button", name="Hold card").get_attribute("aria-pressed") == "true"
+    assert faults == [] and TOKEN not in page.url
+    page.close()
+
+
+def test_a_running_pipeline_holds_cuts_and_comes_back():
+    """Card and signer replace the avatar, in every output's picture; nothing claims that they are AI-generated."""
+    sink = Asking({
+        5: [Setting(Wish.HOLD, True), Setting(Wish.HOLD, True)],
+        25: [Setting(Wish.HOLD, False), Setting(Wish.HUMAN, True)],
+        45: [Setting(Wish.HUMAN, False)],
+        70: [Wish.QUIT],
+    })  # fmt: skip
+    kept, write = [], sink.write
+
+    def keep(frame):
+        kept.append(
+            (frame.synthetic, frame.image.mean(axis=(0, 1)), frame.person[..., 3].min(), frame.image.shape)
+        )
+        write(frame)
+
+    sink.write = keep
+    runner.run(make_pipeline([sink], live=True, frames=None, fps=60, synthesizer=Slow(colour=200)))
+    told = [(status.held, status.human) for status in sink.told]
+    assert (True, False) in told and (False, True) in told and told[-1] == (False, False)
+    synthetic = [each[0] for each in kept]
+    assert synthetic[0] and synthetic[-1] and not all(synthetic)
+    assert all(alpha == 255 for real, _, alpha, _ in kept if not real), (
+        "no avatar behind the card in an overlay"
+    )
+    assert len({shape for *_, shape in kept}) == 1, "an encoder need not begin anew"
+    tones = [colour for real, colour, *_ in kept if not real]
+    assert max(np.abs(tones[0] - tones[-1])) > 1, "the card, then the signer"
+
+
+def test_another_avatar_by_name():
+    from avatar_stream.pipeline import Cast
+
+    synthesizers = {name: Slow(colour=10 + 50 * place) for place, name in enumerate(("one", "two", "three"))}
+    sink = Asking({3: [Setting(Wish.AVATAR, "three")], 30: [Wish.QUIT]})
+    retargeter = make_pipeline([]).cast.retargeter
+    recast = lambda name, current: Cast(name, retargeter, synthesizers[name])  # noqa: E731
+    pipeline = make_pipeline(
+        [sink],
+        live=True,
+        frames=None,
+        fps=60,
+        synthesizer=synthesizers["one"],
+        recast=recast,
+        avatars=list(synthesizers),
+    )
+    runner.run(pipeline)
+    assert sink.told[-1].avatar == "three"
+
+
+def test_an_allowance_comes_back_with_time_and_strangers_fill_no_memory():
+    pace = Pace(2, 50.0, addresses=3)
+    assert [pace.take("a") for _ in range(3)] == [True, True, False]
+    time.sleep(0.05)
+    assert pace.take("a")
+    for k in range(10):
+        pace.take(f"b{k}")
+    assert len(pace._left) == 3
