@@ -109,9 +109,11 @@ def measure(
 def measure_with_page(pipeline: Pipeline, seconds: float, warm_up_s: float = _WARM_UP_S) -> dict[str, Any]:
     """Do what `measure_pipeline` does with a page open; adds `page`, which `PageWatcher.finish` describes."""
     from avatar_stream.bench_page import ClockedComposer, PageWatcher
+    from avatar_stream.broadcast.server import Server
+    from avatar_stream.broadcast.settings import ServerOptions
     from avatar_stream.sinks.web import WebSink
 
-    sink = WebSink(WebSink.Options(port=0))
+    sink = WebSink(WebSink.Options(server=Server(ServerOptions(port=0))))
     pipeline.composer = ClockedComposer(pipeline.composer)
     pipeline.outputs = [*pipeline.outputs, Output(sink, "page")]
     watcher = PageWatcher(lambda: sink.address)

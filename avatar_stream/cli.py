@@ -229,6 +229,14 @@ _COMMANDS: dict[
     "avatars": ("list the avatars", _add_avatars, _avatars),
     "doctor": ("what this machine can do", _add_doctor, _doctor),
     "bench": ("how fast a whole pipeline is here", *_elsewhere("avatar_stream.bench", "bench")),
+    "bench viewers": (
+        "what viewers cost, and what each gets",
+        *_elsewhere("avatar_stream.bench_viewers", "bench viewers"),
+    ),
+    "bench soak": (
+        "whether anything grows in a long broadcast",
+        *_elsewhere("avatar_stream.bench_soak", "bench soak"),
+    ),
     "bench engines": (
         "how fast the model's engines are here",
         *_elsewhere("avatar_stream.evaluation.engines", "bench engines"),
@@ -269,6 +277,8 @@ _EXAMPLES = {
 """,
     "check": "examples:\n  avatar-stream check pipelines/*.yaml\n  avatar-stream check --schema\n",
     "bench": "examples:\n  avatar-stream bench --input clip.mp4 --seconds 60 --json bench.json\n",
+    "bench viewers": "examples:\n  avatar-stream bench viewers --viewers 50 --json viewers.json\n",
+    "bench soak": "examples:\n  avatar-stream bench soak --minutes 15 --json soak.json\n",
     "bench engines": "examples:\n  avatar-stream bench engines --json engines.json\n",
     "bench tracker": "examples:\n  avatar-stream bench tracker --input *.mp4 --json trackers.json --overlay out\n",
     "evaluate": "examples:\n  avatar-stream evaluate --model signer-small --avatars --json evaluation.json\n",

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,8 @@ import numpy as np
 import psutil
 import pytest
 
+from avatar_stream.broadcast.server import Server
+from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import SinkError
 from avatar_stream.sinks.web import WebSink
@@ -35,7 +38,10 @@ def free_port():
 
 
 def sink_at(port=0, **options):
-    return WebSink(WebSink.Options(port=port, **options))
+    """A sink with a server of its own; `host`, `origins` and so on are the server's options."""
+    of_server = {name: options.pop(name) for name in list(options) if name in ServerOptions.model_fields}
+    server = Server(ServerOptions(port=port, **of_server))
+    return WebSink(WebSink.Options(server=server, **options))
 
 
 @contextlib.contextmanager
@@ -121,12 +127,12 @@ async def whep_offer(sections=1):
     return connection
 
 
-async def post_offer(sink, connection):
+async def post_offer(sink, connection, picture="avatar"):
     from aiortc import RTCSessionDescription
 
     code, headers, sdp = await asyncio.to_thread(
         ask,
-        sink.address + "whep",
+        f"{sink.address}whep?picture={picture}",
         "POST",
         connection.localDescription.sdp,
         **{"Content-Type": "application/sdp"},
@@ -176,11 +182,30 @@ def test_whep_speaks_its_protocol():
         assert "a=sendonly" in sdp and "a=candidate" in sdp
         resource = sink.address.rstrip("/") + headers["Location"]
         assert status_of(sink)["viewers"] == 1
-        assert ask(resource, "PATCH", "x")[0] == 405
+        late(sink, resource, headers["ETag"], connection)
         assert ask(resource, "DELETE")[0] == 200
         assert ask(resource, "DELETE")[0] == 404
         assert status_of(sink)["viewers"] == 0
         await connection.close()
+
+    def late(sink, resource, etag, connection):
+        """Candidates that come after the offer (RFC 8840)."""
+        user = re.search(r"a=ice-ufrag:(\S+)", connection.localDescription.sdp)[1]
+        fragment = f"a=ice-ufrag:{user}\r\nm=video 9 x 0\r\na=mid:0\r\n"
+        candidate = "a=candidate:1 1 UDP 2130706431 127.0.0.1 40000 typ host\r\n"
+        given = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": etag}
+
+        def patch(body=fragment + candidate, **other):
+            headers = {key: value for key, value in (given | other).items() if value}
+            return ask(resource, "PATCH", body, **headers)[0]
+
+        assert patch() == 204
+        assert patch(fragment + candidate + "a=end-of-candidates\r\n") == 204
+        assert patch("a=candidate:nonsense\r\n") == 400
+        assert patch(**{"Content-Type": "application/sdp"}) == 415
+        assert patch(**{"If-Match": '"another"'}) == 412
+        assert patch(fragment.replace(user, "other") + candidate) == 422, "an ICE restart"
+        assert ask(sink.address + "whep/nobody", "PATCH", candidate, **given)[0] == 404
 
     with opened(sink_at()) as sink:
         asyncio.run(talk(sink))
@@ -362,8 +387,16 @@ def watching(browser, sink, **options):
         context.close()
 
 
+def wait_for(page, expression):
+    """Playwright's own wait_for_function needs `eval` later on, which our pages' security policy forbids."""
+    end_s = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < end_s, f"{expression} did not come true"
+        page.wait_for_timeout(50)
+
+
 def wait_for_pictures(page):
-    page.wait_for_function("avatarStream.frameTimesMs.length > 3")
+    wait_for(page, "avatarStream.frameTimesMs.length > 3")
 
 
 @pytest.mark.parametrize("capture_delay_s", [0.0, 0.3])
@@ -371,7 +404,7 @@ def test_page_plays_and_its_delay_is_true(browser, capture_delay_s):
     """The delay out of the pixels' clock and the delay shown, both from capture to screen."""
     with opened(sink_at()) as sink, Feeder(sink, capture_delay_s) as feeder, watching(browser, sink) as page:
         wait_for_pictures(page)
-        page.wait_for_function("avatarStream.clocks.length > 5 && avatarStream.exact")
+        wait_for(page, "avatarStream.clocks.length > 5 && avatarStream.exact")
         seen = page.evaluate(COLLECT, 30)
         # This process' clock against the page's, by the shortest of some exchanges.
         exchanges = []
@@ -404,13 +437,13 @@ def test_page_comes_back_after_a_server_restart(browser):
         server = page.evaluate("avatarStream.serverId")
         feeder.__exit__()
         sink.close()
-        page.wait_for_function("document.getElementById('veil').textContent.length > 0")
+        wait_for(page, "document.getElementById('veil').textContent.length > 0")
         with opened(sink_at(port)) as again, Feeder(again):
-            page.wait_for_function(f"avatarStream.serverId !== '{server}'")
+            wait_for(page, f"avatarStream.serverId !== '{server}'")
             wait_for_pictures(page)
             numbers = [number for number, _ in page.evaluate(COLLECT, 8)]
             assert len(set(numbers)) > 3
-            page.wait_for_function("document.getElementById('veil').classList.contains('gone')")
+            wait_for(page, "document.getElementById('veil').classList.contains('gone')")
             assert page.evaluate("window.notReloaded"), "by itself"
 
 
@@ -446,17 +479,17 @@ def test_a_viewer_who_comes_in_silence_sees_the_last_picture(browser):
         feeder.paused.set()
         with watching(browser, sink) as page:
             wait_for_pictures(page)
-            page.wait_for_function("document.getElementById('veil').textContent.includes('camera')")
+            wait_for(page, "document.getElementById('veil').textContent.includes('camera')")
             assert page.inner_text("#delay") == "–", "no delay is claimed for a picture that stands still"
             feeder.paused.clear()
-            page.wait_for_function("document.getElementById('veil').classList.contains('gone')")
-            page.wait_for_function("document.getElementById('delay').textContent.includes('ms')")
+            wait_for(page, "document.getElementById('veil').classList.contains('gone')")
+            wait_for(page, "document.getElementById('delay').textContent.includes('ms')")
 
 
 def test_a_viewer_before_the_first_picture_waits_for_it(browser):
     """The model loads for longer than a viewer's timeout; nobody is sent away or connects in circles."""
     with opened(sink_at(viewer_timeout_s=2)) as sink, watching(browser, sink) as page:
-        page.wait_for_function("document.getElementById('veil').textContent.includes('first picture')")
+        wait_for(page, "document.getElementById('veil').textContent.includes('first picture')")
         resource = page.evaluate("avatarStream.resource")
         page.wait_for_timeout(5000)
         assert resource and page.evaluate("avatarStream.resource") == resource
@@ -468,12 +501,12 @@ def test_a_viewer_before_the_first_picture_waits_for_it(browser):
 
 def test_page_shows_driver_messages_and_answers_to_keys(browser):
     controls = Controls()
-    controls.tell(Status(fps=25, messages=("Your left hand leaves the picture",)))
+    controls.tell(Status(fps=25, notices=("Your left hand leaves the picture",)))
     small = {"viewport": {"width": 360, "height": 740}}
     shown = sink_at(driver=True)
     with opened(shown, controls) as sink, Feeder(sink), watching(browser, sink, **small) as page:
         wait_for_pictures(page)
-        page.wait_for_function("!document.getElementById('driver-figure').hidden")
+        wait_for(page, "!document.getElementById('driver-figure').hidden")
         page.get_by_text("Your left hand leaves the picture").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, "nothing to scroll sideways"
         for name in ("#avatar", "#full", "#notice", "#delay"):
@@ -484,13 +517,31 @@ def test_page_shows_driver_messages_and_answers_to_keys(browser):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "full"
         page.keyboard.press("f")
-        page.wait_for_function("document.fullscreenElement?.id === 'stage'")
+        wait_for(page, "document.fullscreenElement?.id === 'stage'")
         page.keyboard.press("f")
-        page.wait_for_function("document.fullscreenElement === null")
+        wait_for(page, "document.fullscreenElement === null")
 
 
 def test_without_a_driver_there_is_no_second_picture(browser):
     with opened(sink_at()) as sink, Feeder(sink), watching(browser, sink) as page:
         wait_for_pictures(page)
-        page.wait_for_function("avatarStream.clocks.length > 4")
+        wait_for(page, "avatarStream.clocks.length > 4")
         assert page.locator("#driver-figure").is_hidden() and page.locator("#signer").is_hidden()
+
+
+def test_a_browser_plays_on_through_a_change_of_rung(browser):
+    def switch(half):
+        (line,) = next(iter(sink._audience.viewers.values())).lines
+        line.track.switch(sink._audience.streams.stream("avatar", line.track.stream.codec, half))
+
+    with opened(sink_at()) as sink, Feeder(sink), watching(browser, sink) as page:
+        wait_for_pictures(page)
+        resource = page.evaluate("avatarStream.resource")
+        for half, width in ((True, 160), (False, 320)):
+            sink._server.call(switch, half)
+            wait_for(page, f"document.getElementById('avatar').videoWidth === {width}")
+            shown = page.evaluate("avatarStream.frameTimesMs.at(-1)")
+            wait_for(page, f"avatarStream.frameTimesMs.at(-1) > {shown} + 400")
+        assert page.evaluate("avatarStream.resource") == resource, "the same connection"
+        wait_for(page, "avatarStream.exact && avatarStream.delayMs !== null")
+        assert page.evaluate("avatarStream.delayMs") < 2000, "times are still those of the capture"

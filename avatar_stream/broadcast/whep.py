@@ -1,115 +1,53 @@
-"""Viewers by WebRTC: a WHEP endpoint's answer, one pair of tracks a viewer, and who is still there.
+"""Viewers by WebRTC: WHEP's answers (draft-ietf-wish-whep), what each viewer gets, and who is still there.
 
-Everything here runs on one event loop. Pictures come ready (yuv420p): nothing here works on pixels.
+Everything here runs on the server's event loop, except `Audience.put`. Pictures are encoded elsewhere, once for all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import logging
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 
-import av
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
-from aiortc.codecs import h264, vpx
-from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
-from aiortc.mediastreams import MediaStreamError
+from aiohttp import web
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCRtpTransceiver
+from aiortc.rtcrtpparameters import RTCRtpCodecCapability
+
+from avatar_stream.broadcast import exchange
+from avatar_stream.broadcast.encoder import TICKS_PER_S
+from avatar_stream.broadcast.exchange import OfferError
+from avatar_stream.broadcast.rung import Rung
+from avatar_stream.broadcast.sending import Sending
+from avatar_stream.broadcast.settings import EncodingOptions
+from avatar_stream.broadcast.sound import SoundStream, SoundTrack
+from avatar_stream.broadcast.stream_set import AVATAR, DRIVER, OVERLAY, StreamSet
+from avatar_stream.broadcast.streams import PacketTrack, Picture
 
 logger = logging.getLogger(__name__)
 
-TICKS_PER_S = 90_000  # RTP's clock for video
-AVATAR, DRIVER = "avatar", "driver"
 _CONNECT_TIMEOUT_S = 15.0
 _WATCH_INTERVAL_S = 1.0
-# A source that is silent leaves the last picture standing; whoever comes new must get it too.
-_REPEAT_AFTER_S = 0.5
 _CLOSE_TIMEOUT_S = 5.0
-
-
-class OfferError(Exception):
-    """The offer cannot be answered; the text says why."""
+_CODECS = {"auto": ("h264", "vp8"), "h264": ("h264",), "vp8": ("vp8",)}
 
 
 class CrowdError(Exception):
     """As many viewers as are allowed are there."""
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """What is sent at one moment.
+@dataclass
+class Line:
+    """One kind of picture on its way to one viewer."""
 
-    Attributes:
-        frames: yuv420p video frames by name (AVATAR, DRIVER), all with the same `pts` in RTP ticks.
-        pts: RTP ticks since the broadcast's first frame.
-    """
-
-    frames: Mapping[str, av.VideoFrame]
-    pts: int
-
-
-class Newest:
-    """The newest pictures; whoever waits is woken, nothing queues."""
-
-    def __init__(self):
-        self.pictures: Pictures | None = None
-        self._came = asyncio.Event()
-
-    def put(self, pictures: Pictures) -> None:
-        """Replace the pictures and wake who waits."""
-        self.pictures = pictures
-        self._came.set()
-        self._came = asyncio.Event()
-
-    async def after(self, pts: int) -> Pictures:
-        """Return the newest pictures as soon as they are later than `pts`."""
-        while self.pictures is None or self.pictures.pts <= pts:
-            await self._came.wait()
-        return self.pictures
-
-
-class PictureTrack(MediaStreamTrack):
-    """One viewer's track: always the newest picture, at its capture time.
-
-    Attributes:
-        sender: the RTP sender that reads it, once known.
-        origin: what the sender adds to `pts` to make RTP timestamps (mod 2^32); None until a frame was sent.
-    """
-
-    kind = "video"
-
-    def __init__(self, newest: Newest, name: str):
-        """Read pictures called `name` out of `newest`."""
-        super().__init__()
-        self._newest, self._name = newest, name
-        self._pts = -1
-        self.sender: RTCRtpSender | None = None
-        self.origin: int | None = None
-
-    async def recv(self) -> av.VideoFrame:
-        """Return the next frame for the encoder; MediaStreamError when the track was stopped."""
-        self._note_origin()
-        while True:
-            if self.readyState != "live":
-                raise MediaStreamError
-            pictures = await self._newest.after(self._pts)
-            self._pts = pictures.pts
-            if self._name in pictures.frames:
-                return pictures.frames[self._name]
-
-    def _note_origin(self) -> None:
-        # aiortc begins its RTP timestamps at a random number that it shows nobody; yet with it a viewer can tell
-        # the capture time of the very frame on its screen. Called before the next frame is asked for, all packets
-        # of the last one have gone, so the sender's own note belongs to `self._pts`.
-        sent = getattr(self.sender, "_RTCRtpSender__rtp_timestamp", None)
-        if sent and self._pts >= 0 and self.origin is None:
-            self.origin = (sent - self._pts) % 2**32
+    kind: str
+    track: PacketTrack
+    sending: Sending
+    rung: Rung = field(default_factory=Rung)
+    judged_s: float | None = None
 
 
 @dataclass
@@ -119,29 +57,55 @@ class Viewer:
     Attributes:
         id: unguessable, part of the WHEP resource's address.
         connection: aiortc's object.
-        track: the avatar's track.
+        address: the IP address that asked, or None.
         since_s: `time.monotonic()` of its offer.
-        heard_s: `time.monotonic()` of its last report of what it received.
+        lines: what it gets; the first one is what it asked for.
+        sound: the programme's, where there is any and it asked for it.
     """
 
     id: str
     connection: RTCPeerConnection
-    track: PictureTrack
+    address: str | None
     since_s: float
-    heard_s: float = field(default=0.0)
+    lines: list[Line] = field(default_factory=list)
+    sound: SoundTrack | None = None
+
+    @property
+    def etag(self) -> str:
+        """Names this ICE session, as PATCH's If-Match wants it."""
+        return f'"{self.id[:8]}"'
 
 
 class Audience:
     """All viewers of one broadcast."""
 
-    def __init__(self, max_viewers: int, with_driver: bool, viewer_timeout_s: float):
-        """Make it on the running event loop; `watch` must run beside."""
-        self.newest = Newest()
+    def __init__(
+        self,
+        configuration: Callable[[], RTCConfiguration],
+        encoding: EncodingOptions,
+        max_viewers: int = 100,
+        with_driver: bool = False,
+        viewer_timeout_s: float = 20.0,
+        sound: SoundStream | None = None,
+    ):
+        """Make it on the running event loop; `start` it there.
+
+        Args:
+            configuration: gives the ICE servers, for every connection.
+            encoding: of all its streams.
+            max_viewers: at the same time.
+            with_driver: send the driving picture too, to those who ask for two pictures or for that one.
+            viewer_timeout_s: let go of viewers not heard of, or whose packets wait to be sent, for so long.
+            sound: the programme's, for those whose offer has an audio section; None: there is none.
+        """
+        self._sound = sound
         self.viewers: dict[str, Viewer] = {}
+        self.streams = StreamSet(encoding)
+        self._configuration, self._codecs = configuration, _CODECS[encoding.codec]
         self._max_viewers, self._with_driver = max_viewers, with_driver
         self._viewer_timeout_s = viewer_timeout_s
-        self._put_s = 0.0
-        self._first_put_s: float | None = None
+        self._begun_s: float | None = None
+        self._watching: asyncio.Task | None = None
         self._leaving: set[asyncio.Task] = set()
 
     @property
@@ -149,66 +113,93 @@ class Audience:
         """Number of viewers whose connection stands."""
         return sum(viewer.connection.connectionState == "connected" for viewer in self.viewers.values())
 
-    def put(self, pictures: Pictures) -> None:
-        """Send pictures to all viewers; what a slow one has not taken yet is replaced."""
-        self._put_s = time.monotonic()
-        self._first_put_s = self._first_put_s or self._put_s
-        last = self.newest.pictures
-        if last is not None and pictures.pts <= last.pts:
-            # After a repeated picture, or of a source whose clock jumped: RTP time only goes forward.
-            pictures = Pictures(pictures.frames, last.pts + 1)
-            for frame in pictures.frames.values():
-                frame.pts = pictures.pts
-        self.newest.put(pictures)
+    def start(self) -> None:
+        """Begin to look after viewers."""
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
 
-    async def answer(self, offer_sdp: str, address: str | None) -> tuple[Viewer, str]:
+    def put(self, pictures: Mapping[str, Picture], pts: int) -> None:
+        """Show new pictures to all viewers; from any thread, never waits; see `StreamSet.put`."""
+        self.streams.put(pictures, pts)
+
+    def count_from(self, address: str | None) -> int:
+        """Number of viewers that came from an IP address."""
+        return sum(viewer.address == address for viewer in self.viewers.values())
+
+    def tell(self, viewer_id: str) -> dict:
+        """What `/status` says about viewers, and to this one."""
+        viewer = self.viewers.get(viewer_id)
+        return {
+            "viewers": len(self.viewers),
+            "connected": self.connected,
+            "known": viewer is not None,
+            "ticks_per_s": TICKS_PER_S,
+            "rtp_origin": viewer.lines[0].track.origin if viewer is not None and viewer.lines else None,
+        } | self.streams.tell()
+
+    async def offer(self, request: web.Request) -> web.Response:
+        """POST /whep: an SDP offer; `?picture=overlay` or `driver` asks for another kind than the avatar."""
+        sdp = await exchange.read_body(request, exchange.SDP)
+        try:
+            viewer, answer = await self.answer(sdp, request.remote, request.query.get("picture", AVATAR))
+        except OfferError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        except CrowdError as error:
+            raise web.HTTPServiceUnavailable(text=str(error), headers={"Retry-After": "5"}) from error
+        return exchange.created(answer, f"/whep/{viewer.id}", viewer.etag)
+
+    async def change(self, request: web.Request) -> web.Response:
+        """PATCH /whep/ID: more ICE candidates of the viewer (RFC 8840)."""
+        viewer = self.viewers.get(request.match_info["viewer"])
+        if viewer is None:
+            raise web.HTTPNotFound(text="no such viewer")
+        return await exchange.trickle(request, viewer.connection, viewer.etag, lenient=True)
+
+    async def leave(self, request: web.Request) -> web.Response:
+        """DELETE /whep/ID: goodbye."""
+        if not await self.let_go(request.match_info["viewer"]):
+            raise web.HTTPNotFound(text="no such viewer")
+        return web.Response(text="bye")
+
+    async def answer(self, offer: str, address: str | None, kind: str = AVATAR) -> tuple[Viewer, str]:
         """Answer a viewer's offer.
 
         Args:
-            offer_sdp: SDP with at least one video section; a second one gets the driving picture.
+            offer: SDP with at least one video section; a second one gets the driving picture, where that is sent.
             address: the IP address that asked.
+            kind: of picture, for the first section.
 
         Returns:
             The new viewer and the answer's SDP, complete with candidates.
 
         Raises:
-            OfferError: no SDP, no video, or nothing in common.
+            OfferError: no SDP, no video, no such picture, or nothing in common.
             CrowdError: no place left.
         """
-        sections = len(re.findall(r"^m=video ", offer_sdp, re.MULTILINE))
-        if sections == 0:
+        kinds = self._kinds(kind)[: len(re.findall(r"^m=video ", offer, re.MULTILINE))]
+        if not kinds:
             raise OfferError("the offer has no video section (m=video)")
         if len(self.viewers) >= self._max_viewers:
             raise CrowdError(f"{self._max_viewers} viewers are the most: raise max_viewers")
-        # No STUN server: viewers are on this machine or in its network, and asking one would cost seconds.
-        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        now_s = time.monotonic()
-        viewer = Viewer(uuid.uuid4().hex, connection, PictureTrack(self.newest, AVATAR), now_s, now_s)
+        connection = RTCPeerConnection(self._configuration())
+        viewer = Viewer(uuid.uuid4().hex, connection, address, time.monotonic())
         self.viewers[viewer.id] = viewer
         connection.on("connectionstatechange", lambda: self._state_changed(viewer))
         try:
-            viewer.track.sender = connection.addTrack(viewer.track)
-            if self._with_driver and sections > 1:
-                connection.addTrack(PictureTrack(self.newest, DRIVER))
-            offer = RTCSessionDescription(sdp=_reachable(offer_sdp, address), type="offer")
-            await connection.setRemoteDescription(offer)
-            await connection.setLocalDescription(await connection.createAnswer())
-        except (ValueError, KeyError, IndexError, AttributeError, AssertionError) as error:
-            await self.leave(viewer.id)  # what aiortc raises on SDP it cannot read
-            raise OfferError(f"the offer is not SDP that can be answered ({error})") from error
-        except (InternalError, InvalidAccessError, InvalidStateError, OperationError) as error:
-            await self.leave(viewer.id)
-            raise OfferError(str(error)) from error
+            sdp = await self._negotiate(viewer, offer, kinds)
         except BaseException:
-            await self.leave(viewer.id)
+            await self.let_go(viewer.id)
             raise
-        return viewer, connection.localDescription.sdp
+        return viewer, sdp
 
-    async def leave(self, viewer_id: str) -> bool:
+    async def let_go(self, viewer_id: str) -> bool:
         """Close a viewer's connection; False if there is no such viewer."""
         viewer = self.viewers.pop(viewer_id, None)
         if viewer is None:
             return False
+        for line in viewer.lines:
+            line.track.stop()
+        if viewer.sound is not None:
+            viewer.sound.stop()
         try:
             await asyncio.wait_for(viewer.connection.close(), _CLOSE_TIMEOUT_S)
         except TimeoutError:
@@ -216,85 +207,118 @@ class Audience:
         return True
 
     async def close(self) -> None:
-        """Close all connections."""
-        await asyncio.gather(*(self.leave(viewer_id) for viewer_id in list(self.viewers)))
+        """Close all connections and end all streams."""
+        if self._watching is not None:
+            self._watching.cancel()
+        await asyncio.gather(*(self.let_go(viewer_id) for viewer_id in list(self.viewers)))
         await asyncio.gather(*self._leaving, return_exceptions=True)
+        if self._sound is not None:
+            self._sound.close()
+        await asyncio.to_thread(self.streams.close)
 
-    async def watch(self) -> None:
-        """Until cancelled: repeat the last picture in silence, and let go of viewers that vanished."""
-        seen_s = 0.0
+    def _kinds(self, kind: str) -> list[str]:
+        known = [AVATAR, OVERLAY] + ([DRIVER] if self._with_driver else [])
+        if kind == DRIVER and not self._with_driver:
+            raise OfferError("the driving picture is not sent: set the output's option driver")
+        if kind not in known:
+            raise OfferError(f"there is no picture {kind!r}: known are {', '.join(known)}")
+        return [kind] + ([DRIVER] if self._with_driver and kind != DRIVER else [])
+
+    async def _negotiate(self, viewer: Viewer, offer: str, kinds: list[str]) -> str:
+        connection = viewer.connection
+        transceivers = [connection.addTransceiver("video", direction="sendonly") for _ in kinds]
+        for transceiver in transceivers:
+            transceiver.setCodecPreferences(codec_preferences(self._codecs))
+        heard = self._add_sound(viewer, offer)
+        try:
+            await exchange.take_offer(connection, offer, viewer.address)
+        except OfferError as error:
+            raise OfferError(f"{error}; this broadcast is sent as {' or '.join(self._codecs)}") from error
+        for kind, transceiver in zip(kinds, transceivers, strict=True):
+            viewer.lines.append(self._line(kind, transceiver))
+        if heard is not None:
+            heard.sender.replaceTrack(viewer.sound)
+        sdp = await exchange.answer(connection)
+        if "sendonly" not in {transceiver.currentDirection for transceiver in transceivers}:
+            raise OfferError("the offer does not want to receive video (a=recvonly)")
+        return sdp
+
+    def _add_sound(self, viewer: Viewer, offer: str) -> RTCRtpTransceiver | None:
+        if self._sound is None or not re.search(r"^m=audio ", offer, re.MULTILINE):
+            return None
+        viewer.sound = self._sound.track()
+        transceiver = viewer.connection.addTransceiver("audio", direction="sendonly")
+        known = RTCRtpSender.getCapabilities("audio").codecs
+        transceiver.setCodecPreferences([codec for codec in known if codec.name.lower() == "opus"])
+        return transceiver
+
+    def _line(self, kind: str, transceiver: RTCRtpTransceiver) -> Line:
+        codec = transceiver._codecs[0].name.lower()
+        track = self.streams.stream(kind, codec).track()
+        transceiver.sender.replaceTrack(track)
+        return Line(kind, track, Sending(transceiver.sender, track))
+
+    async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_REPEAT_AFTER_S)
+            await asyncio.sleep(_WATCH_INTERVAL_S)
             now_s = time.monotonic()
-            pictures = self.newest.pictures
-            if pictures is not None and self.viewers and now_s - self._put_s >= _REPEAT_AFTER_S:
-                loop = asyncio.get_running_loop()
-                repeated = await loop.run_in_executor(None, _later, pictures, now_s - self._put_s)
-                if self.newest.pictures is pictures:
-                    self.put(repeated)
-            if now_s - seen_s >= _WATCH_INTERVAL_S:
-                seen_s = now_s
-                for viewer in list(self.viewers.values()):
-                    await self._check(viewer, now_s)
+            if self._begun_s is None and self.streams.begun:
+                self._begun_s = now_s
+            for viewer in list(self.viewers.values()):
+                self._check(viewer, now_s)
 
-    async def _check(self, viewer: Viewer, now_s: float) -> None:
-        state = viewer.connection.connectionState
-        if state != "connected":
+    def _check(self, viewer: Viewer, now_s: float) -> None:
+        if viewer.connection.connectionState != "connected":
             if now_s - viewer.since_s > _CONNECT_TIMEOUT_S:
                 logger.info("a viewer did not connect in %.0f s", _CONNECT_TIMEOUT_S)
-                self._let_go(viewer)
+                self._dismiss(viewer)
             return
-        stats = await viewer.connection.getStats()
-        times = [entry.timestamp for entry in stats.values() if entry.type == "remote-inbound-rtp"]
-        if times:
-            age_s = (datetime.datetime.now(datetime.UTC) - max(times)).total_seconds()
-            viewer.heard_s = max(viewer.heard_s, now_s - age_s)
-        if self._first_put_s is None:
+        if self._begun_s is None:
             return  # who got nothing has nothing to report
-        viewer.heard_s = max(viewer.heard_s, self._first_put_s)
-        if now_s - viewer.heard_s > self._viewer_timeout_s:
-            logger.info("a viewer has not been heard of for %.0f s", now_s - viewer.heard_s)
-            self._let_go(viewer)
+        heard = [line.sending.heard_s for line in viewer.lines if line.sending.heard_s is not None]
+        silent_s = now_s - max([viewer.since_s, self._begun_s, *heard])
+        behind_s = max(line.track.behind_s for line in viewer.lines)
+        if max(silent_s, behind_s) > self._viewer_timeout_s:
+            logger.info("a viewer has not been heard of, or took nothing, for %.0f s", self._viewer_timeout_s)
+            self._dismiss(viewer)
+            return
+        for line in viewer.lines:
+            self._judge(line, now_s)
+
+    def _judge(self, line: Line, now_s: float) -> None:
+        stream, sending = line.track.stream, line.sending
+        if sending.heard_s == line.judged_s:
+            return  # an old report says nothing new; while the network is away there are none
+        line.judged_s = sending.heard_s
+        half = line.rung.judge(
+            now_s, sending.loss, sending.estimate_bps, stream.bitrate_bps, sending.round_trip_s
+        )
+        if half != stream.half:
+            logger.info("a viewer's network is %s: %s", *_RUNG_WORDS[half])
+            line.track.switch(self.streams.stream(line.kind, stream.codec, half))
 
     def _state_changed(self, viewer: Viewer) -> None:
         state = viewer.connection.connectionState
         logger.debug("viewer %s: %s", viewer.id[:8], state)
         if state in ("failed", "closed") and viewer.id in self.viewers:
-            self._let_go(viewer)
+            self._dismiss(viewer)
 
-    def _let_go(self, viewer: Viewer) -> None:
+    def _dismiss(self, viewer: Viewer) -> None:
         # Saying goodbye to one who is gone takes seconds: nobody else waits for that.
-        task = asyncio.get_running_loop().create_task(self.leave(viewer.id))
+        task = asyncio.get_running_loop().create_task(self.let_go(viewer.id))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
 
-def raise_bitrates(bitrate_kbps: int) -> None:
-    """Let aiortc's encoders use this bitrate for a picture; for the whole process.
-
-    Its own limits (VP8 0.5, at most 1.5 Mbit/s) blur fast hands. A viewer's network may still lower it to a half.
-    """
-    for codec in (vpx, h264):
-        codec.DEFAULT_BITRATE = codec.MAX_BITRATE = bitrate_kbps * 1000
-        codec.MIN_BITRATE = bitrate_kbps * 500
+_RUNG_WORDS = {True: ("poor", "half the resolution"), False: ("good again", "the whole resolution")}
 
 
-def _reachable(offer_sdp: str, address: str | None) -> str:
-    # Browsers hide their address behind a name ending with .local, which many networks do not resolve and which
-    # costs seconds. The address that asked is where the browser is; a wrong guess is corrected by its own checks.
-    if address is None:
-        return offer_sdp
-    host = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(host, "ipv4_mapped", None) or host
-    return re.sub(r"^(a=candidate:(?:\S+ ){4})\S+\.local ", rf"\g<1>{mapped} ", offer_sdp, flags=re.MULTILINE)
+def codec_preferences(codecs: tuple[str, ...]) -> list[RTCRtpCodecCapability]:
+    """Codecs for a transceiver's answer: in this order, and constrained baseline before baseline."""
+    known = RTCRtpSender.getCapabilities("video").codecs
 
+    def rank(codec: RTCRtpCodecCapability) -> tuple[int, bool]:
+        return codecs.index(codec.name.lower()), codec.parameters.get("profile-level-id") != "42e01f"
 
-def _later(pictures: Pictures, delay_s: float) -> Pictures:
-    # Copies: the encoders still hold the frames as they were, and have put their times on clocks of their own.
-    pts = pictures.pts + max(1, round(delay_s * TICKS_PER_S))
-    frames = {}
-    for name, frame in pictures.frames.items():
-        copy = av.VideoFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name)
-        copy.pts, copy.time_base = pts, Fraction(1, TICKS_PER_S)
-        frames[name] = copy
-    return Pictures(frames, pts)
+    wanted = sorted((each for each in known if each.name.lower() in codecs), key=rank)
+    return wanted + [each for each in known if each.name.lower() == "rtx"]

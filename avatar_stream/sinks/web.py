@@ -1,63 +1,60 @@
-"""The avatar in browsers: a page, and WebRTC for it and for other players (WHEP)."""
+"""The avatar in browsers: pages, and WebRTC for them and for other players (WHEP)."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import deque
-from fractions import Fraction
+from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 import numpy as np
 from pydantic import Field
 
-from avatar_stream import stages
+from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import SinkError
-from avatar_stream.types import Frame
+from avatar_stream.types import Frame, Sound
 
 if TYPE_CHECKING:
+    from avatar_stream.broadcast.overlay import OverlayPacker
     from avatar_stream.broadcast.server import Server
+    from avatar_stream.broadcast.sound import SoundStream
+    from avatar_stream.broadcast.whep import Audience
 
-_PORTS_SEARCHED = 20
-# Without viewers a picture now and then is enough: the first one must not wait for a source that is silent.
-_IDLE_INTERVAL_S = 0.5
 _WINDOW_S = 3.0
 
 
 class WebSink:
-    """Serves a page at `/` and a WHEP endpoint at `/whep`; the newest frame wins for every viewer.
+    """Serves the pages and a WHEP endpoint at `/whep`; the newest frame wins, and is encoded once for all viewers.
 
     Attributes:
         address: what to open in a browser; known after `open()`.
     """
 
-    class Options(stages.Options):
-        """Where, and how well.
+    class Options(EncodingOptions):
+        """How well, and for how many.
 
         Attributes:
-            host: 127.0.0.1 for this machine only, 0.0.0.0 for everybody in the network.
-            port: of the page; 0 takes any free one.
-            port_search: try the next 20 ports where it is taken.
             driver: send the source's own picture too: whoever can open the page then sees the signer.
             driver_width_px: its width at most.
-            bitrate_kbps: of a viewer's picture; its network may lower it to a half.
-            max_viewers: at the same time; each costs an encoder.
-            viewer_timeout_s: let go of a viewer not heard of for so long.
-            origins: other pages that may show the broadcast, `https://example.org` each; else only its own may.
+            max_viewers: at the same time.
+            viewer_timeout_s: let go of a viewer that is not heard of, or takes nothing, for so long.
+            server: the pipeline gives it; None: one of its own, with `server`'s defaults.
+            label: the pipeline gives it: what the overlay says about the picture; None for nothing.
+            sound: the pipeline gives it: there is a programme whose sound `hear` will be given.
         """
 
-        host: str = "127.0.0.1"
-        port: Annotated[int, Field(ge=0, le=65535)] = 8080
-        port_search: bool = False
         driver: bool = False
         driver_width_px: Annotated[int, Field(ge=32, le=1920)] = 320
-        bitrate_kbps: Annotated[int, Field(ge=200, le=50_000)] = 4000
-        max_viewers: Annotated[int, Field(ge=1, le=100)] = 8
-        viewer_timeout_s: Annotated[float, Field(ge=2, le=600)] = 10.0
-        origins: tuple[str, ...] = ()
+        max_viewers: Annotated[int, Field(ge=1, le=1000)] = 100
+        viewer_timeout_s: Annotated[float, Field(ge=2, le=600)] = 20.0
+        server: Any = None
+        label: str | None = None
+        sound: bool = False
+
+    hears_at_once = True  # sound must not wait for pictures and come in lumps
 
     def __init__(self, options: WebSink.Options | None = None):
         """Store the options; `open()` takes the port."""
@@ -65,8 +62,11 @@ class WebSink:
         self.address = ""
         self._controls: Controls | None = None
         self._server: Server | None = None
+        self._audience: Audience | None = None
+        self._packer: OverlayPacker | None = None
+        self._sound: SoundStream | None = None
         self._start_s: float | None = None
-        self._sent_s = float("-inf")
+        self._ticks_per_s = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=300)  # (when written, delay until then)
 
     def attach(self, controls: Controls) -> None:
@@ -74,96 +74,110 @@ class WebSink:
         self._controls = controls
 
     def open(self) -> None:
-        """Take the port and start the server's thread.
+        """Take the port, unless another stage has, and let viewers in.
 
         Raises:
             SinkError: the port is taken, the host is none of this machine's, or aiortc is missing.
         """
         try:
-            from avatar_stream.broadcast.server import Server, listen, reachable_host
-            from avatar_stream.broadcast.whep import raise_bitrates
+            from avatar_stream.broadcast.encoder import TICKS_PER_S
+            from avatar_stream.broadcast.overlay import OverlayPacker
+            from avatar_stream.broadcast.server import Server
+            from avatar_stream.broadcast.sound import SoundStream
         except ImportError as error:
             raise SinkError(f"the output 'web' needs {error.name}: pip install aiortc aiohttp") from error
-        options = self.options
-        listening = listen(options.host, options.port, _PORTS_SEARCHED if options.port_search else 0)
-        self.address = f"http://{reachable_host(options.host)}:{listening.getsockname()[1]}/"
-        raise_bitrates(options.bitrate_kbps)
-        self._start_s, self._sent_s = None, float("-inf")
+        self._ticks_per_s, self._start_s = TICKS_PER_S, None
         self._recent.clear()
-        audience = {
-            "max_viewers": options.max_viewers,
-            "with_driver": options.driver,
-            "viewer_timeout_s": options.viewer_timeout_s,
-        }
-        self._server = Server(listening, self._status, audience, options.origins)
+        self._packer = OverlayPacker(self.options.label)
+        self._sound = SoundStream() if self.options.sound else None
+        server = self.options.server or Server()
+        if self._controls is not None:
+            server.attach(self._controls)
+        server.open()
+        self._server, self.address = server, server.address
         try:
-            self._server.start()
-        except SinkError:
+            self._audience = server.admit_viewers(partial(self._make_audience, server), self._status)
+        except BaseException:
             self.close()
             raise
 
     def write(self, frame: Frame) -> None:
-        """Send a frame to all viewers; never waits for one.
+        """Show a frame to all viewers; never waits for one, and costs nothing while there is none.
 
         Args:
-            frame: image (H, W, 3) uint8 RGB; `driver` (H, W, 3) uint8 RGB of any size, or None. `time_s` becomes
-                the picture's RTP time.
+            frame: image (H, W, 3) uint8 RGB; `driver` (H, W, 3) uint8 RGB of any size, or None; `person` for the
+                overlay, or None. `time_s` becomes the picture's RTP time.
 
         Raises:
-            SinkError: the sink is not open, or its server has died.
+            SinkError: the sink is not open, or encoding has failed.
         """
-        if self._server is None:
+        if self._audience is None:
             raise SinkError("the web output is not open")
         now_s = time.monotonic()
         self._recent.append((now_s, now_s - frame.time_s))
         if self._start_s is None:
             self._start_s = frame.time_s
-        if self._server.count == 0 and now_s - self._sent_s < _IDLE_INTERVAL_S:
-            return
-        self._sent_s = now_s
-        self._server.put(self._pictures(frame))
+        pts = max(0, round((frame.time_s - self._start_s) * self._ticks_per_s))
+        self._audience.put(self._pictures(frame), pts)
+
+    def hear(self, sound: Sound) -> None:
+        """Send a block of 20 ms to all who listen: (960, 2) int16, 48 kHz; from any one thread, never waits."""
+        if self._sound is not None:
+            self._sound.hear(sound)
 
     def close(self) -> None:
         """Say goodbye to all viewers, give the port back. May be called twice."""
         server, self._server = self._server, None
-        if server is not None:
-            server.stop()
+        audience, self._audience = self._audience, None
+        if server is None:
+            return
+        try:
+            if audience is not None:
+                server.dismiss_viewers()
+        finally:
+            server.close()
 
-    def _pictures(self, frame: Frame):
-        from avatar_stream.broadcast.whep import AVATAR, DRIVER, TICKS_PER_S, Pictures
+    def _make_audience(self, server: Server) -> Audience:
+        from avatar_stream.broadcast.whep import Audience
 
-        pts = max(0, round((frame.time_s - self._start_s) * TICKS_PER_S))
-        frames = {AVATAR: _as_video(frame.image, pts, TICKS_PER_S)}
+        options = self.options
+        return Audience(
+            server.configuration,
+            options,
+            options.max_viewers,
+            options.driver,
+            options.viewer_timeout_s,
+            self._sound,
+        )
+
+    def _pictures(self, frame: Frame) -> dict:
+        # Functions: called only where somebody takes that kind, and not on this thread.
+        from avatar_stream.broadcast.stream_set import AVATAR, DRIVER, OVERLAY
+
+        pictures = {AVATAR: frame.image}
+        if frame.person is not None:
+            pictures[OVERLAY] = partial(self._packer.pack, frame.person, frame.synthetic)
         if self.options.driver and frame.driver is not None:
-            small = _at_most(frame.driver, self.options.driver_width_px)
-            frames[DRIVER] = _as_video(small, pts, TICKS_PER_S)
-        return Pictures(frames, pts)
+            pictures[DRIVER] = partial(_at_most, frame.driver, self.options.driver_width_px)
+        return pictures
 
     def _status(self) -> dict:
         # Called on the event loop: reads what other threads replace or append to, never waits.
         status = self._controls.status if self._controls is not None else Status()
         now_s = time.monotonic()
         recent = [(when_s, delay_s) for when_s, delay_s in self._recent.copy() if now_s - when_s < _WINDOW_S]
-        told = dataclasses.asdict(status)
-        if status.fps == 0 and len(recent) > 1:
-            told["fps"] = (len(recent) - 1) / max(1e-6, recent[-1][0] - recent[0][0])
         last_s = self._recent[-1][0] if self._recent else None
-        return told | {
+        told = {
             "sent_delay_ms": 1000 * median(delay_s for _, delay_s in recent) if recent else None,
             "silent_s": now_s - last_s if last_s is not None else None,
             "start_s": self._start_s,
+            "sound": self._sound is not None,
+            "driver": self.options.driver,
+            "overlay_label": self._packer.label_box if self._packer is not None else None,
         }
-
-
-def _as_video(image: np.ndarray, pts: int, ticks_per_s: int):
-    import av
-
-    # Encoders want even sides; a row or column at the edge is not worth a stretched picture.
-    height_px, width_px = (side - side % 2 for side in image.shape[:2])
-    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:height_px, :width_px]), format="rgb24")
-    picture = picture.reformat(format="yuv420p")
-    picture.pts, picture.time_base = pts, Fraction(1, ticks_per_s)
-    return picture
+        if status.fps == 0 and len(recent) > 1:
+            told["fps"] = (len(recent) - 1) / max(1e-6, recent[-1][0] - recent[0][0])
+        return told
 
 
 def _at_most(image: np.ndarray, width_px: int) -> np.ndarray:
