@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from avatar_stream import stages
 from avatar_stream.errors import ConfigError
-from avatar_stream.lettering import draw_lines
+from avatar_stream.lettering import draw_label
 from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, RIGHT_HAND, Frame, Pose
 
 TRANSPARENT = "transparent"
@@ -22,8 +21,6 @@ LABEL = "AI-generated picture, driven live by a human signer"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # Light, blue, green, dark: each far from some skin and clothes, none of them loud.
 _PLAIN_COLOURS = ("#dfe6ee", "#335c85", "#3f6f57", "#33383f")
-_LABEL_INK, _LABEL_PANEL = (248, 249, 250), (16, 18, 24, 150)
-_LABEL_PART, _LABEL_LEAST_PX = 1 / 40, 12  # letters' height as a part of the picture's shorter side
 
 
 def _even(value: int) -> int:
@@ -98,6 +95,14 @@ class Composer:
         self.transparent = transparent
         self._chosen = background
 
+    def set_picture(self, image: np.ndarray) -> None:
+        """Put a picture behind the person, from the next frame on; it is not changed.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, H and W those of the options.
+        """
+        self._background, self.transparent = image, False
+
     def next_background(self) -> str:
         """Take the next of a few plain colours before which hands are well seen, and return its name."""
         colours = list(dict.fromkeys([self.options.background, *_PLAIN_COLOURS]))
@@ -160,7 +165,7 @@ class Composer:
         if self.options.label is None:
             return None, (slice(0), slice(0))
         gap_px = max(4, round(min(self.options.size) / 50))
-        label = _fitting_label(self.options.label, width_px - 2 * gap_px, min(self.options.size))
+        label = draw_label(self.options.label, width_px - 2 * gap_px, min(self.options.size))
         high, wide = label.shape[:2]
         edge, _, side = self.options.label_place.partition("-")
         top = gap_px if edge == "top" else height_px - gap_px - high
@@ -266,17 +271,6 @@ def _resize(
     alpha = cv2.resize(alpha, (side_px, side_px), interpolation=kind)
     colour = cv2.resize(colour, (side_px, side_px), interpolation=kind)
     return colour if straight else cv2.min(colour, cv2.merge([alpha] * 3)), alpha
-
-
-def _fitting_label(text: str, width_px: int, shorter_px: int) -> np.ndarray:
-    # On one line, or on more where the picture is narrow.
-    size_px = max(_LABEL_LEAST_PX, round(_LABEL_PART * shorter_px))
-    for columns in range(len(text), 0, -1):
-        lines = textwrap.wrap(text, columns, break_long_words=False)
-        label = draw_lines([(line, _LABEL_INK) for line in lines], size_px, _LABEL_PANEL)
-        if label.shape[1] <= width_px or len(lines) == len(text.split()):
-            break
-    return label
 
 
 def _load_background(background: str, size: tuple[int, int] = (CANVAS_PX, CANVAS_PX)) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 # The lines' distance as a part of the letters' size; a panel's edge as a part of the same.
 _LINE, _EDGE = 1.45, 0.7
+_LABEL_INK, _LABEL_PANEL = (248, 249, 250), (16, 18, 24, 150)
+_LABEL_PART, _LABEL_LEAST_PX = 1 / 40, 12  # letters' height as a part of the picture's shorter side
 
 
 def draw_lines(
@@ -42,6 +45,29 @@ def draw_lines(
         for start, text in cell:
             pen.text((start, edge_px + round(_LINE * size_px * row)), text, font=font, fill=(*colour, 255))
     return np.array(image)
+
+
+def draw_label(
+    text: str, width_px: int, shorter_px: int, panel: tuple[int, int, int, int] = _LABEL_PANEL
+) -> np.ndarray:
+    """Draw what is written in a picture of the avatar: on one line, or on more where the picture is narrow.
+
+    Args:
+        text: a few words.
+        width_px: the widest that it may be; one long word may be wider.
+        shorter_px: the picture's shorter side, to which the letters' size belongs.
+        panel: RGBA 0..255 of what is behind the text; lets something of the picture through.
+
+    Returns:
+        (H, W, 4) uint8 RGBA, straight alpha.
+    """
+    size_px = max(_LABEL_LEAST_PX, round(_LABEL_PART * shorter_px))
+    for columns in range(len(text), 0, -1):
+        lines = textwrap.wrap(text, columns, break_long_words=False)
+        label = draw_lines([(line, _LABEL_INK) for line in lines], size_px, panel)
+        if label.shape[1] <= width_px or len(lines) == len(text.split()):
+            break
+    return label
 
 
 def _draw_panel(size: tuple[int, int], radius_px: int, colour: tuple[int, int, int, int]) -> Image.Image:
