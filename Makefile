@@ -7,15 +7,19 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
+# What tests of outputs run against; without them those tests skip and say why.
+BROWSER_PACKAGES := chromium xvfb xdotool imagemagick
+SERVER_PACKAGES := ffmpeg nginx libnginx-mod-rtmp janus coturn openssl
 PACKAGES := libegl1 libgl1 libgl1-mesa-dri libegl-mesa0 libglib2.0-0
 TORCH := 2.13.0
 
-.PHONY: help setup test lint demo system
+.PHONY: help setup test lint demo system test-tools
 help:
 	@echo "make setup   install everything into $(VENV)"
 	@echo "make demo    show the bundled clip and the avatar live, in a page (and a window where there is a display)"
 	@echo "make test    run the tests"
 	@echo "make lint    check the style"
+	@echo "make test-tools   install other people's software that some tests run against (Debian, npm)"
 
 setup: $(STAMP)
 
@@ -48,8 +52,18 @@ system:
 test: setup
 	$(BIN)/python -m pytest
 
+test-tools:
+	@# RUNLEVEL: servers are installed and not started.
+	apt-get update -q
+	@# In two parts, so that a distribution without one of the servers still gets the browser.
+	@for packages in "$(BROWSER_PACKAGES)" "$(SERVER_PACKAGES)"; do \
+	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$packages \
+	  || echo "not installed: $$packages; the tests that need them skip" >&2; done
+	@if command -v npm >/dev/null; then npm ci --prefix tests/npm --ignore-scripts --no-audit --no-fund; \
+	else echo "npm is missing: the tests of players from npm skip (Debian: apt-get install npm)" >&2; fi
+
 lint: setup
-	$(BIN)/ruff check avatar_stream scripts tests
+	$(BIN)/ruff check avatar_stream deploy scripts tests
 
 demo: setup
 	$(BIN)/avatar-stream demo

@@ -1,0 +1,279 @@
+"""The avatar to an existing media server or CDN: RTMP, SRT, RTSP."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from avatar_stream import stages
+from avatar_stream.errors import SinkError
+from avatar_stream.types import Frame, Sound
+
+if TYPE_CHECKING:
+    from avatar_stream.broadcast.encoder import Encoder
+    from avatar_stream.broadcast.push import Carrier
+
+logger = logging.getLogger(__name__)
+
+_SCHEMES = ("rtmp", "rtmps", "rtsp", "rtsps", "srt")
+# Servers let go of a publisher that says nothing for some seconds: in a silence the last picture is sent again.
+_REPEAT_AFTER_S = 1.0
+_CLOSE_TIMEOUT_S = 4.0
+_TICKS_PER_S = 90_000
+# RTMP counts milliseconds: pictures that follow a repeated one closely must not share one.
+_LEAST_STEP = 180
+_MOST_SOUNDS = 100  # blocks of 20 ms
+
+
+class PushSink:
+    """Publishes to an address; reconnects by itself. `write` never waits: the newest picture wins.
+
+    Attributes:
+        notice: why nothing is published now, or empty; read from any thread.
+        connections: how often the server has let us in.
+    """
+
+    class Options(stages.Options):
+        """Where to, and how well.
+
+        Attributes:
+            url: rtmp://HOST/APP/KEY, rtmps://, rtsp://HOST/PATH, rtsps://, srt://HOST:PORT?streamid=...
+            bitrate_kbps: at most; fast hands blur first where it is too low.
+            keyframe_interval_s: 2 s is what the large platforms ask for.
+            silent_audio: add a silent AAC track, for servers that show nothing without sound.
+            sound: the pipeline gives it: a show's sound comes along.
+        """
+
+        url: str
+        bitrate_kbps: Annotated[int, Field(ge=100, le=50_000)] = 4000
+        keyframe_interval_s: Annotated[float, Field(ge=0.2, le=20)] = 2.0
+        silent_audio: bool = False
+        sound: bool = False
+
+    def __init__(self, options: PushSink.Options):
+        """Store the options; `open()` starts the thread."""
+        self.options = options
+        self.notice = ""
+        self.connections = 0
+        self._thread: threading.Thread | None = None
+        self._newest = _Newest()
+        self._orders = None
+        self._carrier: Carrier | None = None
+        self._shown = ""
+
+    def open(self) -> None:
+        """Check the address and start publishing; the server may come later.
+
+        Raises:
+            SinkError: an address that cannot be published to, or nothing here speaks its protocol.
+        """
+        try:
+            from avatar_stream.broadcast.carrier import Orders
+            from avatar_stream.broadcast.push import CarrierError, program_for, shown_address
+        except ImportError as error:  # fcntl
+            raise SinkError(f"the output 'push' needs Linux or macOS ({error})") from error
+
+        options = self.options
+        try:
+            parts = urlsplit(options.url)
+            wrong = (
+                parts.scheme not in _SCHEMES
+                or not parts.hostname
+                or (parts.scheme == "srt" and not parts.port)
+            )
+        except ValueError:
+            wrong = True
+        if wrong:
+            raise SinkError(
+                f"cannot push to {options.url!r}: the address must be rtmp://HOST/APP/KEY, rtsp://HOST/PATH or "
+                "srt://HOST:PORT"
+            )
+        try:
+            program = program_for(options.url)
+        except CarrierError as error:
+            raise SinkError(f"cannot push to {shown_address(options.url)}: {error}") from error
+        self._shown = shown_address(options.url)
+        self._orders = Orders(options.url, options.silent_audio or options.sound, program)
+        self._newest = _Newest()
+        self.notice, self.connections = f"push: connecting to {self._shown}", 0
+        self._thread = threading.Thread(target=self._run, name="push", daemon=True)
+        self._thread.start()
+
+    def write(self, frame: Frame) -> None:
+        """Publish a frame; never waits.
+
+        Args:
+            frame: image (H, W, 3) uint8 RGB; `time_s` becomes the picture's time.
+
+        Raises:
+            SinkError: the sink is not open, or its thread has failed.
+        """
+        if self._thread is None:
+            raise SinkError("the push output is not open")
+        if not self._thread.is_alive():
+            raise SinkError(f"the push to {self._shown} has ended: {self.notice}")
+        self._newest.put(frame)
+
+    def hear(self, sound: Sound) -> None:
+        """Take a block of the show's sound; never waits."""
+        self._newest.hear(sound)
+
+    def close(self) -> None:
+        """Finish the stream and join the thread. May be called twice.
+
+        Raises:
+            SinkError: the thread does not end.
+        """
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._newest.end()
+        thread.join(_CLOSE_TIMEOUT_S)
+        if thread.is_alive() and self._carrier is not None:
+            self._carrier.kill()  # it waits for a server that does not answer
+            thread.join(_CLOSE_TIMEOUT_S)
+        if thread.is_alive():
+            raise SinkError(f"the thread of the push to {self._shown} does not end")
+
+    def _run(self) -> None:
+        from avatar_stream.broadcast.backoff import Backoff
+        from avatar_stream.broadcast.push import CarrierError
+
+        backoff = Backoff()
+        while not self._newest.ended:
+            start_s = time.monotonic()
+            try:
+                self._publish()
+            except CarrierError as error:
+                pause_s = backoff.pause_s(time.monotonic() - start_s)
+                self.notice = (
+                    f"push: {self._shown} is not reached ({error}); the next try is in {pause_s:.0f} s"
+                )
+                logger.warning("%s", self.notice)
+                self._newest.wait_for_end(pause_s)
+            except Exception as error:  # the thread's shell: told to whoever writes next
+                logger.exception("the push failed")
+                self.notice = str(error)
+                return
+
+    def _publish(self) -> None:
+        from avatar_stream.broadcast.encoder import Encoder
+        from avatar_stream.broadcast.push import Carrier
+        from avatar_stream.broadcast.settings import EncodingOptions
+
+        options = self.options
+        encoding = EncodingOptions(
+            bitrate_kbps=options.bitrate_kbps, keyframe_interval_s=options.keyframe_interval_s
+        )
+        frame = self._newest.get()
+        if frame is None:
+            return
+        encoder = Encoder("h264", encoding)
+        carrier = self._carrier = Carrier(self._orders)
+        try:
+            size = frame.image.shape
+            carrier.start(encoder.encode(frame.image, 0, keyframe=True)[0])
+            self.connections += 1
+            self.notice = ""
+            logger.info("publishing to %s", self._shown)
+            self._feed(encoder, carrier, size)
+        finally:
+            carrier.close()
+            encoder.close()
+
+    def _feed(self, encoder: Encoder, carrier: Carrier, size: tuple[int, ...]) -> None:
+        # Until the end, or until the picture's size changes, which a stream cannot: then a new one begins.
+        frame, keyframe = self._newest.get(0) or self._newest.last, True
+        clock = _Clock(frame.time_s)
+        while frame is not None and frame.image.shape == size:
+            for sound in self._newest.take_sounds():
+                carrier.send_sound(sound.samples, clock.ticks(sound.time_s))
+            for unit in encoder.encode(frame.image, clock.pts(frame.time_s), keyframe=keyframe):
+                carrier.send(unit)
+            keyframe = False
+            newer = self._newest.get(_REPEAT_AFTER_S)
+            frame = newer or (None if self._newest.ended else frame)
+
+
+class _Clock:
+    """A stream's times: those of its frames; where one is sent again, the time that has passed."""
+
+    def __init__(self, start_s: float):
+        self._start_s = start_s
+        self._given_s = self._sent_s = float("-inf")
+        self._pts = 0
+
+    def pts(self, time_s: float) -> int:
+        """Return ticks of 1/90000 s for a frame's time, always above the last ones."""
+        now_s = time.monotonic()
+        ticks = self.ticks(time_s)
+        if time_s == self._given_s:
+            ticks = self._pts + round((now_s - self._sent_s) * _TICKS_PER_S)
+        elif ticks < self._pts - _TICKS_PER_S:  # the source's clock has jumped back
+            self._start_s, ticks = time_s - self._pts / _TICKS_PER_S, self._pts
+        self._pts = max(ticks, self._pts + _LEAST_STEP)
+        self._given_s, self._sent_s = time_s, now_s
+        return self._pts
+
+    def ticks(self, time_s: float) -> int:
+        """Return a time on the stream's clock, ticks of 1/90000 s."""
+        return round((time_s - self._start_s) * _TICKS_PER_S)
+
+
+class _Newest:
+    """One place between the pipeline and the publishing thread: what was not taken is replaced.
+
+    Attributes:
+        last: the newest frame so far, taken or not.
+        ended: no more will come.
+    """
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._fresh = False
+        self._sounds: deque[Sound] = deque(maxlen=_MOST_SOUNDS)
+        self.last: Frame | None = None
+        self.ended = False
+
+    def put(self, frame: Frame) -> None:
+        """Put a frame in the place of the last; never waits."""
+        with self._changed:
+            self.last, self._fresh = frame, True
+            self._changed.notify_all()
+
+    def get(self, timeout_s: float | None = None) -> Frame | None:
+        """Take a frame that was not taken before; None where none came in time, or no more will."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._fresh or self.ended, timeout_s)
+            if not self._fresh:
+                return None
+            self._fresh = False
+            return self.last
+
+    def hear(self, sound: Sound) -> None:
+        """Add a block of sound; where nobody takes them the oldest are lost."""
+        self._sounds.append(sound)
+
+    def take_sounds(self) -> list[Sound]:
+        """Take all blocks that wait."""
+        return [self._sounds.popleft() for _ in range(len(self._sounds))]
+
+    def end(self) -> None:
+        """No more will come."""
+        with self._changed:
+            self.ended = True
+            self._changed.notify_all()
+
+    def wait_for_end(self, timeout_s: float) -> None:
+        """Wait; not longer than until the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.ended, timeout_s)
+
+
+STAGE = PushSink

@@ -1,0 +1,203 @@
+"""The avatar onwards to a media server by WHIP: one machine makes it, another one carries the audience."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from avatar_stream.broadcast.settings import EncodingOptions, IceServer
+from avatar_stream.errors import SinkError
+from avatar_stream.types import Frame, Sound
+
+if TYPE_CHECKING:
+    from aiortc import RTCConfiguration
+
+    from avatar_stream.broadcast.sound import SoundStream
+    from avatar_stream.broadcast.stream_set import StreamSet
+    from avatar_stream.broadcast.whip_client import WhipClient
+
+logger = logging.getLogger(__name__)
+
+_CODECS = {"auto": ("h264", "vp8"), "h264": ("h264",), "vp8": ("vp8",)}
+_TICKS_PER_S = 90_000
+_START_TIMEOUT_S, _CLOSE_TIMEOUT_S = 10.0, 15.0
+
+
+class WhipSink:
+    """Publishes to a WHIP endpoint; reconnects by itself. `write` never waits: the newest picture wins."""
+
+    class Options(EncodingOptions):
+        """Where to, and how well.
+
+        Attributes:
+            url: of the WHIP endpoint, https://HOST/PATH.
+            token: sent as `Authorization: Bearer`.
+            ice_servers: STUN and TURN for this connection; none: those of the section `server`. Those that the
+                server names come on top.
+            relay_only: only by way of a TURN server, for networks that let nothing else through.
+            sound: the pipeline gives it: a show's sound comes along.
+            server: the pipeline gives it: its ICE servers and UDP ports are used here too.
+        """
+
+        url: str
+        token: Annotated[str, Field(min_length=1, pattern=r"^[!-~]+$")] | None = None
+        ice_servers: tuple[IceServer, ...] = ()
+        relay_only: bool = False
+        sound: bool = False
+        server: Any = None
+
+    def __init__(self, options: WhipSink.Options):
+        """Store the options; `open()` starts the thread."""
+        self.options = options
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._streams: StreamSet | None = None
+        self._sound: SoundStream | None = None
+        self._client: WhipClient | None = None
+        self._error: BaseException | None = None
+        self._start_s: float | None = None
+
+    @property
+    def notice(self) -> str:
+        """Why nothing is published now, or empty; from any thread."""
+        return self._client.notice if self._client is not None else ""
+
+    @property
+    def connections(self) -> int:
+        """How often the server has let us in; from any thread."""
+        return self._client.connections if self._client is not None else 0
+
+    def open(self) -> None:
+        """Start publishing; the server may come later.
+
+        Raises:
+            SinkError: an address that is none, or aiortc is missing.
+        """
+        try:
+            from avatar_stream.broadcast.sound import SoundStream
+            from avatar_stream.broadcast.stream_set import StreamSet
+            from avatar_stream.broadcast.whip_client import WhipClient
+        except ImportError as error:
+            raise SinkError(f"the output 'whip' needs {error.name}: pip install aiortc aiohttp") from error
+        options = self.options
+        self._check_address()
+        self._streams, self._start_s, self._error = StreamSet(options), None, None
+        self._sound = SoundStream() if options.sound else None
+        self._client = WhipClient(
+            options.url,
+            options.token,
+            self._configuration,
+            self._streams,
+            _CODECS[options.codec],
+            self._sound,
+        )
+        self._ready.clear()
+        self._thread = threading.Thread(target=self._run, name="whip", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(_START_TIMEOUT_S) or self._error is not None:
+            self.close()
+            raise SinkError(f"the output 'whip' did not start: {self._error or 'no answer'}") from self._error
+
+    def write(self, frame: Frame) -> None:
+        """Publish a frame; never waits, and costs nothing while nothing is connected.
+
+        Args:
+            frame: image (H, W, 3) uint8 RGB; `time_s` becomes the picture's RTP time.
+
+        Raises:
+            SinkError: the sink is not open, or its thread or encoding has failed.
+        """
+        from avatar_stream.broadcast.stream_set import AVATAR
+
+        if self._thread is None:
+            raise SinkError("the whip output is not open")
+        if not self._thread.is_alive():
+            raise SinkError(f"the whip output has ended: {self._error or 'unknown'}") from self._error
+        if self._start_s is None:
+            self._start_s = frame.time_s
+        pts = max(0, round((frame.time_s - self._start_s) * _TICKS_PER_S))
+        self._streams.put({AVATAR: frame.image}, pts)
+
+    def hear(self, sound: Sound) -> None:
+        """Take a block of the show's sound; never waits."""
+        if self._sound is not None:
+            self._sound.hear(sound)
+
+    def close(self) -> None:
+        """End the session at the server (DELETE) and join the thread. May be called twice.
+
+        Raises:
+            SinkError: the thread does not end.
+        """
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if thread.is_alive() and self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        thread.join(_CLOSE_TIMEOUT_S)
+        self._streams.close()
+        if thread.is_alive():
+            raise SinkError("the thread of the output 'whip' does not end")
+
+    def _check_address(self) -> None:
+        try:
+            parts = urlsplit(self.options.url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise SinkError(f"cannot publish to {self.options.url!r}: a WHIP address is https://HOST/PATH")
+
+    def _configuration(self) -> RTCConfiguration:
+        from aiortc import RTCIceServer
+        from aiortc.rtcconfiguration import RTCConfiguration, RTCIceTransportPolicy
+
+        options = self.options
+        servers = options.ice_servers or (options.server.options.ice_servers if options.server else ())
+        return RTCConfiguration(
+            iceServers=[
+                RTCIceServer(
+                    list((each.urls,) if isinstance(each.urls, str) else each.urls),
+                    each.username,
+                    each.credential,
+                )
+                for each in servers
+            ],
+            iceTransportPolicy=RTCIceTransportPolicy.RELAY
+            if options.relay_only
+            else RTCIceTransportPolicy.ALL,
+        )
+
+    def _run(self) -> None:
+        from avatar_stream.broadcast.ports import make_loop
+
+        server = self.options.server
+        ports = server.options.udp_ports if server is not None else None
+        try:
+            with asyncio.Runner(loop_factory=partial(make_loop, ports)) as runner:
+                runner.run(self._serve())
+        except Exception as error:  # the thread's shell: told to whoever writes next
+            logger.exception("publishing by WHIP failed")
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.set()
+        try:
+            await self._client.run(self._stop)
+        finally:
+            if self._sound is not None:
+                self._sound.close()
+
+
+STAGE = WhipSink

@@ -1,0 +1,91 @@
+"""The set-ups that ship in deploy/: nginx before our pages and coturn's file run, YAML is what it says."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from outward import Signer, free_port, reachable, running, until
+from pages import launched, playwright_tool, wait_for
+
+from avatar_stream.broadcast.server import Server
+from avatar_stream.broadcast.settings import ServerOptions
+from avatar_stream.sinks.web import WebSink
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+
+
+def certificate(folder: Path) -> None:
+    """A certificate of its own for 127.0.0.1: fullchain.pem, privkey.pem."""
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
+    files = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is missing: apt-get install nginx")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing")
+def test_chromium_watches_by_https_through_nginx(tmp_path):
+    certificate(tmp_path)
+    plain, secure = free_port(), free_port()
+    server = Server(ServerOptions(port=0, origins=(f"https://127.0.0.1:{secure}",)))
+    sink = WebSink(WebSink.Options(server=server))
+    with playwright_tool() as tool, launched(tool) as browser, Signer(sink, size=(320, 240)):
+        text = (DEPLOY / "nginx/avatar.conf").read_text()
+        for before, after in {
+            "/etc/letsencrypt/live/avatar.example.org": str(tmp_path),
+            "avatar.example.org": "127.0.0.1",
+            "listen 80": f"listen 127.0.0.1:{plain}",
+            "listen 443": f"listen 127.0.0.1:{secure}",
+            "http://127.0.0.1:8080": sink.address.rstrip("/"),
+        }.items():
+            assert before in text
+            text = text.replace(before, after)
+        (tmp_path / "nginx.conf").write_text(
+            f"daemon off; pid {tmp_path}/nginx.pid; error_log stderr; events {{}}\n"
+            f"http {{ access_log off; include /etc/nginx/mime.types;\n{text}\n}}\n"
+        )
+        with running(["nginx", "-p", str(tmp_path), "-e", "stderr", "-c", str(tmp_path / "nginx.conf")]):
+            until(lambda: reachable(secure))
+            page = browser.new_page(ignore_https_errors=True)
+            page.goto(f"https://127.0.0.1:{secure}/")
+            wait_for(page, "() => document.querySelector('video').videoWidth === 320")
+            assert server.audience.connected == 1
+
+
+@pytest.mark.skipif(shutil.which("turnserver") is None, reason="coturn is missing: apt-get install coturn")
+def test_coturn_takes_its_file(tmp_path):
+    port = free_port(socket.SOCK_DGRAM)
+    file = tmp_path / "turnserver.conf"
+    file.write_text((DEPLOY / "coturn/turnserver.conf").read_text().replace("3478", str(port)))
+    command = [
+        "turnserver",
+        "-c",
+        str(file),
+        "--pidfile",
+        str(tmp_path / "pid"),
+        "--db",
+        str(tmp_path / "db"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            until(lambda: reachable(port))
+        finally:
+            process.terminate()
+            said = process.communicate(timeout=10)[0]
+    assert "Bad configuration format" not in said and "ERROR" not in said, said
+
+
+def test_compose_files_name_files_that_are_there():
+    files = list(DEPLOY.rglob("compose.yaml"))
+    assert files
+    for file in files:
+        for service in yaml.safe_load(file.read_text())["services"].values():
+            for volume in service.get("volumes", ()):
+                assert (file.parent / volume.partition(":")[0]).exists(), volume
+    assert yaml.safe_load((DEPLOY / "mediamtx/mediamtx.yml").read_text())["paths"] == {
+        "avatar": {"overridePublisher": True}
+    }
