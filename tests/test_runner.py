@@ -111,7 +111,8 @@ class Tracking:
 
     def track(self, frame):
         time.sleep(self.pause_s)
-        if frame.index == self.fail_at:
+        if self.fail_at is not None and frame.index >= self.fail_at:  # live, a single one may be dropped
+            self.failed_at = frame.index
             raise self.error
         return frame.pose
 
@@ -160,8 +161,9 @@ def test_the_first_error_comes_out_with_its_place(live):
     tracker, sink = Tracking(fail_at=7), Collector()
     with pytest.raises(TrackerError, match="it broke") as caught:
         runner.run(make_pipeline([sink], live=live, fps=100, tracker=tracker))
-    assert caught.value.__notes__ == ["in stage 'tracker', frame 7"]
-    assert tracker.closed == 1 and all(frame.index < 7 for frame in sink.frames)
+    assert caught.value.__notes__ == [f"in stage 'tracker', frame {tracker.failed_at}"]
+    assert live or tracker.failed_at == 7
+    assert tracker.closed == 1 and all(frame.index < tracker.failed_at for frame in sink.frames)
     # A live recording that was going well until then is worth keeping; half a file of a clip is not.
     assert (sink.closed, sink.discarded) == ((1, 0) if live else (0, 1))
 
@@ -477,6 +479,13 @@ def test_quality_goes_down_when_slow_and_comes_back():
     assert drive(governor, 10, 6, 14)[-1] == 1
     assert drive(governor, 16, 12, 14)[-1] == 2, "one level at a time, and not below the last"
     assert drive(governor, 28, 30, 30)[-1] == 0
+
+
+def test_quality_goes_before_the_frame_rate():
+    assert drive(QualityGovernor(2), 0, 8, 23)[-1] == 1, "signing needs 25 frames a second"
+    assert set(drive(QualityGovernor(2), 0, 20, 25.5)) == {0}, "and more is not worth a softer picture"
+    assert drive(QualityGovernor(2), 0, 8, 22, source_fps=25)[-1] == 1
+    assert set(drive(QualityGovernor(2), 0, 20, 25, source_fps=25)) == {0}
 
 
 def test_the_slowest_machines_get_help_too():

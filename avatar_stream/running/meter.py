@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import threading
@@ -103,6 +104,18 @@ class Meter:
         with self._lock:
             self._delays.append((now_s, 1000 * (now_s - captured_s)))
 
+    def report(self, interrupted: bool, dropped: dict[str, int], failures: tuple[str, ...]) -> Report:
+        """Return what the run did."""
+        return Report(
+            frames=self.frames,
+            with_signer=self.with_signer,
+            interrupted=interrupted,
+            dropped=dropped,
+            stages=self.stages(),
+            delays=self.delays(),
+            failures=failures,
+        )
+
     def recent(self) -> tuple[float, float, float]:
         """Return fps, median delay and 95th percentile in ms over the last seconds; 0 where nothing came."""
         now_s = time.monotonic()
@@ -122,6 +135,19 @@ class Meter:
         """By stage, (N, 2) float64: when it was done in s, how long it took in ms."""
         with self._lock:
             return {stage: np.array(kept, float).reshape(-1, 2) for stage, kept in self._stages.items()}
+
+    def recent_stages(self) -> dict[str, float]:
+        """Median of each stage's milliseconds over the last seconds."""
+        since_s = time.monotonic() - _WINDOW_S
+        with self._lock:
+            last = {
+                stage: [
+                    took_ms
+                    for _, took_ms in itertools.takewhile(lambda each: each[0] >= since_s, reversed(kept))
+                ]
+                for stage, kept in self._stages.items()
+            }
+        return {stage: float(np.median(took_ms)) for stage, took_ms in last.items() if took_ms}
 
     def delays(self) -> np.ndarray:
         """(N, 2) float64: time of delivery in s, delay in ms."""
@@ -154,11 +180,13 @@ class SilenceWatch:
 class QualityGovernor:
     """Decides how much quality the machine can afford: frame rate goes before the rest.
 
-    A step down where frames are dropped and fewer than 20 come out a second, for three seconds; a step up after
-    a calm time, which grows each time that the step up did not hold.
+    A step down where frames are dropped and fewer than 25 come out a second, or than a slower source gives, for
+    three seconds; a step up after a calm time, which grows each time that the step up did not hold.
     """
 
-    LOWEST_FPS = 20.0
+    LOWEST_FPS = 25.0
+    # Frames come and go a little unevenly: what is this near to a rate has it.
+    NEAR = 0.98
     SLOW_S, CALM_S, TRIAL_S, LONGEST_CALM_S = 3.0, 10.0, 8.0, 300.0
 
     def __init__(self, levels: int):
@@ -190,7 +218,7 @@ class QualityGovernor:
             return self.level
         made_fps = (len(self._recent) - 1) / span_s
         source_fps = (captured - self._recent[0][1]) / span_s
-        slow = made_fps < self.LOWEST_FPS and made_fps < 0.9 * source_fps
+        slow = made_fps < self.NEAR * min(self.LOWEST_FPS, source_fps)
         self._slow_since_s = (self._slow_since_s or now_s) if slow else None
         self._fine_since_s = None if slow else (self._fine_since_s or now_s)
         self._decide(now_s)

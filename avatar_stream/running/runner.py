@@ -21,7 +21,8 @@ from avatar_stream.running.handover import Handover, Turns
 from avatar_stream.running.interrupts import on_interrupt
 from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
 from avatar_stream.running.outlet import Outlet
-from avatar_stream.types import Frame
+from avatar_stream.running.pace import make_pacer
+from avatar_stream.types import Frame, Sound
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class _Run:
     def __init__(self, pipeline: Pipeline, controls: Controls, on_frame, seconds: float | None, on_open):
         self._pipeline, self._controls, self._on_frame, self._seconds = pipeline, controls, on_frame, seconds
         self._live, self._on_open = pipeline.source.live, on_open
+        if pipeline.server is not None:
+            pipeline.server.attach(self._controls)
         self._meter = Meter()
         self._desk = Desk(pipeline, controls, self._add_output, self._end_output)
         self._frames: Handover[Frame] = Handover("capture-analyze", self._live)
@@ -75,6 +78,7 @@ class _Run:
             Outlet(output, self._live, self._meter, 1 + k) for k, output in enumerate(pipeline.outputs)
         ]
         self._all_outlets = list(self._outlets)
+        self._pacer = make_pacer(pipeline, self._deliver)
         self._turns = Turns()
         # Source first, then the outputs; then tracker and synthesizer load their networks beside each other.
         self._networks_turn = 1 + len(pipeline.outputs)
@@ -94,6 +98,8 @@ class _Run:
                 self._crew.start("capture", self._capture, Worker(self._meter), self._frames.end)
                 self._crew.start("analyze", self._analyze, Worker(self._meter), self._end_analyze)
                 self._crew.start("render", self._render, Worker(self._meter), self._end_render)
+                if self._pacer is not None:
+                    self._crew.start("pace", self._pacer.run, Worker(self._meter), self._end_outlets)
                 for outlet in self._outlets:
                     if not outlet.on_main:
                         self._start_outlet(outlet)
@@ -110,7 +116,8 @@ class _Run:
             self._fail(AvatarStreamError(f"could not stop: {names} still at work; end the program"), None)
         if self._error is not None:
             raise self._error
-        return self._report()
+        dropped = self._dropped() if self._live else {}
+        return self._meter.report(self._interrupted, dropped, tuple(self._failures))
 
     # What the threads do -----------------------------------------------------------------------------------
 
@@ -163,18 +170,21 @@ class _Run:
                 if analyzed is None or analyzed.cast is not pipeline.cast:
                     continue
                 worker.index = analyzed.frame.index
-                self._hand_out(self._desk.freeze(pipeline.render(analyzed, worker.during)))
+                self._hand_out(self._desk.present(pipeline.render(analyzed, worker.during)))
                 if governor is not None:
                     self._desk.set_quality(governor.update(time.monotonic(), self._captured))
 
     def _hand_out(self, rendered: Rendered) -> None:
         self._first_s = self._first_s or time.monotonic()
-        for outlet in self._outlets:
-            outlet.frames.put(rendered)
+        (self._deliver if self._pacer is None else self._pacer.take)(rendered)
         self._meter.frames += 1
         self._meter.with_signer += rendered.frame.pose is not None
         if self._on_frame is not None:
             self._on_frame(rendered.shown)
+
+    def _deliver(self, item: Rendered | Sound) -> None:
+        for outlet in self._outlets:
+            outlet.take(item)
 
     def _put_out(self, outlet: Outlet) -> None:
         try:
@@ -269,6 +279,10 @@ class _Run:
     def _end_render(self) -> None:
         self._stop()
         self._analyzed.abort()
+        (self._end_outlets if self._pacer is None else self._pacer.end)()
+
+    def _end_outlets(self) -> None:
+        self._stop()
         for outlet in self._all_outlets:
             outlet.frames.end()
 
@@ -344,9 +358,10 @@ class _Run:
             self._stop()
         if now_s - self._told_s >= _STATUS_EVERY_S:
             self._told_s = now_s
-            fps, delay_ms, p95_ms = self._meter.recent() if self._live else (0.0, 0.0, 0.0)
+            figures = self._meter.recent() if self._live else (0.0, 0.0, 0.0)
             silent = self._watch.look(dict(self._crew.workers))
-            self._controls.tell(self._desk.status(fps, delay_ms, p95_ms, self._dropped(), silent))
+            status = self._desk.status(figures, self._meter.recent_stages(), self._dropped(), silent)
+            self._controls.tell(status if self._pacer is None else self._pacer.add_to(status))
 
     # Endings ------------------------------------------------------------------------------------------------
 
@@ -372,21 +387,10 @@ class _Run:
                     error.add_note(f"in stage '{worker.stage}'{place}")
         self._stop()
         self._turns.abort()
-        for handover in (self._frames, self._analyzed, *(outlet.frames for outlet in self._all_outlets)):
-            handover.abort()
+        outlets = (outlet.frames for outlet in self._all_outlets)
+        for each in filter(None, (self._frames, self._analyzed, self._pacer, *outlets)):
+            each.abort()
 
     def _dropped(self) -> dict[str, int]:
         outlets = (outlet.frames for outlet in self._all_outlets)
         return {each.name: each.dropped for each in (self._frames, self._analyzed, *outlets)}
-
-    def _report(self) -> Report:
-        meter = self._meter
-        return Report(
-            frames=meter.frames,
-            with_signer=meter.with_signer,
-            interrupted=self._interrupted,
-            dropped=self._dropped() if self._live else {},
-            stages=meter.stages(),
-            delays=meter.delays(),
-            failures=tuple(self._failures),
-        )

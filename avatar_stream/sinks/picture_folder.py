@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from avatar_stream import stages
+from avatar_stream import provenance, stages
 from avatar_stream.errors import SinkError
 from avatar_stream.types import Frame
 
@@ -24,10 +24,12 @@ class PictureFolderSink:
         Attributes:
             path: the folder to make; it must not exist, or be empty.
             transparent: keep `Frame.alpha`.
+            composite: there is more in the pictures than the model made.
         """
 
         path: Path
         transparent: bool = False
+        composite: bool = False
 
     def __init__(self, options: PictureFolderSink.Options):
         """Store the options; `open()` makes the folder."""
@@ -57,7 +59,8 @@ class PictureFolderSink:
             image = np.dstack([image, frame.alpha])
         path = self._part / f"frame_{self._count:06d}.png"
         try:
-            Image.fromarray(image).save(path, compress_level=3)
+            text = provenance.png_text(self.options.composite)
+            Image.fromarray(image).save(path, compress_level=3, pnginfo=text)
         except OSError as error:
             reason, count = error.strerror or str(error), self._count
             with contextlib.suppress(OSError):

@@ -11,13 +11,15 @@ from pathlib import Path
 import av
 import numpy as np
 
-from avatar_stream import stages
+from avatar_stream import provenance, stages
 from avatar_stream.errors import SinkError
-from avatar_stream.types import Frame
+from avatar_stream.sinks._sound_track import SoundTrack
+from avatar_stream.types import Frame, Sound
 
 # Fine enough for every camera's and container's times: MPEG's own clock.
 _TICKS_PER_S = 90_000
 _CODECS = {".mp4": ("libx264", "yuv420p", "mp4"), ".webm": ("libvpx-vp9", "yuv420p", "webm")}
+_SOUND_CODECS = {".mp4": "aac", ".webm": "libopus"}
 # What is left to write when the disk is full: frames inside the encoder, then an index of about 30 bytes a frame.
 _RESERVE_BYTES = 8 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -42,11 +44,17 @@ class VideoFileSink:
             path: `.mp4` or `.webm`; its folder must exist.
             transparent: keep `Frame.alpha`; only `.webm`.
             from_zero: count times from the first frame, for sources whose clock began long before it: live ones.
+            sound: there is a programme whose sound `hear` will be given.
+            composite: there is more in the pictures than the model made: a programme, a photograph, the signer.
+            signing: sign a finished MP4 file with Content Credentials; None: do not.
         """
 
         path: Path
         transparent: bool = False
         from_zero: bool = False
+        sound: bool = False
+        composite: bool = False
+        signing: provenance.Signing | None = None
 
     def __init__(self, options: VideoFileSink.Options):
         """Store the options; `open()` takes the file."""
@@ -56,6 +64,7 @@ class VideoFileSink:
         self._start_s: float | None = None
         self._container: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
+        self._sound: SoundTrack | None = None
         self._last_tick = -1
         self._step_ticks = 0
 
@@ -74,6 +83,8 @@ class VideoFileSink:
             raise SinkError(f"cannot write {path}: there is no folder {path.parent}")
         if path.is_dir():
             raise SinkError(f"cannot write {path}: it is a folder")
+        if self.options.signing is not None and path.suffix.lower() == ".mp4":
+            self.options.signing.check()
         codec, _, container = _CODECS[path.suffix.lower()]
         if codec not in av.codecs_available:
             raise SinkError(f"cannot write {path}: this PyAV has no {codec}: run `make setup`")
@@ -84,9 +95,11 @@ class VideoFileSink:
             self._container = av.open(
                 self._file, "w", format=container, options={"fflags": "+bitexact", **flags}
             )
+            self._container.metadata.update(provenance.tags(self.options.composite))
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
         self._stream, self._last_tick, self._step_ticks, self._start_s = None, -1, 0, None
+        self._sound = SoundTrack(_SOUND_CODECS[path.suffix.lower()]) if self.options.sound else None
 
     def write(self, frame: Frame) -> None:
         """Add one frame; all have the size of the first.
@@ -102,6 +115,8 @@ class VideoFileSink:
         try:
             if self._stream is None:
                 self._stream = self._add_stream(frame)
+                if self._sound is not None:
+                    self._sound.add_to(self._container)
             if frame.image.shape[:2] != (self._stream.height, self._stream.width):
                 raise SinkError(f"{self.options.path}: the picture changed its size at {frame.time_s:.2f} s")
             if self._start_s is None:
@@ -111,6 +126,8 @@ class VideoFileSink:
                 self._step_ticks = tick - self._last_tick
             self._last_tick = tick
             self._container.mux(self._stream.encode(self._picture(frame, tick)))
+            if self._sound is not None:
+                self._container.mux(self._sound.encode(self._start_s, frame.time_s))
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
         if self._file.full:
@@ -118,6 +135,11 @@ class VideoFileSink:
             raise SinkError(
                 f"the disk is full: {self.options.path} ends after {tick / _TICKS_PER_S:.1f} s, and plays; make room"
             )
+
+    def hear(self, sound: Sound) -> None:
+        """Add a block of the programme's sound: (n, 2) int16, 48 kHz; each goes on where the last one ended."""
+        if self._sound is not None:
+            self._sound.hear(sound)
 
     def close(self) -> None:
         """Finish the video and give it its name; without any frame nothing is left. May be called twice.
@@ -137,10 +159,14 @@ class VideoFileSink:
                     -1
                 ].duration = self._step_ticks  # else the last frame lasts as long as the encoder thinks
             self._container.mux(packets)
+            self._finish_sound()
             self._container.close()
             self._container = self._stream = None
+            if self.options.path.suffix.lower() == ".mp4":
+                self._file.seek(0, os.SEEK_END)
+                self._file.write(provenance.mp4_box(self.options.composite))
             self._file.close()
-            self._part.replace(self.options.path)
+            self._sign_and_name()
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
 
@@ -156,6 +182,21 @@ class VideoFileSink:
         if file is not None:
             file.close()
         self._part.unlink(missing_ok=True)
+
+    def _sign_and_name(self) -> None:
+        path, signing = self.options.path, self.options.signing
+        try:
+            if signing is not None and path.suffix.lower() == ".mp4":
+                signing.sign(self._part, path.name, self.options.composite)
+        finally:
+            self._part.replace(path)  # a recording that cannot be signed is still one
+
+    def _finish_sound(self) -> None:
+        if self._sound is not None:
+            # Not beyond the last picture, which players would go on showing.
+            end_s = self._start_s + (self._last_tick + self._step_ticks) / _TICKS_PER_S
+            self._container.mux(self._sound.encode(self._start_s, end_s))
+            self._container.mux(self._sound.finish())
 
     def _add_stream(self, frame: Frame) -> av.VideoStream:
         height_px, width_px = frame.image.shape[:2]

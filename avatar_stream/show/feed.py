@@ -1,0 +1,280 @@
+"""What FFmpeg or a camera gives of a programme: pictures and sound, each at its media time, in the order they come."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+import cv2
+import numpy as np
+
+from avatar_stream.errors import EndOfStream, SourceError
+from avatar_stream.show.options import ShowOptions
+from avatar_stream.show.relay import Relay, open_relay
+from avatar_stream.sources.webcam import WebcamSource
+from avatar_stream.types import SOUND_RATE, Sound
+
+logger = logging.getLogger(__name__)
+
+_OPEN_S, _SILENT_S = 5.0, 2.5  # an address that gives nothing for so long is tried again
+_LARGEST_SIDE_PX = 1920
+_USUAL_FPS = 25.0
+_SLOWEST_FPS, _FASTEST_FPS = 5.0, 120.0  # some streams claim 1000
+_HD_ROWS = 720  # pictures of so many rows that do not say their colour matrix follow ITU-R BT.709
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a programme.
+
+    Attributes:
+        content: as decoded, or (H, W, 3) uint8 RGB of a camera.
+        time_s: when it is to be seen: media time, or its capture on the monotonic clock.
+        pixel_shape: how much wider than high its pixels are to be shown.
+        came_s: live, when it was here, `time.monotonic()`.
+    """
+
+    content: av.VideoFrame | np.ndarray
+    time_s: float
+    pixel_shape: float = 1.0
+    came_s: float = 0.0
+
+
+class Feed:
+    """One opening of a file or an address.
+
+    Attributes:
+        size: (width, height) of its upright picture with square pixels, px.
+        fps: pictures a second, as far as it says.
+        has_sound: there is sound that can be decoded.
+    """
+
+    def __init__(self, options: ShowOptions):
+        """Open it.
+
+        Raises:
+            SourceError: it cannot be opened, or has no picture.
+        """
+        self._name = options.name
+        self._relay: Relay | None = None
+        try:
+            self._container = self._open(str(options.source), options.path is None)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(f"no programme from {self._name}: {_reason(error)}") from error
+        if not self._container.streams.video:
+            self.close()
+            raise SourceError(f"{self._name} has no picture: give a programme that shows something")
+        self._video = self._container.streams.video[0]
+        sounds = self._container.streams.audio if options.sound else ()
+        self._audio = next((stream for stream in sounds if stream.codec_context is not None), None)
+        self.has_sound = self._audio is not None
+        rate = float(self._video.average_rate or self._video.guessed_rate or _USUAL_FPS)
+        self.fps = rate if _SLOWEST_FPS <= rate <= _FASTEST_FPS else _USUAL_FPS
+        self._pixel_shape = _pixel_shape(self._video)
+        self.size = round(self._video.codec_context.width * self._pixel_shape), self._video.height
+        self._resampler: av.AudioResampler | None = None
+        start = self._video.start_time
+        # Media time 0 is the first picture, as it is for a signer's clip.
+        self._start_s = float(start * self._video.time_base) if start is not None else None
+        self._ended_s = 0.0
+
+    def __iter__(self) -> Iterator[Picture | Sound]:
+        """Yield what comes; ends with the file, or where the connection is lost."""
+        streams = [stream for stream in (self._video, self._audio) if stream is not None]
+        packets = self._container.demux(streams)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, OSError) as error:
+                logger.info("the programme %s ended: %s", self._name, _reason(error))
+                return
+            if packet is None:
+                return
+            try:
+                decoded = packet.decode()
+            except av.error.EOFError:
+                return
+            except (av.error.FFmpegError, OSError):
+                continue  # one broken packet does not cost the good ones after it
+            for frame in decoded:
+                yield from self._convert(frame)
+
+    def stop(self) -> None:
+        """Let a waiting reader end soon; from any thread."""
+        if self._relay is not None:
+            self._relay.stop()
+
+    def close(self) -> None:
+        """Give it back. May be called twice."""
+        self._container.close()
+        if self._relay is not None:
+            self._relay.close()
+
+    def _open(self, address: str, live: bool) -> av.container.InputContainer:
+        if not live:
+            return av.open(address)
+        self._relay = open_relay(address)
+        if self._relay is not None:
+            return self._relay.container
+        return av.open(address, timeout=(_OPEN_S, _SILENT_S), options=_live_settings(address))
+
+    def _convert(self, frame: av.VideoFrame | av.AudioFrame) -> Iterator[Picture | Sound]:
+        if isinstance(frame, av.AudioFrame):
+            yield from self._resample(frame)
+            return
+        time_s = self._ended_s if frame.pts is None else self._media_s(frame.pts, frame.time_base)
+        self._ended_s = time_s + 1 / self.fps
+        yield Picture(_at_most(frame, _LARGEST_SIDE_PX), time_s, self._pixel_shape)
+
+    def _resample(self, frame: av.AudioFrame) -> Iterator[Sound]:
+        if frame.pts is None:
+            return
+        for _ in range(2):
+            if self._resampler is None:
+                self._resampler = av.AudioResampler(format="s16", layout="stereo", rate=SOUND_RATE)
+            try:
+                blocks = self._resampler.resample(frame)
+                break
+            except (ValueError, av.error.FFmpegError):
+                self._resampler, blocks = None, []  # the programme changed its kind of sound
+        for block in blocks:
+            samples = block.to_ndarray().reshape(-1, 2)
+            if block.pts is not None and len(samples):
+                yield Sound(samples, self._media_s(block.pts, block.time_base))
+
+    def _media_s(self, pts: int, time_base) -> float:
+        time_s = float(pts * time_base)
+        if self._start_s is None:
+            self._start_s = time_s
+        return time_s - self._start_s
+
+
+class CameraFeed:
+    """A camera as a programme: pictures only. Its times are those of the monotonic clock."""
+
+    has_sound = False
+
+    def __init__(self, options: ShowOptions):
+        """Open it; SourceError where there is none."""
+        width_px, height_px = (options.width or 1280), (options.height or 720)
+        known = {"index": options.camera, "width": width_px, "height": height_px}
+        self.source = WebcamSource(WebcamSource.Options(**known, fps=options.fps or _USUAL_FPS))
+        self.source.open()
+        self.size = self.source.mode[:2]
+        self.fps = self.source.mode[2] if 1 < self.source.mode[2] <= _FASTEST_FPS else _USUAL_FPS
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield what comes; ends where `source.stop` was called."""
+        while True:
+            try:
+                frame = self.source.read()
+            except EndOfStream:
+                return
+            yield Picture(frame.image, frame.time_s)
+
+    def stop(self) -> None:
+        """Let a waiting reader end; from any thread."""
+        self.source.stop()
+
+    def close(self) -> None:
+        """Give it back. May be called twice."""
+        self.source.close()
+
+
+class ArrivalClock:
+    """Puts the media times of a live stream on the monotonic clock: the earliest arrivals say what their offset is.
+
+    Jitter on the way only ever makes a packet late, so the smallest difference between arrival and media time is the
+    nearest to the truth. It may rise slowly, for two clocks never run alike; a jump begins anew.
+    """
+
+    RISE_PER_S, JUMP_S = 1e-3, 2.0
+
+    def __init__(self) -> None:
+        self._offset_s: float | None = None
+        self._last_s = 0.0
+
+    def capture_s(self, media_s: float, now_s: float | None = None) -> float:
+        """Return when a picture or sound of this media time, which came right now, was captured."""
+        now_s = time.monotonic() if now_s is None else now_s
+        late_s = now_s - media_s
+        if self._offset_s is None or late_s - self._offset_s > self.JUMP_S:
+            self._offset_s = late_s
+        else:
+            self._offset_s += self.RISE_PER_S * (now_s - self._last_s)
+            self._offset_s = min(self._offset_s, late_s)
+        self._last_s = now_s
+        return media_s + self._offset_s
+
+
+def to_rgb(picture: Picture, size: tuple[int, int]) -> np.ndarray:
+    """Return a programme's picture whole in a picture of the outgoing size, on black where the shapes differ.
+
+    Args:
+        picture: from a feed.
+        size: (width, height), px.
+
+    Returns:
+        (height, width, 3) uint8 RGB, C-contiguous, fresh.
+    """
+    content = picture.content
+    if isinstance(content, np.ndarray):
+        fitted = _fitted((content.shape[1], content.shape[0]), size)
+        same = fitted == (content.shape[1], content.shape[0])
+        image = content.copy() if same else cv2.resize(content, fitted, interpolation=cv2.INTER_AREA)
+        return _on_black(image, size)
+    turns = round((content.rotation or 0) / 90) % 4
+    shown = (round(content.width * picture.pixel_shape), content.height)
+    fitted = _fitted(shown[::-1] if turns % 2 else shown, size)
+    width_px, height_px = fitted[::-1] if turns % 2 else fitted
+    unsaid = content.colorspace not in (1, 5, 6, 7, 9)
+    matrix = "itu709" if unsaid and content.height >= _HD_ROWS else None
+    small = content.reformat(width=width_px, height=height_px, format="rgb24", src_colorspace=matrix)
+    return _on_black(np.rot90(small.to_ndarray(), turns), size)
+
+
+def _fitted(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:
+    scale = min(outer[0] / inner[0], outer[1] / inner[1])
+    return max(1, round(inner[0] * scale)), max(1, round(inner[1] * scale))
+
+
+def _on_black(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height_px, width_px = image.shape[:2]
+    if (width_px, height_px) == size:
+        return np.ascontiguousarray(image)
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    top, left = (size[1] - height_px) // 2, (size[0] - width_px) // 2
+    canvas[top : top + height_px, left : left + width_px] = image
+    return canvas
+
+
+def _pixel_shape(stream: av.VideoStream) -> float:
+    shape = float(stream.sample_aspect_ratio or 1)
+    return shape if 0.2 < shape < 5 else 1.0
+
+
+def _at_most(frame: av.VideoFrame, side_px: int) -> av.VideoFrame:
+    # Two seconds of pictures wait in memory.
+    scale = side_px / max(frame.width, frame.height)
+    if scale >= 1:
+        return frame
+    width_px, height_px = 2 * round(frame.width * scale / 2), 2 * round(frame.height * scale / 2)
+    return frame.reformat(width=width_px, height=height_px)
+
+
+def _live_settings(address: str) -> dict[str, str]:
+    # A live programme is to be seen at once: FFmpeg looks at 5 s of it by default before it gives anything.
+    settings = {"fflags": "nobuffer", "analyzeduration": "1000000", "probesize": "500000"}
+    if address.startswith("rtsp"):
+        settings["rtsp_transport"] = "tcp"
+    return settings
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.ExitError):
+        return "no answer"  # FFmpeg's words for our own time limit
+    text = getattr(error, "strerror", None) or type(error).__name__
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,102 @@
+"""The pipeline file's `show:` section."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from PIL import ImageColor
+from pydantic import Field, field_validator, model_validator
+
+from avatar_stream import stages
+from avatar_stream.compose import Side
+
+SCHEMES = ("rtmp", "rtmps", "srt", "rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp")
+Corner = Literal["bottom-right", "bottom-left", "top-right", "top-left"]
+# Ofcom's code on television access services, annex 4: a signer takes a sixth of the picture's area or more.
+LEAST_AREA = 1 / 6
+DEFAULT_TARGET_DELAY_MS = 1000
+MOST_TARGET_DELAY_MS = 10_000  # what is on its way is kept in memory
+
+
+class ShowOptions(stages.Options):
+    """Which programme, and where the signer stands in it.
+
+    Attributes:
+        source: the programme: a file, the number of a camera, or an address (rtmp, srt, rtsp, http, udp, rtp).
+        corner: where the signer stands.
+        size: side of the signer's square as a part of the picture's height; None: a sixth of the picture's area.
+        margin: room between the square and the picture's edges, as a part of the picture's height.
+        plate: a colour behind the signer; None: the programme shows around the person.
+        width, height: of the outgoing picture, px; None: the programme's own, 1920 px at most.
+        fps: pictures a second at most; None: each of the programme's.
+        sound: pass the programme's sound on.
+        loop: a file begins anew at its end; else its end ends the run.
+    """
+
+    source: int | str
+    corner: Corner = "bottom-right"
+    size: Annotated[float, Field(ge=0.1, le=1)] | None = None
+    margin: Annotated[float, Field(ge=0, le=0.25)] = 0.0
+    plate: str | None = None
+    width: Side | None = None
+    height: Side | None = None
+    fps: Annotated[float, Field(ge=1, le=120)] | None = None
+    sound: bool = True
+    loop: bool = False
+
+    @field_validator("plate")
+    @classmethod
+    def _is_a_colour(cls, plate: str | None) -> str | None:
+        if plate is not None:
+            try:
+                ImageColor.getrgb(plate)
+            except ValueError as error:
+                raise ValueError("a colour like white or #dde4ec, or null") from error
+        return plate
+
+    @field_validator("source")
+    @classmethod
+    def _is_known(cls, source: int | str) -> int | str:
+        wrong = source < 0 if isinstance(source, int) else not source
+        if wrong or ("://" in str(source) and urlsplit(source).scheme not in SCHEMES):
+            raise ValueError(f"a file, a camera's number, or an address with one of {', '.join(SCHEMES)}")
+        return source
+
+    @model_validator(mode="after")
+    def _has_both_sides(self) -> Self:
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height: give both or none")
+        return self
+
+    @property
+    def camera(self) -> int | str | None:
+        """The camera's number or path, or None where the programme is none."""
+        return self.source if isinstance(self.source, int) or self.source.startswith("/dev/") else None
+
+    @property
+    def path(self) -> Path | None:
+        """The file, or None where the programme is none."""
+        return None if self.camera is not None or "://" in self.source else Path(self.source)
+
+    @property
+    def name(self) -> str:
+        """What messages call it; addresses without what may be a secret in them: user, password, key, query."""
+        if self.camera is not None:
+            return f"camera {self.camera}"
+        if self.path is not None:
+            return str(self.path)
+        address = urlsplit(self.source)
+        place = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
+        return f"{address.scheme}://{place}" + (f":{address.port}" if address.port else "")
+
+
+def signer_side_px(options: ShowOptions, width_px: int, height_px: int) -> int:
+    """Return the side of the signer's square in a picture of that size, px."""
+    if options.size is None:
+        side_px = math.ceil(math.sqrt(width_px * height_px * LEAST_AREA))
+    else:
+        side_px = round(options.size * height_px)
+    return max(16, min(side_px, width_px, height_px))

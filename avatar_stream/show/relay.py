@@ -1,0 +1,72 @@
+"""Addresses that PyAV's wheels do not speak (SRT): the program `ffmpeg` brings them, nothing is encoded again."""
+
+from __future__ import annotations
+
+import subprocess
+
+import av
+
+from avatar_stream.errors import SourceError
+
+_READING = "-v error -fflags nobuffer -probesize 500k -analyzeduration 1000000 -f concat -safe 0".split()
+_WRITING = "-map 0:v:0 -map 0:a:0? -c copy -flush_packets 1 -f nut pipe:1".split()
+_ENDED_S = 3.0
+
+
+class Relay:
+    """One run of ffmpeg.
+
+    Attributes:
+        container: what it brings.
+    """
+
+    def __init__(self, address: str, program: str):
+        """Connect and wait for what comes first.
+
+        Args:
+            address: SRT's.
+            program: path of ffmpeg.
+
+        Raises:
+            OSError: nothing comes; also PyAV's errors.
+        """
+        command = [program, *_READING, "-protocol_whitelist", "pipe,srt", "-i", "pipe:0", *_WRITING]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        # In a session of its own: Ctrl-C is for the pipeline. The address goes through a pipe, for what stands in a
+        # command every user of this machine may read, and it may hold a password.
+        self._process = subprocess.Popen(command, **pipes, start_new_session=True)
+        quoted = address.replace("'", "'\\''")
+        try:
+            self._process.stdin.write(f"ffconcat version 1.0\nfile '{quoted}'\n".encode())
+            self._process.stdin.close()
+            self.container = av.open(self._process.stdout, format="nut")
+        except BaseException:
+            self.close()
+            raise
+
+    def stop(self) -> None:
+        """End the program: whoever reads comes to the end. From any thread."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the program and give everything back. May be called twice."""
+        self._process.kill()
+        self._process.wait(_ENDED_S)
+        self._process.stdout.close()
+
+
+def open_relay(address: str) -> Relay | None:
+    """Return a relay for an address that PyAV does not speak; None where it does.
+
+    Raises:
+        SourceError: neither PyAV nor a program here speaks it.
+    """
+    if not address.startswith("srt:"):
+        return None
+    from avatar_stream.broadcast.push import CarrierError, program_for
+
+    try:
+        program = program_for(address)
+    except CarrierError as error:
+        raise SourceError(str(error)) from error
+    return Relay(address, program) if program is not None else None
