@@ -24,8 +24,13 @@ WINDOW_PX = 128
 FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
 _FEATHER_PX = 16
-_SEEN, _FILL_PX = 250, 8  # matte (of 255) that shows the person itself; how far a hand's colour reaches beyond it
-_SHOULDER_CELLS = 17  # radius, at half scale, in which trunk and arm share their cloth: the arm's end and its margin
+_SEEN, _FILL_PX = (
+    250,
+    8,
+)  # matte (of 255) that shows the person itself; how far a hand's colour reaches beyond it
+_SHOULDER_CELLS = (
+    17  # radius, at half scale, in which trunk and arm share their cloth: the arm's end and its margin
+)
 
 
 @dataclass(frozen=True)
