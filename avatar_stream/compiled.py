@@ -16,12 +16,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     import openvino
 
 logger = logging.getLogger(__name__)
 
 _KEPT = 24  # files in one folder, up to 18 MB each; those used longest ago go first
+_ACTIVATION_LEVELS, _WEIGHT_LEVELS = 256, 255  # of eight bits; weights lie evenly on both sides of 0
 
 
 def user_cache(kind: str) -> Path:
@@ -63,6 +66,26 @@ def compile_once(
     compiled.export_model(blob)
     _write_checked(path, blob.getvalue())
     return compiled
+
+
+def round_convolution(node: openvino.Node, weights: np.ndarray, low: float, high: float) -> None:
+    """Tell OpenVINO, in place, to compute a convolution in eight bits.
+
+    Args:
+        node: the convolution.
+        weights: (out, in, h, w) float32, its own; rounded by the largest of each output channel.
+        low: lowest input that counts, 0 or less.
+        high: highest input that counts.
+    """
+    from openvino import opset13
+
+    low, high = np.float32(min(low, 0.0)), np.float32(high)
+    rounded = opset13.fake_quantize(node.input_value(0), low, high, low, high, _ACTIVATION_LEVELS)
+    node.input(0).replace_source_output(rounded.output(0))
+    most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True).astype(np.float32) + np.float32(1e-9)
+    constant = opset13.constant(weights)
+    rounded = opset13.fake_quantize(constant, -most, most, -most, most, _WEIGHT_LEVELS)
+    node.input(1).replace_source_output(rounded.output(0))
 
 
 def _read_checked(path: Path) -> bytes | None:

@@ -73,6 +73,32 @@ def test_who_guesses_tokens_is_made_to_wait(opened):
     )
 
 
+def test_behind_a_proxy_each_guesser_waits_for_himself(opened):
+    server = opened(token=TOKEN, proxies=("127.0.0.1",))
+    codes = [
+        ask(server, "api/status", token=f"guess {k}", **{"X-Forwarded-For": "203.0.113.9"})[0]
+        for k in range(12)
+    ]
+    assert codes[-1] == 429
+    assert ask(server, "api/status", token=TOKEN, **{"X-Forwarded-For": "198.51.100.4"})[0] == 200
+    forged = {"X-Forwarded-For": "198.51.100.4, 203.0.113.9"}
+    assert ask(server, "api/status", token=TOKEN, **forged)[0] == 429, "only the proxy's own word counts"
+    straight = opened(token=TOKEN)
+    codes = [
+        ask(straight, "api/status", token="guess", **{"X-Forwarded-For": f"192.0.2.{k}"})[0]
+        for k in range(12)
+    ]
+    assert codes[-1] == 429, "who is no proxy may not name itself"
+
+
+def test_turn_credentials_of_a_private_broadcast_need_the_token(opened):
+    turn = {"urls": "turn:turn.example.org", "username": "u", "credential": "secret"}
+    server = opened(token=TOKEN, private=True, ice_servers=(turn,))
+    code, headers, _ = ask(server, "whep", method="OPTIONS")
+    assert code == 204 and headers["Link"] is None
+    assert "secret" in ask(server, "whep", method="OPTIONS", token=TOKEN)[1]["Link"]
+
+
 def test_tokens_are_made_where_strangers_can_reach_the_server():
     assert Guard(ServerOptions()).token is None
     made = [Guard(ServerOptions(host="0.0.0.0")) for _ in range(2)]

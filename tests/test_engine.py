@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,21 @@ from test_modeling import as_pose, picture, small_networks, standing_points
 
 from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ModelError
-from avatar_stream.modeling import conditioning, engine, flow, openvino_engine, pasting
+from avatar_stream.modeling import (
+    conditioning,
+    denoiser,
+    engine,
+    flow,
+    graphs,
+    live,
+    openvino_engine,
+    pasting,
+)
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
 from avatar_stream.places import bundled
 from avatar_stream.sources.pose_file import PoseFileSource
+from avatar_stream.synthesizers import flow as flow_stage
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 # Of 255, over a grey background, of bfloat16 against float32; see docs/engines.md.
@@ -167,6 +180,47 @@ def test_reduced_precision_is_close_enough_to_eager_float32_on_real_poses():
             assert eight.mean() <= MEAN_EIGHT_BIT_STEPS
             assert over_grey(expected).std() > 10
     assert np.array_equal(made[1], default(source=source, pose=pose).images[0])
+
+
+def test_the_live_way_makes_what_the_pipeline_makes(folder, cache):
+    """OpenVINO alone, with and without windows, against the whole pipeline; kinds are those of the network."""
+    assert (graphs.BODY, graphs.FACE, graphs.HAND) == (denoiser.BODY, denoiser.FACE, denoiser.HAND)
+    signer = live.LiveSigner(folder, eight_bits=False, reduced=False, threads=1, cache=cache)
+    source = signer.prepare(picture(), as_pose(standing_points()))
+    pose = as_pose(standing_points(70.0))
+    for windows in (True, False):
+        expected = make(load(folder, "eager"), windows=windows)
+        made = signer.picture(source, pose, windows)
+        assert np.abs(over_grey(expected) - over_grey(made)).max() <= 1
+    assert not np.array_equal(made, signer.picture(source, pose))
+
+
+def test_the_live_way_is_for_models_that_it_can_run(folder, tmp_path):
+    """What begins at noise, has another autoencoder or lacks files goes the other way."""
+    assert live.fits(folder)
+    assert not live.fits(tmp_path)
+    index = (folder / "model_index.json").read_text()
+    for word, other in (('"source"', '"noise"'), ("PatchAutoencoder", "AutoencoderKL")):
+        (tmp_path / "model_index.json").write_text(index.replace(word, other))
+        assert word in index and not live.fits(tmp_path)
+
+
+def test_a_second_start_loads_no_pytorch(tmp_path):
+    """Its import, and that of diffusers, would take longer than all the rest until the first picture."""
+    if flow_stage._may_have_gpu():
+        pytest.skip("where a GPU may be, PyTorch is asked for it")
+    code = (
+        "import sys; from avatar_stream.avatars import *; from avatar_stream.synthesizers.flow import STAGE;"
+        "avatar = load_avatar(list_avatars()[0]); stage = STAGE(STAGE.Options(avatar=avatar)); stage.open();"
+        "assert stage.synthesize(avatar.pose)[..., 3].max() == 255;"
+        "print([name for name in ('torch', 'diffusers') if name in sys.modules])"
+    )
+    kept = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    told = [
+        subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [each.stdout.strip() for each in told] == ["['torch', 'diffusers']", "[]"]
 
 
 def test_auto_is_eager_where_openvino_is_missing_and_says_so_once(folder, monkeypatch, caplog):

@@ -11,7 +11,8 @@ import pytest
 from avatar_stream import compiled
 from avatar_stream.errors import EndOfStream
 from avatar_stream.sources.video_file import VideoFileSource
-from avatar_stream.trackers import _face, _networks
+from avatar_stream.trackers import _eight_bits, _face, _hands, _networks
+from avatar_stream.trackers._body import Body
 from avatar_stream.trackers._detectors import _anchors
 from avatar_stream.trackers._filters import OneEuro
 from avatar_stream.trackers._hands import Hand, _carried, _Memory
@@ -124,6 +125,71 @@ def test_remembered_fingers_follow_a_detected_palm():
     assert 0 < carried.confidence < 0.5  # nobody saw the fingers
     assert carried.confidence > _carried(_Memory(read=hand, seen_s=1.0), Palm, 1.3).confidence
     assert _carried(_Memory(read=hand, seen_s=1.0), Palm, 2.0) is None
+
+
+def arms(wrists: tuple, ways: tuple, visibility: float = 0.9) -> Body:
+    """A body of which only the hands are told: left and right wrist, px, and the ways from there to the knuckles."""
+    points = np.zeros((33, 3))
+    points[[11, 12], :2] = (260, 100), (60, 100)
+    for wrist, index, little, place, way in zip((15, 16), (19, 20), (17, 18), wrists, ways, strict=True):
+        points[wrist, :2] = place
+        points[[index, little], :2] = np.add(place, way)
+    return Body(points, points, np.full(33, visibility), np.zeros((33, 3)))
+
+
+def a_hand(wrist: tuple, way: tuple) -> Hand:
+    flat = np.array(wrist) + np.linspace(0, 1, 21)[:, None] * np.array(way)
+    flat[[5, 9, 13, 17]] = np.add(wrist, way)
+    return Hand(np.hstack([flat, np.zeros((21, 1))]), 0.9, 1.0)
+
+
+def test_a_hand_behind_the_other_is_carried_on_its_wrist_and_says_that_nobody_sees_it():
+    class Unread(_hands.HandsReader):
+        def __init__(self):
+            self.reset()
+            self._shoulders_px = 200.0
+
+    reader, up = Unread(), (0, -40)
+    then = arms(((200, 200), (140, 200)), (up, up))
+    reader._memories[1].read, reader._memories[1].seen_s = a_hand((140, 200), up), 1.0
+    reader._memories[1].read_palm = _hands._palm(then, 1)
+    other, now = a_hand((165, 210), up), arms(((165, 210), (160, 215)), (up, up))
+    hidden = reader._hidden(1, other, now, 1.2)
+    assert hidden.points[0, :2] == pytest.approx([160, 215])
+    assert 0 < hidden.confidence < 0.3, "the retargeter takes no hand below that"
+    assert hidden.confidence > reader._hidden(1, other, now, 1.6).confidence
+    assert reader._hidden(1, other, now, 4.0) is None, "forgotten"
+    assert reader._hidden(1, None, now, 1.2) is None, "nothing hides it"
+    assert reader._hidden(1, a_hand((400, 100), up), now, 1.2) is None, "the other hand is elsewhere"
+    assert reader._hidden(1, other, arms(((165, 210), (160, 215)), (up, (0, 40))), 1.2) is None, "it turned"
+
+
+def test_eight_bits_are_for_the_hand_network_that_they_were_measured_on():
+    ranges = _eight_bits.load_ranges()
+    networks = _networks.Networks()
+    layers = _eight_bits.pointwise_layers(networks.core, networks.exact_hand())
+    assert {name for name, _, _ in layers} == set(ranges), "measure again: scripts/measure_tracker.py"
+    assert all(low <= 0 < high for low, high in ranges.values())
+    model = networks.exact_hand()
+    assert _eight_bits.round_layers(networks.core, model, {"another": (0.0, 1.0)}) == 0
+
+
+def test_eight_bits_find_the_same_hand():
+    frames = read_clip("webcam-bystander.mp4", 0, 25)
+    exact = HolisticFastTracker()
+    exact.open()
+    exact._hands._networks = _networks.Networks(reduced=(), eight_bits=False)
+    try:
+        expected = [exact.track(frame) for frame in frames]
+    finally:
+        exact.close()
+    away = []
+    for one, other in zip(track(HolisticFastTracker(), frames), expected, strict=True):
+        for rows in (LEFT_HAND, RIGHT_HAND):
+            hand = other.points[rows, :2]
+            palm = np.linalg.norm(hand[[5, 9, 17]] - hand[0], axis=1).max()
+            away.append(np.linalg.norm(one.points[rows, :2] - hand, axis=1).mean() / palm)
+    assert np.nanmedian(away) < 0.05
 
 
 def test_the_largest_and_most_central_person_is_chosen_then_the_nearest():

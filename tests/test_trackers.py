@@ -270,3 +270,20 @@ def test_close_gives_everything_back(kind):
     assert threads[-1] <= threads[0] and handles[-1] <= handles[0]
     with pytest.raises(TrackerError, match="not open"):
         tracker.track(frame)
+
+
+def test_the_matte_shows_the_person_where_it_is_asked_for(kind):
+    frames = signer(count=4)
+    assert track_all(kind, frames)[-1].matte is None, "it costs time: nobody asked"
+    tracker = make_tracker(kind, segmentation=True)
+    tracker.open()
+    try:
+        pose = [tracker.track(frame) for frame in frames][-1]
+    finally:
+        tracker.close()
+    height_px, width_px = frames[-1].image.shape[:2]
+    assert pose.matte.shape == (height_px, width_px) and pose.matte.dtype == np.uint8
+    for row in (NOSE, LEFT_SHOULDER, RIGHT_SHOULDER):
+        x, y = np.round(pose.points[row, :2]).astype(int)
+        assert pose.matte[y, x] > 200
+    assert pose.matte[:40, :40].max() < 50 and 0.1 < (pose.matte > 128).mean() < 0.7

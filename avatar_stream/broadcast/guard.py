@@ -70,6 +70,7 @@ class Guard:
     def __init__(self, options: ServerOptions):
         """Take the options; makes a token where one is needed and none was given."""
         self._private = options.private
+        self._proxies = frozenset(map(str, options.proxies))
         self._offers, self._wrong = Pace(*_OFFERS), Pace(*_WRONG_TOKENS)
         self._headers = _HEADERS | {"Content-Security-Policy": _policy(options.origins)}
         self._origins = frozenset(origin.rstrip("/").lower() for origin in options.origins)
@@ -97,17 +98,40 @@ class Guard:
         self.admit(request)
         if self.token is None:
             return
-        if self._wrong.spent(request.remote):
+        address = self.address_of(request)
+        if self._wrong.spent(address):
             raise _too_many("too many wrong tokens")
         kind, _, shown = request.headers.get("Authorization", "").partition(" ")
         # In constant time: how long it takes must not tell how much of it was right.
         right = hmac.compare_digest(shown.strip().encode("utf-8", "replace"), self.token.encode())
         if kind.lower() != "bearer" or not right:
-            self._wrong.take(request.remote)
+            if shown:  # asking without one is no guess
+                self._wrong.take(address)
             raise web.HTTPUnauthorized(
                 text="the token is missing or wrong: it was printed when the broadcast began, or stands in its file",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+
+    def address_of(self, request: web.Request) -> str | None:
+        """Return who asks: behind a proxy that is trusted, the last address before it that is none."""
+        address = request.remote
+        passed = request.headers.get("X-Forwarded-For", "").split(",")
+        while address in self._proxies and passed and passed[-1].strip():
+            address = passed.pop().strip()
+        return address
+
+    def known(self, request: web.Request) -> web.Request:
+        """Return the request as coming from `address_of` it."""
+        address = self.address_of(request)
+        return request if address == request.remote else request.clone(remote=address)
+
+    def may_watch(self, request: web.Request) -> bool:
+        """Whether `welcome` would let the request in."""
+        try:
+            self.welcome(request)
+        except web.HTTPException:
+            return False
+        return True
 
     def welcome(self, request: web.Request) -> None:
         """`admit` viewers, or `authorize` them where the broadcast is private."""
@@ -115,7 +139,7 @@ class Guard:
 
     def pace(self, request: web.Request) -> None:
         """HTTPTooManyRequests for an address that begins sessions faster than people do."""
-        if not self._offers.take(request.remote):
+        if not self._offers.take(self.address_of(request)):
             raise _too_many("too many sessions begun")
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:

@@ -197,7 +197,7 @@ class Server:
 
     async def _begin_viewing(self, request: web.Request) -> web.Response:
         self.guard.pace(request)
-        there = self.audience.count_from(request.remote) if self.audience is not None else 0
+        there = self.audience.count_from(self.guard.address_of(request)) if self.audience is not None else 0
         if there >= self.options.sessions_per_address:
             raise web.HTTPTooManyRequests(
                 text=f"{there} viewers from your address are the most: raise server.sessions_per_address",
@@ -210,14 +210,14 @@ class Server:
             self.guard.welcome(request)
             if self.audience is None:
                 raise web.HTTPServiceUnavailable(text=_NO_VIEWERS)
-            return await getattr(self.audience, verb)(request)
+            return await getattr(self.audience, verb)(self.guard.known(request))
 
         return answer
 
     def _signer(self, handler: Callable[[web.Request], Coroutine]):
         async def answer(request: web.Request) -> web.Response:
             self.guard.authorize(request)
-            return await handler(request)
+            return await handler(self.guard.known(request))
 
         return answer
 
@@ -226,9 +226,11 @@ class Server:
         headers = CIMultiDict(
             {"Accept-Post": "application/sdp", "Accept-Patch": "application/trickle-ice-sdpfrag"}
         )
-        for server in self.options.ice_servers:
-            for link in server.links():
-                headers.add("Link", link)
+        # A browser's own question before a request shows no token, and needs no credentials of TURN servers.
+        if self.guard.may_watch(request):
+            for server in self.options.ice_servers:
+                for link in server.links():
+                    headers.add("Link", link)
         return web.Response(status=204, headers=headers)
 
     async def _tell_status(self, request: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, IPvAnyAddress, model_validator
 
 from avatar_stream import stages
 
@@ -49,6 +49,7 @@ class ServerOptions(stages.Options):
             this machine alone; elsewhere one is made at the start and printed.
         private: viewers must show the token too.
         sessions_per_address: viewers from one address at most; others are answered 429.
+        proxies: addresses of web servers before this one, whose word on who asks (`X-Forwarded-For`) is believed.
         certificate, key: PEM files; with them pages are served by HTTPS, which browsers on other machines ask for
             before they open a camera.
         ice_servers: for viewers and signers behind NAT.
@@ -62,6 +63,7 @@ class ServerOptions(stages.Options):
     token: Annotated[str, Field(min_length=8, max_length=200, pattern=r"^[!-~]+$")] | None = None
     private: bool = False
     sessions_per_address: Annotated[int, Field(ge=1, le=1000)] = 50
+    proxies: tuple[IPvAnyAddress, ...] = ()
     certificate: Path | None = None
     key: Path | None = None
     ice_servers: tuple[IceServer, ...] = ()

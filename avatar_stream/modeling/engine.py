@@ -20,7 +20,7 @@ from avatar_stream.modeling import flow
 from avatar_stream.modeling.denoiser import Memory
 
 if TYPE_CHECKING:
-    from avatar_stream.modeling.quantization import Ranges
+    from avatar_stream.modeling.graphs import Ranges
 
 _log = logging.getLogger(__name__)
 

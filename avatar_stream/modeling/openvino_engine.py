@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,13 +19,11 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import nn
 
-from avatar_stream.compiled import compile_once, user_cache
-from avatar_stream.modeling import autoencoder as autoencoder_module
-from avatar_stream.modeling import denoiser, flow, quantization
-from avatar_stream.modeling.autoencoder import PatchAutoencoder
-from avatar_stream.modeling.denoiser import Memory
+from avatar_stream.modeling import flow
+from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
+from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
 from avatar_stream.modeling.engine import OPENVINO, OPENVINO_FLOAT32, OPENVINO_INT8, Engine
-from avatar_stream.modeling.quantization import BODY_GRAPH, WINDOWS_GRAPH, Ranges, quantise
+from avatar_stream.modeling.graphs import FRAME, SOURCE, VELOCITY, Graphs, Ranges
 
 
 class _Velocity(nn.Module):
@@ -57,6 +54,25 @@ class _Frame(nn.Module):
         batch = flow.ViewBatch(look.permute(0, 3, 1, 2), geometry, parts, self.kinds)
         made = flow.make_pictures(self.target_net, self.autoencoder, batch, _memory(memory), self.sigmas)
         return made.permute(0, 2, 3, 1)
+
+
+class _Source(nn.Module):
+    """What `flow.read_source` asks the network: keys before values, each window's own.
+
+    Joining windows is left to the caller: OpenVINO 2026.4 writes beyond its memory where the graph does it.
+    """
+
+    def __init__(self, source_net: nn.Module, autoencoder: nn.Module, kinds: Sequence[int]):
+        super().__init__()
+        self.source_net, self.autoencoder = source_net, autoencoder
+        self.register_buffer("kinds", torch.tensor(kinds), persistent=False)
+
+    def forward(
+        self, look: torch.Tensor, geometry: torch.Tensor, parts: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        latents = self.autoencoder.encode(look.permute(0, 3, 1, 2))
+        memory = self.source_net(latents, geometry, parts, self.kinds)
+        return (*memory.keys, *memory.values)
 
 
 def _memory(entries: Sequence[torch.Tensor]) -> Memory:
@@ -92,24 +108,15 @@ class OpenVinoEngine(Engine):
     ):
         super().__init__(copy.deepcopy(target_net).float().eval().requires_grad_(False), autoencoder)
         self.name = OPENVINO_INT8 if ranges else OPENVINO if reduced else OPENVINO_FLOAT32
-        self._ranges = ranges
-        self._core = openvino.Core()
-        self.precision = reduced_precision(self._core) if reduced else "f32"
-        self._settings = {
-            "INFERENCE_NUM_THREADS": threads or max(1, _processors() // 2),
-            "INFERENCE_PRECISION_HINT": self.precision,
-            # Pinned threads would stay on a core that the tracker has taken.
-            "ENABLE_CPU_PINNING": False,
-        }
-        self._cache = cache or user_cache("graphs")
-        self._digest = _digest((*self.target_net.state_dict().values(), *autoencoder.state_dict().values()))
-        self._requests: dict[tuple, openvino.InferRequest] = {}
+        digest = _digest((*self.target_net.state_dict().values(), *autoencoder.state_dict().values()))
+        self._graphs = Graphs(digest, threads, reduced, cache, ranges)
+        self.precision = self._graphs.precision
 
     def velocity(self, *inputs: torch.Tensor | Memory) -> torch.Tensor:
         """Velocity at one time; arguments and result are `TargetNet.forward`'s, the result in float32."""
         *views, kinds, memory = inputs
         flat = (*views, *memory.keys, *memory.values)
-        return self._run(lambda kinds: _Velocity(self.target_net, kinds), ("velocity",), kinds, flat)
+        return self._run(lambda kinds: _Velocity(self.target_net, kinds), (VELOCITY,), kinds, flat)
 
     def make(
         self,
@@ -128,44 +135,37 @@ class OpenVinoEngine(Engine):
         def graph(kinds: Sequence[int]) -> nn.Module:
             return _Frame(self.target_net, self.autoencoder, kinds, sigmas)
 
-        return self._run(graph, ("frame", *sigmas), batch.kinds, inputs).permute(0, 3, 1, 2)
+        return self._run(graph, (FRAME, *sigmas), batch.kinds, inputs).permute(0, 3, 1, 2)
 
     def _run(self, graph, name: tuple, kinds: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        arrays = [each.float().contiguous().numpy() for each in inputs]
-        key = (*name, *kinds.tolist(), *(each.shape for each in arrays))
-        request = self._requests.get(key)
-        if request is None:
-            compiled = self._load_or_compile(key, graph, kinds.tolist(), arrays)
-            request = self._requests[key] = compiled.create_infer_request()
-        # Inputs are read where they lie; the output is copied, for the request's buffer is the next frame's.
-        return torch.from_numpy(request.infer(arrays, share_inputs=True)[0])
-
-    def _settings_of(self, name: str) -> dict[str, object]:
-        # OpenVINO 2026.4 crashes when it fuses a float32 network whose time is an input. What it fuses elsewhere gains
-        # a twentieth: taken where it is known to work, in the graph that everybody runs.
-        unfused = name == "velocity" or self.precision == "f32"
-        return self._settings | ({"SNIPPETS_MODE": "DISABLE"} if unfused else {})
-
-    def _load_or_compile(self, key, graph, kinds: list[int], arrays: list[np.ndarray]):
-        settings = self._settings_of(key[0])
-        eight_bits = None
-        if self._ranges and key[0] == "frame":
-            eight_bits = self._ranges[BODY_GRAPH if kinds[0] == denoiser.BODY else WINDOWS_GRAPH]
-        what = (key, eight_bits, self._digest, torch.__version__, _code_digest())
-
-        def make() -> openvino.Model:
-            model = _convert(graph(kinds), arrays)
-            if eight_bits:
-                quantise(model, eight_bits)
-            return model
-
-        return compile_once(self._core, make, what, settings, self._cache)
+        arrays, places = [each.float().contiguous().numpy() for each in inputs], kinds.tolist()
+        return torch.from_numpy(
+            self._graphs.run(name, places, arrays, lambda: _convert(graph(places), arrays))[0]
+        )
 
 
-def reduced_precision(core: openvino.Core | None = None) -> str:
-    """Say what this engine computes in here: "bf16" where the processor has it, else "f32"."""
-    abilities = (core or openvino.Core()).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "bf16" if "BF16" in abilities else "f32"
+def trace_folder(
+    place: Path, name: str, kinds: Sequence[int], arrays: Sequence[np.ndarray]
+) -> openvino.Model:
+    """Trace a graph of a model's folder.
+
+    Args:
+        place: folder written by `save_pipeline`.
+        name: FRAME, one step from the source's latent to the picture, or SOURCE, what TargetNet reads of an avatar.
+        kinds: of its views.
+        arrays: inputs, for their shapes.
+
+    Raises:
+        OSError, ValueError, KeyError: the folder is incomplete.
+    """
+    autoencoder = load_autoencoder(str(place), subfolder="autoencoder")
+    kind, folder = (SourceNet, "source_net") if name == SOURCE else (TargetNet, "target_net")
+    net = kind.from_pretrained(
+        str(place), subfolder=folder, torch_dtype=torch.float32, low_cpu_mem_usage=False
+    )
+    if name == SOURCE:
+        return _convert(_Source(net, autoencoder, kinds), arrays)
+    return _convert(_Frame(net, autoencoder, kinds, (1.0, 0.0)), arrays)
 
 
 def _convert(module: nn.Module, arrays: Sequence[np.ndarray]) -> openvino.Model:
@@ -194,13 +194,3 @@ def _digest(tensors: Iterable[torch.Tensor]) -> str:
     for tensor in tensors:
         digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def _code_digest() -> str:
-    """Of the code that a graph is traced from: a changed network must not be read from the cache."""
-    files = (denoiser.__file__, autoencoder_module.__file__, flow.__file__, quantization.__file__, __file__)
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

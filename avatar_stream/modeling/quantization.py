@@ -13,15 +13,12 @@ from contextlib import contextmanager
 import numpy as np
 import openvino
 import torch
-from openvino import opset13
 from torch import nn
 
-BODY_GRAPH, WINDOWS_GRAPH = "body", "windows"
-# Graph -> layer of TargetNet -> lowest, highest input.
-Ranges = Mapping[str, Mapping[str, tuple[float, float]]]
+from avatar_stream.compiled import round_convolution
+
 _PIXEL_LAYERS = ("detail.unfold", "detail.fold")
 _FEWEST_CHANNELS = 32  # geometry's ten would hardly be faster, and carry edges
-_ACTIVATION_LEVELS, _WEIGHT_LEVELS = 256, 255
 
 
 class RangeMeter:
@@ -75,16 +72,7 @@ def quantise(model: openvino.Model, ranges: Mapping[str, tuple[float, float]]) -
         weights = node.input_value(1).get_node()
         if layer not in ranges or weights.get_type_name() != "Constant":
             continue
-        low, high = (np.float32(value) for value in ranges[layer])
-        rounded = opset13.fake_quantize(node.input_value(0), low, high, low, high, _ACTIVATION_LEVELS)
-        node.input(0).replace_source_output(rounded.output(0))
-        node.input(1).replace_source_output(_rounded_weights(weights.get_data()).output(0))
+        round_convolution(node, weights.get_data(), *ranges[layer])
         count += 1
     model.validate_nodes_and_infer_types()
     return count
-
-
-def _rounded_weights(weights: np.ndarray) -> openvino.Node:
-    """(out, in, h, w): symmetric, each output channel by its largest weight."""
-    most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True).astype(np.float32) + np.float32(1e-9)
-    return opset13.fake_quantize(opset13.constant(weights), -most, most, -most, most, _WEIGHT_LEVELS)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import json
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -14,11 +17,15 @@ from avatar_stream.errors import ModelError
 from avatar_stream.places import bundled
 from avatar_stream.types import Avatar, Pose
 
+if TYPE_CHECKING:
+    from avatar_stream.modeling.live import LiveSigner, LiveSource
+    from avatar_stream.modeling.pipeline import PreparedSource
+
 DEFAULT_MODEL = "signer-small"
 
 
 class FlowSynthesizer:
-    """Makes the avatar's picture with `SignerPipeline`.
+    """Makes the avatar's picture with the learned model.
 
     Attributes:
         quality_levels: what is left away where a machine is too slow, in words; the first is everything.
@@ -51,7 +58,8 @@ class FlowSynthesizer:
 
     def __init__(self, options: Options):
         self.options = options
-        self._pipe = self._source = None
+        self._signer: LiveSigner | _AnySigner | None = None
+        self._source: LiveSource | PreparedSource | None = None
         self._avatar, self._quality = options.avatar, 0
 
     def open(self) -> None:
@@ -60,48 +68,24 @@ class FlowSynthesizer:
         Raises:
             ModelError: unknown or incomplete weights, an impossible device, engine or number of steps.
         """
-        import torch
-
-        from avatar_stream.modeling.engine import AUTO, COMPILE, EAGER, choose
-        from avatar_stream.modeling.pipeline import SignerPipeline, default_device
-
-        try:
-            device = torch.device(self.options.device) if self.options.device else default_device()
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ModelError(
-                f"device '{self.options.device}' cannot be used: {_first_line(error)}"
-            ) from error
         place = find_model(self.options.model)
-        if self.options.engine not in (EAGER, COMPILE) and choose(AUTO, device)[0] != EAGER:
-            # PyTorch then only does small things between the graphs. Its threads would wait for each other, turning in
-            # circles, wherever the tracker has taken one of their processors: a frame costs three times as much then.
-            torch.set_num_threads(1)
         try:
-            self._pipe = SignerPipeline.from_pretrained(
-                place, engine=self.options.engine, threads=self.options.threads, device=device
-            )
-        except (OSError, ValueError, KeyError) as error:
+            self._signer = _live_signer(place, self.options) or _AnySigner(place, self.options)
+            self.set_avatar(self._avatar)
+            self._signer.warm_up(self._source)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:  # the last: what OpenVINO raises
             raise ModelError(
                 f"model '{self.options.model}' cannot be loaded: {_first_line(error)}"
             ) from error
-        self.set_avatar(self._avatar)
-        self._pipe.warm_up(self._source, self.options.steps)
 
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (512, 512, 4) uint8 RGBA, straight alpha, of the avatar in `pose` (canvas px, all finite)."""
-        made = self._pipe(
-            source=self._source,
-            pose=pose,
-            num_inference_steps=self.options.steps,
-            seed=self.options.seed,
-            windows=self.options.windows and self._quality == 0,
-        )
-        return made.images[0]
+        windows = self.options.windows and self._quality == 0
+        return self._signer.picture(self._source, pose, windows)
 
     def set_avatar(self, avatar: Avatar) -> None:
         """Go on as another person; the weights stay."""
-        self._source = self._pipe.prepare(avatar.image, avatar.pose)
+        self._source = self._signer.prepare(avatar.image, avatar.pose)
         self._avatar = avatar
 
     def set_quality(self, level: int) -> None:
@@ -110,7 +94,72 @@ class FlowSynthesizer:
 
     def close(self) -> None:
         """Give the weights back."""
-        self._pipe = self._source = None
+        self._signer = self._source = None
+
+
+class _AnySigner:
+    """`SignerPipeline` with what the options ask for: any device, engine and number of steps.
+
+    Raises:
+        ModelError: an impossible device or engine. OSError, ValueError, KeyError: incomplete weights.
+    """
+
+    def __init__(self, place: str, options: FlowSynthesizer.Options):
+        import torch
+
+        from avatar_stream.modeling.engine import AUTO, COMPILE, EAGER, choose
+        from avatar_stream.modeling.pipeline import SignerPipeline, default_device
+
+        try:
+            device = torch.device(options.device) if options.device else default_device()
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"device '{options.device}' cannot be used: {_first_line(error)}") from error
+        if options.engine not in (EAGER, COMPILE) and choose(AUTO, device)[0] != EAGER:
+            # PyTorch then only does small things between the graphs. Its threads would wait for each other, turning in
+            # circles, wherever the tracker has taken one of their processors: a frame costs three times as much then.
+            torch.set_num_threads(1)
+        self._options = options
+        self._pipe = SignerPipeline.from_pretrained(
+            place, engine=options.engine, threads=options.threads, device=device
+        )
+        self.prepare = self._pipe.prepare
+
+    def warm_up(self, source: PreparedSource) -> None:
+        """Make the engine ready."""
+        self._pipe.warm_up(source, self._options.steps)
+
+    def picture(self, source: PreparedSource, pose: Pose, windows: bool) -> np.ndarray:
+        """See `LiveSigner.picture`."""
+        steps, seed = self._options.steps, self._options.seed
+        made = self._pipe(source=source, pose=pose, num_inference_steps=steps, seed=seed, windows=windows)
+        return made.images[0]
+
+
+def _live_signer(place: str, options: FlowSynthesizer.Options) -> LiveSigner | None:
+    """What is ready in a second, where it makes what the options ask for."""
+    if importlib.util.find_spec("openvino") is None or not Path(place).is_dir():
+        return None
+    on_processor = options.device == "cpu" or (options.device is None and not _may_have_gpu())
+    if not on_processor or options.steps != 1 or not options.engine.startswith(("auto", "openvino")):
+        return None
+    from avatar_stream.modeling.live import LiveSigner, fits, read_index
+
+    if not fits(Path(place)) or (options.engine == "openvino-int8" and not read_index(place).get("ranges")):
+        return None
+    eight_bits = options.engine in ("auto", "openvino-int8")
+    return LiveSigner(Path(place), eight_bits, options.engine != "openvino-float32", options.threads)
+
+
+def _may_have_gpu() -> bool:
+    """Whether a driver is there that PyTorch could use: asking PyTorch itself costs the time until it is loaded."""
+    for name in ("nvcuda.dll",) if os.name == "nt" else ("libcuda.so.1", "libamdhip64.so"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def describe_engine() -> str:
@@ -126,7 +175,7 @@ def describe_engine() -> str:
     name, reason = choose(AUTO, default_device(), bool(index.get("ranges")))
     if name not in ON_PROCESSORS:
         return f"{name} ({reason})"
-    from avatar_stream.modeling.openvino_engine import reduced_precision
+    from avatar_stream.modeling.graphs import reduced_precision
 
     return f"{name} in {reduced_precision()} ({reason})"
 

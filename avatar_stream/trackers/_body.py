@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ _SIDE_PX = 256
 _ROOM = 1.25  # side of the region, in sizes of the person
 _POINTS = 39  # 33 of the body, then two that say where the person is, and four that are not used
 _MAP_PX = 64
+_OUTPUTS = 4  # without the person's mask
 _REACH = 3  # cells of a heat map to each side of a point
 _SURE = 0.5  # a heat map must be, to move a point
 _VISIBILITY_WEIGHT = 0.1  # of a new frame's visibility
@@ -30,12 +31,14 @@ class Body:
         raw: (33, 3) float64 px of this very picture.
         visibility: (33,) float64, 0..1, smoothed like the points.
         world: (33, 3) float64, metres.
+        matte: (H, W) uint8, 255 where the picture shows the person; None where the network does not say it.
     """
 
     points: np.ndarray
     raw: np.ndarray
     visibility: np.ndarray
     world: np.ndarray
+    matte: np.ndarray | None = None
 
 
 class BodyReader:
@@ -95,7 +98,11 @@ class BodyReader:
         points[:, 2] = values[:35, 2] * region.side_px / _SIDE_PX
         visibility = 1 / (1 + np.exp(-values[:33, 3]))
         world = _turned(outputs[3].reshape(_POINTS, 3)[:33].astype(np.float64), region.angle)
-        return self._filtered(points, visibility, world, time_s)
+        body = self._filtered(points, visibility, world, time_s)
+        if len(outputs) == _OUTPUTS:
+            return body
+        matte = region.spread(_matte(outputs[_OUTPUTS][0, ..., 0]), image.shape)
+        return replace(body, matte=matte)
 
     def _filtered(self, points: np.ndarray, visibility: np.ndarray, world: np.ndarray, time_s: float) -> Body:
         raw, marks = points[:33], points[33:, :2]
@@ -116,6 +123,10 @@ def region_of(marks: np.ndarray) -> Region:
     size_px = 2 * float(np.linalg.norm(marks[1] - marks[0]))
     angle = angle_from_up(marks[0], marks[1])
     return Region(float(marks[0, 0]), float(marks[0, 1]), size_px * _ROOM, angle)
+
+
+def _matte(logits: np.ndarray) -> np.ndarray:
+    return np.round(255 / (1 + np.exp(-np.clip(logits, -20, 20)))).astype(np.uint8)
 
 
 def _refined(points: np.ndarray, maps: np.ndarray) -> np.ndarray:

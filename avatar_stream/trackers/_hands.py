@@ -44,6 +44,10 @@ _FIND_PALM, _SURE_PALM = 0.4, 0.6
 _CARRIED_S = 0.6  # so long fingers are remembered while only the palm is seen
 _CARRIED_TRUST = 0.5  # most confidence in them
 _MOST_RESIZED = 1.6
+_HIDDEN_S = 1.0  # so long a hand behind the other is remembered
+_HIDDEN_FROM_OTHER = 1.0  # of the body's palm from the other hand's, in hand sizes, that it is hidden by it
+_HIDDEN_TURNED = 0.7  # cosine of the body's palm then and now from which it has not turned
+_HIDDEN_TRUST = 0.29  # most confidence in it: nothing of it is seen
 _SEARCH_EVERY = 5  # frames between searches for a hand that was not there for long
 # What the palm detector marks: wrist, four knuckles, two joints of the thumb.
 _MARKED = np.array([0, 5, 9, 13, 17, 1, 2])
@@ -79,6 +83,7 @@ class _Memory:
     outside_s: float = -np.inf  # when it was out of the picture; it may come back at any time
     size_px: float = 0.0  # slowly forgotten length of the palm
     place: np.ndarray | None = None  # of the body's hand in the frame before
+    read_palm: np.ndarray | None = None  # the body's wrist and knuckles when `read` was read, (2, 2) px
     missed: int = 0  # frames since a hand was there
 
 
@@ -128,9 +133,35 @@ class HandsReader:
             memory.place = _place(body, side)
             memory.hand = hand = hands[side]
             memory.missed = 0 if hand is not None else memory.missed + 1
+            if hand is not None and hand is memory.read:
+                memory.read_palm = _palm(body, side)
             if hand is not None and hand is not memory.read:
                 memory.size_px = max(hand.size_px, 0.97 * memory.size_px)
-        return hands[LEFT], hands[RIGHT]
+        # What is only remembered is told, and not looked for: the next frame looks as for any lost hand.
+        left, right = (
+            hand or self._hidden(side, hands[1 - side], body, time_s) for side, hand in enumerate(hands)
+        )
+        return left, right
+
+    def _hidden(self, side: int, other: Hand | None, body: Body, time_s: float) -> Hand | None:
+        """The last hand that was read, carried on the body's wrist, where the other hand hides it."""
+        memory = self._memories[side]
+        age = (time_s - memory.seen_s) / _HIDDEN_S
+        if other is None or memory.read is None or memory.read_palm is None or not 0 <= age <= 1:
+            return None
+        if self.outside[side] or body.visibility[_ARMS[side][0]] < _VISIBLE:
+            return None
+        middle = other.points[[0, 0, 0, 0, 5, 9, 13, 17], :2].mean(axis=0)
+        size_px = max(other.size_px, self._size_px(side))
+        if float(np.linalg.norm(_middle(body, side) - middle)) > _HIDDEN_FROM_OTHER * size_px:
+            return None
+        before, now = memory.read_palm, _palm(body, side)
+        # The body's points of a hidden hand tell its place, but not well how it is turned: a hand that turned is lost.
+        ways = (before[1] - before[0], now[1] - now[0])
+        if float(np.dot(*ways)) < _HIDDEN_TURNED * float(np.prod(np.linalg.norm(ways, axis=1))):
+            return None
+        points = memory.read.points + np.append(now[0] - before[0], 0.0)
+        return Hand(points, _HIDDEN_TRUST * (1 - 0.6 * age), memory.read.right)
 
     def _part(self, hands: list[Hand | None], image: np.ndarray, body: Body, time_s: float) -> None:
         """Leave one of two hands that are the same to its owner, and look once more for the other, in place."""
@@ -274,6 +305,10 @@ def _carried(memory: _Memory, palm: Found, time_s: float) -> Hand | None:
     moved = offset + factor * (old - middle)
     points = np.stack([moved.real, moved.imag, memory.read.points[:, 2] * abs(factor)], axis=1)
     return Hand(points, _CARRIED_TRUST * palm.score * (1 - 0.4 * age), memory.read.right)
+
+
+def _palm(body: Body, side: int) -> np.ndarray:
+    return np.stack([body.raw[_ARMS[side][0], :2], _knuckles(body, side)])
 
 
 def _place(body: Body, side: int) -> np.ndarray:

@@ -9,13 +9,19 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avatar_stream.compiled import compile_once, user_cache
 from avatar_stream.errors import TrackerError
+from avatar_stream.trackers._eight_bits import load_ranges, round_layers
+
+if TYPE_CHECKING:
+    import openvino
 
 _SIGNED, _PARTS = (127.5, 127.5), (0.0, 255.0)  # what is taken away from a byte, and what it is divided by
+_HAND = ("hand_landmark/hand_landmark_full.tflite", _PARTS, ("Identity", "Identity_1", "Identity_2"))
 # Names of the tensors between which the face's network is cut: OpenVINO does not know what happens between them, a
 # look at eyes and lips on the features of the first part (`_face.py` does it).
 _FACE = "face_landmark/face_landmark_with_attention.tflite"
@@ -64,9 +70,10 @@ class Networks:
     """All networks of a tracker, compiled, or read from the user's cache.
 
     Attributes:
+        core: OpenVINO.
         people: finds people: (224, 224, 3) -> boxes (1, 2254, 12), scores (1, 2254, 1).
-        body: (256, 256, 3) -> points (1, 195), presence (1, 1), heat maps (1, 64, 64, 39), world (1, 117). Its
-            fifth output, the person's mask, would cost half as much again.
+        body: (256, 256, 3) -> points (1, 195), presence (1, 1), heat maps (1, 64, 64, 39), world (1, 117), and,
+            where that was asked for, how much each pixel is the person (1, 256, 256, 1), before the sigmoid.
         hand: (224, 224, 3) -> points (1, 63), presence (1, 1), how much a right hand (1, 1).
         recrop: (256, 256, 3) -> where the hand is (1, 1, 1, 4).
         palms: finds palms: (192, 192, 3) -> boxes (1, 2016, 18), scores (1, 2016, 1).
@@ -78,13 +85,17 @@ class Networks:
 
     def __init__(
         self,
-        reduced: Collection[str] = ("hand", "recrop", "palms"),
+        reduced: Collection[str] = ("body", "hand", "recrop", "palms"),
         cache: Path | None = None,
+        eight_bits: bool = True,
+        segmentation: bool = False,
     ):
         """Read and compile all of them.
 
         Args:
             reduced: names of those that compute in bfloat16 where the processor has it; the others need the digits.
+            eight_bits: compute the hand's network in eight bits, where there are ranges for it.
+            segmentation: let the body's network say which pixels are the person; half as much work again.
             cache: folder of compiled networks; None: the user's.
 
         Raises:
@@ -94,16 +105,17 @@ class Networks:
             import openvino
         except ImportError as error:
             raise TrackerError(f"openvino is not installed ({error})") from error
-        self._core = openvino.Core()
-        abilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.core = openvino.Core()
+        abilities = self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._reduced = set(reduced) if "BF16" in abilities else set()
+        self._ranges = {"hand": load_ranges()} if eight_bits and "INT8" in abilities else {}
         self._cache, self._folder = cache or user_cache("trackers"), _package()
         body = ("Identity", "Identity_1", "Identity_3", "Identity_4")
-        hand = ("Identity", "Identity_1", "Identity_2")
+        body += ("Identity_2",) if segmentation else ()
         try:
             self.people = self._load("people", "pose_detection/pose_detection.tflite", _SIGNED)
             self.body = self._load("body", "pose_landmark/pose_landmark_full.tflite", _PARTS, body)
-            self.hand = self._load("hand", "hand_landmark/hand_landmark_full.tflite", _PARTS, hand)
+            self.hand = self._load("hand", *_HAND)
             self.recrop = self._load("recrop", "holistic_landmark/hand_recrop.tflite", _PARTS)
             self.palms = self._load("palms", "palm_detection/palm_detection_full.tflite", _PARTS)
             self.faces = self._load("faces", "face_detection/face_detection_short_range.tflite", _SIGNED)
@@ -111,6 +123,11 @@ class Networks:
             self.face_details = self._load("face_details", _FACE, None, _DETAIL_OUTPUTS, self._read_details)
         except (RuntimeError, KeyError) as error:
             raise TrackerError(f"OpenVINO cannot run mediapipe's networks: {error}") from error
+
+    def exact_hand(self) -> openvino.Model:
+        """The hand's network as it is, (224, 224, 3) uint8 in: what ranges are measured on."""
+        place, scale, outputs = _HAND
+        return _from_bytes(self._read(self._folder / place, outputs), *scale)
 
     def _load(
         self,
@@ -120,28 +137,31 @@ class Networks:
         outputs: Sequence[str] | None = None,
         read: Callable | None = None,
     ) -> Network:
-
         path = self._folder / place
         if not path.is_file():
             raise TrackerError(f"mediapipe's network {path} is missing")
+        ranges = self._ranges.get(name, {})
+        # Between layers of eight bits float32 costs no more than bfloat16, and is exact.
         settings = {
             "INFERENCE_NUM_THREADS": 1,
-            "INFERENCE_PRECISION_HINT": "bf16" if name in self._reduced else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if name in self._reduced and not ranges else "f32",
             "ENABLE_CPU_PINNING": False,
         }
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        what = (name, content, bytes_scale, outputs)
+        what = (name, content, bytes_scale, outputs, ranges)
 
         def make():
             model = (read or self._read)(path, outputs)
+            if ranges:
+                round_layers(self.core, model, ranges)
             return model if bytes_scale is None else _from_bytes(model, *bytes_scale)
 
-        return Network(compile_once(self._core, make, what, settings, self._cache))
+        return Network(compile_once(self.core, make, what, settings, self._cache))
 
     def _read(self, path: Path, outputs: Sequence[str] | None):
         import openvino
 
-        model = self._core.read_model(path)
+        model = self.core.read_model(path)
         if outputs is None:
             return model
         # What nobody asks for is not computed.

@@ -65,6 +65,11 @@ class Region:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(image, self.matrix(size_px), (size_px, size_px), flags=flags, borderMode=border)
 
+    def spread(self, crop: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Put a crop (side, side) uint8 back into a picture of `shape` (height first), 0 outside of it."""
+        size = (shape[1], shape[0])
+        return cv2.warpAffine(crop, self.matrix(crop.shape[0]), size, flags=cv2.INTER_LINEAR)
+
     def put_back(self, points: np.ndarray, size_px: int) -> np.ndarray:
         """Turn points (N, 2 or more) in pixels of the crop into (N, 2) float64 px of the picture."""
         matrix = self.matrix(size_px)

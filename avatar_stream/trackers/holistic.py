@@ -36,6 +36,7 @@ class HolisticTracker:
             min_tracking: 0..1, to go on following one.
             one_person: keep the person followed when others come into view.
             second_look: look again, with a better crop, for a hand that was there a moment ago.
+            segmentation: fill `Pose.matte`, which pixels show the person.
         """
 
         complexity: Annotated[int, Field(ge=1, le=2)] = 1
@@ -43,6 +44,7 @@ class HolisticTracker:
         min_tracking: Annotated[float, Field(ge=0, le=1)] = 0.5
         one_person: bool = True
         second_look: bool = True
+        segmentation: bool = False
 
     def __init__(self, options: HolisticTracker.Options | None = None):
         """Store the options; `open()` loads the networks."""
@@ -72,6 +74,7 @@ class HolisticTracker:
                 self._holistic = Holistic(
                     model_complexity=self.options.complexity,
                     refine_face_landmarks=True,
+                    enable_segmentation=self.options.segmentation,
                     min_detection_confidence=self.options.min_detection,
                     min_tracking_confidence=self.options.min_tracking,
                 )
@@ -157,7 +160,9 @@ def _as_pose(result, size: tuple[int, int], time_s: float) -> Pose | None:
         world[:] = _coordinates(result.pose_world_landmarks)
     if not (confidence > 0).any():
         return None
-    return Pose(points=points, confidence=confidence, world=world, size=size, time_s=time_s)
+    mask = result.segmentation_mask
+    matte = None if mask is None else np.round(255 * np.clip(mask, 0, 1)).astype(np.uint8)
+    return Pose(points=points, confidence=confidence, world=world, size=size, time_s=time_s, matte=matte)
 
 
 def _coordinates(landmarks) -> np.ndarray:

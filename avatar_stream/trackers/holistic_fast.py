@@ -43,12 +43,14 @@ class HolisticFastTracker:
             min_tracking: 0..1, to go on following one.
             one_person: keep the person followed when others come into view.
             smooth: filter body points and their confidence as MediaPipe does.
+            segmentation: fill `Pose.matte`, which pixels show the person; takes 4 ms a frame more.
         """
 
         min_detection: Annotated[float, Field(ge=0, le=1)] = 0.5
         min_tracking: Annotated[float, Field(ge=0, le=1)] = 0.5
         one_person: bool = True
         smooth: bool = True
+        segmentation: bool = False
 
     def __init__(self, options: HolisticFastTracker.Options | None = None):
         """Store the options; `open()` loads the networks."""
@@ -67,7 +69,7 @@ class HolisticFastTracker:
         """
         self.close()
         try:
-            networks = Networks()
+            networks = Networks(segmentation=self.options.segmentation)
         except TrackerError as error:
             logger.warning("tracker 'holistic_fast' falls back to 'holistic': %s", error)
             self._instead = self._slow()
@@ -157,6 +159,7 @@ class HolisticFastTracker:
                 min_detection=options.min_detection,
                 min_tracking=options.min_tracking,
                 one_person=options.one_person,
+                segmentation=options.segmentation,
             )
         )
 
@@ -171,7 +174,7 @@ def _as_pose(body: Body, face, hands, size: tuple[int, int], time_s: float) -> P
     for rows, hand in zip((LEFT_HAND, RIGHT_HAND), hands, strict=True):
         if hand is not None:
             points[rows], confidence[rows] = hand.points, min(hand.confidence, 1.0)
-    return Pose(points, confidence, body.world.astype(np.float32), size, time_s)
+    return Pose(points, confidence, body.world.astype(np.float32), size, time_s, body.matte)
 
 
 STAGE = HolisticFastTracker

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from avatar_stream.modeling import flow
+from avatar_stream.modeling.graphs import BODY_GRAPH, WINDOWS_GRAPH
 from avatar_stream.modeling.pipeline import SignerPipeline
-from avatar_stream.modeling.quantization import BODY_GRAPH, WINDOWS_GRAPH, RangeMeter
+from avatar_stream.modeling.quantization import RangeMeter
 from avatar_stream.training.dataset import PairDataset, open_data
 
 _ONE_STEP = (1.0, 0.0)
