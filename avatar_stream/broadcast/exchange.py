@@ -12,8 +12,16 @@ from aiortc.sdp import candidate_from_sdp
 
 SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 _MAX_CANDIDATES = 50
-# What aiortc raises on SDP that it cannot read.
-_UNREADABLE = (ValueError, KeyError, IndexError, AttributeError, AssertionError, TypeError)
+# What aiortc raises on SDP that it cannot read; RuntimeError is a StopIteration inside a coroutine.
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _REFUSED = (InternalError, InvalidAccessError, InvalidStateError, OperationError)
 
 
