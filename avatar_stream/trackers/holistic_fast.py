@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import numpy as np
@@ -31,9 +30,9 @@ _PATIENCE_S = 3.0  # a passer-by who hides the signer is gone by then
 class HolisticFastTracker:
     """Finds one person's 553 points; frames must come in order, as in a video.
 
-    The networks are MediaPipe's own, read from its package and run by OpenVINO, the face on a thread beside the hands.
-    What looks where is decided here: see `_body.py`, `_face.py` and `_hands.py`. Where OpenVINO or a network is
-    missing, `HolisticTracker` does the work.
+    The networks are MediaPipe's own, read from its package and run by OpenVINO on one thread. What looks where is
+    decided here: see `_body.py`, `_face.py` and `_hands.py`. Where OpenVINO or a network is missing, `HolisticTracker`
+    does the work.
     """
 
     class Options(stages.Options):
@@ -59,7 +58,6 @@ class HolisticFastTracker:
         self._body: BodyReader | None = None
         self._face: FaceReader | None = None
         self._hands: HandsReader | None = None
-        self._beside: ThreadPoolExecutor | None = None
         self._person = OnePerson(_PATIENCE_S)
         self._instead: HolisticTracker | None = None
 
@@ -80,7 +78,6 @@ class HolisticFastTracker:
         options = self.options
         self._body = BodyReader(networks, options.smooth, options.min_detection, options.min_tracking)
         self._face, self._hands = FaceReader(networks), HandsReader(networks)
-        self._beside = ThreadPoolExecutor(1, "avatar-face")
         self._person = OnePerson(_PATIENCE_S)
 
     def track(self, frame: Frame) -> Pose | None:
@@ -106,10 +103,9 @@ class HolisticFastTracker:
         body = self._read_body(image, frame.time_s)
         if body is None:
             return None
-        # Both need the body and nothing of each other: where a processor is free, a frame is ready sooner.
-        face = self._beside.submit(self._face.read, image, body)
+        face = self._face.read(image, body)
         hands = self._hands.read(image, body, frame.time_s)
-        return _as_pose(body, face.result(), hands, (image.shape[1], image.shape[0]), frame.time_s)
+        return _as_pose(body, face, hands, (image.shape[1], image.shape[0]), frame.time_s)
 
     @property
     def notice(self) -> str:
@@ -121,10 +117,7 @@ class HolisticFastTracker:
         return f"{' and '.join(names)} hand{'s are' if len(names) > 1 else ' is'} out of the picture"
 
     def close(self) -> None:
-        """Give the networks and the thread beside back. May be called twice."""
-        if self._beside is not None:
-            self._beside.shutdown()
-            self._beside = None
+        """Give the networks back. May be called twice."""
         self._body = self._face = self._hands = None
         if self._instead is not None:
             self._instead.close()
