@@ -16,7 +16,6 @@ from typing import Any
 
 from aiohttp import web
 from aiortc import RTCConfiguration, RTCIceServer
-from multidict import CIMultiDict
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from avatar_stream.broadcast.api import Api
@@ -223,15 +222,14 @@ class Server:
 
     async def _tell_options(self, request: web.Request) -> web.Response:
         self.guard.admit(request)
-        headers = CIMultiDict(
-            {"Accept-Post": "application/sdp", "Accept-Patch": "application/trickle-ice-sdpfrag"}
-        )
+        accepted = {"Accept-Post": "application/sdp", "Accept-Patch": "application/trickle-ice-sdpfrag"}
+        response = web.Response(status=204, headers=accepted)
         # A browser's own question before a request shows no token, and needs no credentials of TURN servers.
         if self.guard.may_watch(request):
             for server in self.options.ice_servers:
                 for link in server.links():
-                    headers.add("Link", link)
-        return web.Response(status=204, headers=headers)
+                    response.headers.add("Link", link)
+        return response
 
     async def _tell_status(self, request: web.Request) -> web.Response:
         self.guard.welcome(request)
