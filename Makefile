@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 # What tests of outputs run against; without them those tests skip and say why.
 BROWSER_PACKAGES := chromium xvfb xdotool imagemagick
-SERVER_PACKAGES := ffmpeg nginx libnginx-mod-rtmp janus coturn openssl
+SERVER_PACKAGES := ffmpeg nginx libnginx-mod-rtmp janus coturn openssl gstreamer1.0-tools \
+  gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 PACKAGES := libegl1 libgl1 libgl1-mesa-dri libegl-mesa0 libglib2.0-0
 TORCH := 2.13.0
 

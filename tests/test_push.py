@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -153,6 +154,28 @@ def test_a_listener_of_ffmpeg_records_it(tmp_path, scheme):
         times_s[2:], images[2:]
     )  # until RTSP has told the first one's time it is guessed
     assert signer.longest_s < 0.5
+
+
+@pytest.mark.skipif(
+    shutil.which("gst-inspect-1.0") is None
+    or subprocess.run(["gst-inspect-1.0", "srtsrc"], capture_output=True).returncode != 0,
+    reason="GStreamer with SRT is missing: apt-get install gstreamer1.0-tools gstreamer1.0-plugins-bad",
+)
+@needs_ffmpeg
+def test_gstreamer_listens_by_srt_and_records_it(tmp_path):
+    port = free_port(socket.SOCK_DGRAM)
+    recording = tmp_path / "received.ts"
+    chain = f"srtsrc uri=srt://127.0.0.1:{port}?mode=listener ! tsparse ! filesink location={recording}"
+    with (
+        running(["gst-launch-1.0", "-q", "-e", *chain.split()]) as listener,
+        Signer(PushSink(PushSink.Options(url=f"srt://127.0.0.1:{port}"))),
+    ):
+        until(lambda: recording.exists() and recording.stat().st_size > 60_000, 40)
+        listener.send_signal(signal.SIGINT)
+        assert listener.wait(20) == 0, listener.stderr.read().decode()
+    times_s, images, kinds = watch(str(recording), 30)
+    assert kinds == {"video": "h264"}
+    assert_pictures_and_times(times_s[2:], images[2:])
 
 
 @needs_nginx
