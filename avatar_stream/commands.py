@@ -310,9 +310,9 @@ def _tell_addresses(pipeline: Pipeline) -> None:
         print(address, flush=True)
     if pipeline.server is not None and pipeline.server.guard.made:
         # Only one that nobody has chosen is shown; behind "#" it is in no request and no log.
-        token = pipeline.server.guard.token
+        token, page = pipeline.server.guard.token, "signer" if pipeline.server.ingest.opened else "control"
         print(
-            f"token for signers and crews: {token}   {pipeline.server.address}signer#token={token}",
+            f"token for signers and crews: {token}   {pipeline.server.address}{page}#token={token}",
             flush=True,
         )
 
