@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 
 from avatar_stream.config import check_pipeline
 from avatar_stream.errors import ConfigError
+from avatar_stream.figures import check_output, tell
 from avatar_stream.pipeline import Output, Pipeline, build_pipeline
 from avatar_stream.running import runner
 from avatar_stream.running.meter import Report
@@ -69,16 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it, print the figures as JSON."""
+    check_output(arguments.json)
     if arguments.seconds <= 0:
         raise ConfigError(f"--seconds {arguments.seconds:g}: expected more than 0")
     figures = measure(arguments.input, arguments.seconds, arguments.avatar, arguments.set, arguments.page)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if arguments.json is not None:
-        try:
-            arguments.json.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {arguments.json}: {error.strerror}") from error
+    tell(figures, arguments.json)
     return 0
 
 

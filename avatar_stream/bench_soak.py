@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import random
@@ -21,6 +20,7 @@ import psutil
 from avatar_stream.config import check_pipeline
 from avatar_stream.controls import Controls, Setting, Wish
 from avatar_stream.errors import ConfigError
+from avatar_stream.figures import check_output, tell
 from avatar_stream.pipeline import build_pipeline
 from avatar_stream.running import runner
 from avatar_stream.running.meter import Report
@@ -44,16 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it, print the figures as JSON."""
+    check_output(arguments.json)
     if arguments.minutes <= 0:
         raise ConfigError(f"--minutes {arguments.minutes:g}: expected more than 0")
     figures = soak(arguments.minutes * 60, arguments.input, arguments.synthesizer, arguments.seed)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if arguments.json is not None:
-        try:
-            arguments.json.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {arguments.json}: {error.strerror}") from error
+    tell(figures, arguments.json)
     return 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import platform
@@ -34,6 +33,7 @@ from avatar_stream.broadcast.settings import EncodingOptions, ServerOptions
 from avatar_stream.broadcast.stream_set import AVATAR
 from avatar_stream.broadcast.whep import Audience, codec_preferences
 from avatar_stream.errors import ConfigError
+from avatar_stream.figures import check_output, tell
 from avatar_stream.places import bundled
 
 _CONNECTING_AT_ONCE = 5
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it, print the figures as JSON."""
+    check_output(arguments.json)
     least = {"viewers": 1, "plain_viewers": 0, "seconds": 1, "size": 16, "fps": 1, "bitrate_kbps": 100}
     for name, bound in least.items():
         if getattr(arguments, name) < bound:
@@ -94,13 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         figures["ratio"] = round(figures["cpu_cores_per_viewer"] / plain["cpu_cores_per_viewer"], 3)
     figures |= {"size": [arguments.size] * 2, "fps": arguments.fps, "seconds": arguments.seconds}
     figures["machine"] = f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores"
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if arguments.json is not None:
-        try:
-            arguments.json.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {arguments.json}: {error.strerror}") from error
+    tell(figures, arguments.json)
     return 0
 
 

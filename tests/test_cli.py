@@ -123,3 +123,12 @@ def test_demo_without_a_clip_is_told(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("avatar_stream.places.bundled", lambda kind: tmp_path / kind)
     assert main(["demo", "--output", str(tmp_path / "out")]) == 1
     assert "bundled clip" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["bench", "bench viewers", "bench soak", "bench engines", "bench tracker"]
+)
+def test_a_benchmark_that_could_not_be_written_is_not_begun(command, tmp_path, capsys):
+    more = ["--input", str(tmp_path)] if command == "bench tracker" else []
+    assert main([*command.split(), *more, "--json", str(tmp_path / "none" / "figures.json")]) == 1
+    assert "there is no folder" in capsys.readouterr().err

@@ -326,6 +326,19 @@ def test_starts_and_stops_leave_nothing():
     assert count_objects() < objects + 200, "some are kept at every start"
 
 
+def test_a_server_that_died_ends_the_output_with_its_reason():
+    sink = sink_at()
+    sink.open()
+    try:
+        sink.options.server.call(lambda: asyncio.get_running_loop().stop())
+        assert wait_until(lambda: not any(each.name == "web-server" for each in threading.enumerate()), 10)
+        with pytest.raises(SinkError, match="web server stopped"):
+            sink.write(Frame(image=drawn(1), time_s=time.monotonic(), index=0))
+    finally:
+        with contextlib.suppress(SinkError):
+            sink.close()
+
+
 def test_a_sink_that_is_not_open_says_so():
     with pytest.raises(SinkError, match="not open"):
         sink_at().write(Frame(image=drawn(0), time_s=0, index=0))

@@ -105,6 +105,10 @@ class Server:
         """Run a function on the event loop, soon; from any thread, never waits. SinkError if the server has died."""
         self._alive().call(function, *arguments)
 
+    def check(self) -> None:
+        """SinkError if the server has died; from any thread, costs nothing."""
+        self._alive().check()
+
     def wait_for(self, coroutine: Coroutine) -> Any:
         """Run a coroutine on the event loop and return its result; not from the loop itself."""
         return self._alive().wait_for(coroutine)
@@ -278,9 +282,12 @@ class _Running:
         if not self._ready.wait(_START_TIMEOUT_S) or self._error is not None:
             raise SinkError(f"the web server did not start: {self._error or 'no answer'}") from self._error
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def check(self) -> None:
         if self._error is not None:
             raise SinkError(f"the web server stopped: {self._error}") from self._error
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.check()
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError as error:  # the loop has just been closed

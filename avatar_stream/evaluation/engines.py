@@ -18,8 +18,8 @@ import torch
 
 from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ConfigError, ModelError
-from avatar_stream.evaluation.evaluate import check_output, write_json
 from avatar_stream.evaluation.truth import find_poses
+from avatar_stream.figures import check_output, write_json
 from avatar_stream.modeling import conditioning, flow
 from avatar_stream.modeling import engine as engines
 from avatar_stream.modeling.pipeline import PreparedSource, SignerPipeline, default_device, default_dtype

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from avatar_stream.errors import ConfigError, SinkError
+from avatar_stream.errors import ConfigError
 from avatar_stream.evaluation import scores
 from avatar_stream.evaluation.measure import Plan, Results, measure
 from avatar_stream.evaluation.painters import FlowPainter, Painter, RigPainter
 from avatar_stream.evaluation.scores import Target, ratio
 from avatar_stream.evaluation.truth import find_people, find_poses
+from avatar_stream.figures import check_output, write_json
 
 _PARTS = ("hand", "face", "body")
 KEYS = (
@@ -192,30 +192,6 @@ def _text(value: object) -> str:
     if value is None:
         return "null"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def check_output(path: Path) -> None:
-    """Refuse before hours of work what could not be written after them.
-
-    Raises:
-        ConfigError: the file's folder is missing.
-    """
-    if not path.parent.is_dir():
-        raise ConfigError(f"there is no folder {path.parent} for {path.name}: make it, or name another")
-
-
-def write_json(path: Path, figures: dict) -> None:
-    """Write the figures; the file appears complete or not at all.
-
-    Raises:
-        SinkError: it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise SinkError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _positive(text: str) -> int:

@@ -27,8 +27,9 @@ from avatar_stream.evaluation.clips import (
     pair,
     track_clip,
 )
-from avatar_stream.evaluation.evaluate import check_output, print_figures, write_json
+from avatar_stream.evaluation.evaluate import print_figures
 from avatar_stream.evaluation.scores import Target, summarize
+from avatar_stream.figures import check_output, write_json
 from avatar_stream.retarget.layout import HANDS
 from avatar_stream.types import Pose
 

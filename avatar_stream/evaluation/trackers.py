@@ -19,11 +19,11 @@ from avatar_stream import stages
 from avatar_stream.config import find_stage, stage_names
 from avatar_stream.errors import ConfigError, EndOfStream
 from avatar_stream.evaluation import tracker_measures as measures
-from avatar_stream.evaluation.evaluate import check_output, write_json
 from avatar_stream.evaluation.scores import Target
 from avatar_stream.evaluation.tracker_measures import Clip, Track
 from avatar_stream.evaluation.tracker_overlay import Overlay
 from avatar_stream.evaluation.truth import find_poses
+from avatar_stream.figures import check_output, write_json
 from avatar_stream.rendering.people import select
 from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers.holistic import quiet_stderr

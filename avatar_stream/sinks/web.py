@@ -109,10 +109,11 @@ class WebSink:
                 overlay, or None. `time_s` becomes the picture's RTP time.
 
         Raises:
-            SinkError: the sink is not open, or encoding has failed.
+            SinkError: the sink is not open, its server has died, or encoding has failed.
         """
         if self._audience is None:
             raise SinkError("the web output is not open")
+        self._server.check()
         now_s = time.monotonic()
         self._recent.append((now_s, now_s - frame.time_s))
         if self._start_s is None:
