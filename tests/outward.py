@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import signal
 import socket
 import subprocess
@@ -84,11 +85,21 @@ def until(condition, timeout_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that nobody listens on now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_port() -> int:
+    """A port free for TCP and UDP at every address, below those that systems hand out: nobody gets it meanwhile.
+
+    Hundreds of closed connections of other tests still hold ports of that range for a minute, and a server that wants
+    one of them does not start.
+    """
+    for port in random.SystemRandom().sample(range(23_000, 32_000), 100):
+        with socket.socket() as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+            try:
+                stream.bind(("", port))
+                datagram.bind(("", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def reachable(port: int) -> bool:

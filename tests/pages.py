@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import socket
 import threading
 import time
 
@@ -39,11 +38,6 @@ def launched(tool, *arguments):
         yield running
     finally:
         running.close()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 class Feeder(threading.Thread):

@@ -7,9 +7,10 @@ import urllib.request
 
 import numpy as np
 import pytest
+from pages import wait_for
 from prometheus_client.parser import text_string_to_metric_families
 from test_runner import Asking, Slow, make_pipeline
-from test_web import browser, wait_for  # noqa: F401
+from test_web import browser  # noqa: F401
 
 from avatar_stream.avatars import list_portraits
 from avatar_stream.broadcast.guard import Guard, Pace

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def test_chromium_watches_by_https_through_nginx(tmp_path):
 
 @pytest.mark.skipif(shutil.which("turnserver") is None, reason="coturn is missing: apt-get install coturn")
 def test_coturn_takes_its_file(tmp_path):
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port()
     file = tmp_path / "turnserver.conf"
     file.write_text((DEPLOY / "coturn/turnserver.conf").read_text().replace("3478", str(port)))
     command = [
@@ -72,7 +71,7 @@ def test_coturn_takes_its_file(tmp_path):
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            until(lambda: reachable(port))
+            until(lambda: reachable(port) or process.poll() is not None)
         finally:
             process.terminate()
             said = process.communicate(timeout=10)[0]

@@ -13,7 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pages import Player, free_port, launched, on_air, playwright_tool, wait_for
+from outward import free_port
+from pages import Player, launched, on_air, playwright_tool, wait_for
 from PIL import Image
 
 from avatar_stream.broadcast.overlay import MATTE_RANGE, OverlayPacker

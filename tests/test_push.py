@@ -129,7 +129,7 @@ def test_a_shows_sound_comes_along_in_time(tmp_path):
 @needs_ffmpeg
 @pytest.mark.parametrize("scheme", ["srt", "rtsp"])
 def test_a_listener_of_ffmpeg_records_it(tmp_path, scheme):
-    port = free_port(socket.SOCK_DGRAM if scheme == "srt" else socket.SOCK_STREAM)
+    port = free_port()
     url = f"{scheme}://127.0.0.1:{port}" + ("?streamid=publish:avatar" if scheme == "srt" else f"/{KEY}")
     listening = {
         "srt": ["-f", "mpegts", "-analyzeduration", "500000", "-i", f"srt://127.0.0.1:{port}?mode=listener"],
@@ -163,7 +163,7 @@ def test_a_listener_of_ffmpeg_records_it(tmp_path, scheme):
 )
 @needs_ffmpeg
 def test_gstreamer_listens_by_srt_and_records_it(tmp_path):
-    port = free_port(socket.SOCK_DGRAM)
+    port = free_port()
     recording = tmp_path / "received.ts"
     chain = f"srtsrc uri=srt://127.0.0.1:{port}?mode=listener ! tsparse ! filesink location={recording}"
     with (

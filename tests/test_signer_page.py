@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import datetime
 import ipaddress
-import shutil
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
+from pages import launched, playwright_tool
 from test_whip import TOKEN, ask, receiving, wait_until
 
 from avatar_stream.broadcast.listening import reachable_host
@@ -19,7 +19,6 @@ from avatar_stream.controls import Controls, Setting, Status, Wish
 from avatar_stream.places import bundled
 from avatar_stream.sinks.web import WebSink
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE_MS = 20_000
 FAKE_DEVICE, FAKE_YES = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
@@ -45,18 +44,14 @@ def write_camera(path, frames=50):
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory):
     """A function that starts Chromium with a camera that plays the clip."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
-    write_camera(camera)
-    with playwright.sync_playwright() as tool, contextlib.ExitStack() as running:
+    with playwright_tool() as tool, contextlib.ExitStack() as running:
+        camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
+        write_camera(camera)
 
         def start(*arguments):
-            arguments = ["--no-sandbox", f"--use-file-for-fake-video-capture={camera}", *arguments]
-            browser = tool.chromium.launch(executable_path=CHROMIUM, args=arguments)
-            running.callback(browser.close)
-            return browser
+            return running.enter_context(
+                launched(tool, f"--use-file-for-fake-video-capture={camera}", *arguments)
+            )
 
         yield start
 

@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,8 @@ import urllib.request
 import numpy as np
 import psutil
 import pytest
+from outward import free_port
+from pages import CHROMIUM, launched, playwright_tool, wait_for
 
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
@@ -26,15 +27,9 @@ from avatar_stream.errors import SinkError
 from avatar_stream.sinks.web import WebSink
 from avatar_stream.types import Frame
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BITS, BLOCK_PX = 16, 64  # a number as 4 x 4 black and white blocks
 CLOCK_MS = 20  # what one step of the number means
 PATIENCE_MS = 20_000
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def sink_at(port=0, **options):
@@ -350,13 +345,8 @@ def test_a_sink_that_is_not_open_says_so():
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as tool:
-        running = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with playwright_tool() as tool, launched(tool) as running:
         yield running
-        running.close()
 
 
 READ_NUMBER = """() => {
@@ -398,14 +388,6 @@ def watching(browser, sink, **options):
         assert errors == []
     finally:
         context.close()
-
-
-def wait_for(page, expression):
-    """Playwright's own wait_for_function needs `eval` later on, which our pages' security policy forbids."""
-    end_s = time.monotonic() + PATIENCE_MS / 1000
-    while not page.evaluate(expression):
-        assert time.monotonic() < end_s, f"{expression} did not come true"
-        page.wait_for_timeout(50)
 
 
 def wait_for_pictures(page):
