@@ -160,7 +160,7 @@ def cut_views(
 
 
 def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> np.ndarray:
-    """Put the made views together: the windows, if there are any, over the enlarged body, with soft edges.
+    """Put the made views together: the windows, if there are any, over the enlarged and mended body, with soft edges.
 
     Args:
         body: (S, S, 4) float32 premultiplied RGBA, 0..1, S up to 512.
@@ -170,7 +170,8 @@ def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> n
     Returns:
         (512, 512, 4) uint8 RGBA, straight alpha.
     """
-    canvas = cv2.resize(body, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_CUBIC)
+    whole = body if windows is None else pasting.mend_rim(np.ascontiguousarray(body))
+    canvas = cv2.resize(whole, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_CUBIC)
     for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
         left, top = (int(place) for place in views.corners[window])
         picture = np.ascontiguousarray(windows[window])
