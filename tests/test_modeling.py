@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from avatar_stream import types
+from avatar_stream.avatars import load_avatar
 from avatar_stream.modeling import conditioning, flow, geometry
 from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
@@ -159,6 +160,27 @@ def test_views_of_a_picture_paste_back_to_it() -> None:
         body.astype(np.float32) / 255, windows.astype(np.float32) / 255, source.views
     )
     assert np.abs(pasted.astype(int) - image).max() <= 3
+
+
+def test_the_body_is_made_smaller_only_where_nothing_is_lost() -> None:
+    """Empty margins are left out, and come back empty; a spread arm keeps the whole view, for the batch too."""
+    avatar = load_avatar("mei")
+    source = conditioning.prepare_source(avatar.image, avatar.pose.points)
+    spread = avatar.pose.points.copy()
+    spread[[13, 15], 0] += 90
+    spread[LEFT_HAND, 0] += 90
+    near, far = (conditioning.draw_views(source, points) for points in (avatar.pose.points, spread))
+    trimmed, together = conditioning.trim_bodies([near])[0], conditioning.trim_bodies([near, far])
+    assert trimmed.body.look.shape[1:3] == (224, 192)
+    assert conditioning.trim_bodies([far])[0] is far
+    assert together == [near, far]
+    warped = (
+        conditioning.paste_views(
+            views.body.look[0].astype(np.float32) / 255, views.windows.look.astype(np.float32) / 255, views
+        )
+        for views in (near, trimmed)
+    )
+    assert np.array_equal(*warped)
 
 
 def test_unseen_hand_in_the_source_is_no_error() -> None:

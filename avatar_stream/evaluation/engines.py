@@ -199,7 +199,10 @@ def make_frame(
         groups = windows.reshape(count, -1, *windows.shape[1:])
         return [conditioning.paste_views(*each) for each in zip(bodies, groups, views, strict=True)]
 
-    views = timed("draw", lambda: [conditioning.draw_views(source.picture, pose.points)] * count)
+    def draw() -> list[conditioning.Views]:
+        return conditioning.trim_bodies([conditioning.draw_views(source.picture, pose.points)] * count)
+
+    views = timed("draw", draw)
     bodies, windows = timed("networks", networks)
     return timed("paste", paste)
 

@@ -81,8 +81,8 @@ class LiveSigner:
 
     def warm_up(self, source: LiveSource) -> None:
         """Load all that frames need."""
-        views = source.picture.views
-        body = self._frame(BODY, views.body, source.body)
+        for views in conditioning.both_sizes(source.picture.views):
+            body = self._frame(BODY, views.body, source.body)
         conditioning.paste_views(body[0], self._frame(FACE, views.windows, source.windows), views)
 
     def picture(self, source: LiveSource, pose: Pose, windows: bool = True) -> np.ndarray:
@@ -96,7 +96,7 @@ class LiveSigner:
         Returns:
             (512, 512, 4) uint8 RGBA, straight alpha.
         """
-        views = conditioning.draw_views(source.picture, pose.points)
+        views = conditioning.trim_bodies([conditioning.draw_views(source.picture, pose.points)])[0]
         body = self._frame(BODY, views.body, source.body)
         details = self._frame(FACE, views.windows, source.windows) if windows else None
         return conditioning.paste_views(body[0], details, views)

@@ -1,4 +1,4 @@
-"""The last steps of a picture, compiled: the body's rim mended, windows blended over it, straight alpha."""
+"""The last steps of a picture, compiled: rims mended, windows blended over the body, straight alpha."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ _OPACITY, _LESS = np.float32(255.0 / (_ALL - _NOTHING)), np.float32(255.0 * _NOT
 _ZERO, _HALF, _ONE, _BYTE = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(255.0)
 _FAINT = np.float32(1e-3)  # no matte is divided by less
 _COMPILED = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
-# Of the body's rim, in px of its view: how smooth its line is, how far colours come from, how steep it is again.
-_LINE_PX, _COLOUR_PX, _STEEP = 2.0, 2.0, np.float32(3.0)
+_STEEP = np.float32(3.0)  # how steep a smoothed rim becomes again
 _INSIDE = np.float32(0.85)  # smoothed matte above which a place's own colour begins to count
 
 
-def mend_rim(body: np.ndarray) -> np.ndarray:
-    """Draw the outline of a body as a smooth line, and give its rim the colour of what lies inside.
+def mend_rim(view: np.ndarray, smooth_px: float) -> np.ndarray:
+    """Draw the outline of a person as a smooth line, and give its rim the colour of what lies inside.
 
     The network makes a picture of patches, each a little wrong about where the person ends and what colour half a
-    person has: along an arm that is a scalloped edge with coloured specks. Fingers are thinner than the smoothing:
-    only for a body that windows are going to cover there.
+    person has: along an arm that is a scalloped edge with coloured specks. What is not much wider than the smoothing,
+    as fingers are in the body's view, would be lost.
 
     Args:
-        body: (S, S, 4) float32 premultiplied RGBA, about 0..1, contiguous.
+        view: (H, W, 4) float32 premultiplied RGBA, about 0..1, contiguous.
+        smooth_px: of the Gaussian that smoothes, up to 2.
 
     Returns:
         the same, new, 0..1.
     """
-    weighted = np.empty(body.shape, np.float32)
-    alpha = np.empty(body.shape[:2], np.float32)
-    _weigh(body, weighted, alpha)
-    near = cv2.GaussianBlur(weighted, (9, 9), _COLOUR_PX)
-    line = cv2.GaussianBlur(alpha, (11, 11), _LINE_PX)
-    mended = np.empty(body.shape, np.float32)
-    _mend(body.reshape(-1, 4), near.reshape(-1, 4), line.reshape(-1), mended.reshape(-1, 4))
+    weighted = np.empty(view.shape, np.float32)
+    alpha = np.empty(view.shape[:2], np.float32)
+    _weigh(view, weighted, alpha)
+    near = cv2.GaussianBlur(weighted, (9, 9), smooth_px)
+    line = cv2.GaussianBlur(alpha, (11, 11), smooth_px)
+    mended = np.empty(view.shape, np.float32)
+    _mend(view.reshape(-1, 4), near.reshape(-1, 4), line.reshape(-1), mended.reshape(-1, 4))
     return mended
 
 
 @njit(**_COMPILED)
-def _weigh(body: np.ndarray, weighted: np.ndarray, alpha: np.ndarray) -> None:
+def _weigh(view: np.ndarray, weighted: np.ndarray, alpha: np.ndarray) -> None:
     """The matte within 0..1, and the picture times its square: a place that is hardly there says little of colour."""
-    for row in range(body.shape[0]):
-        for column in range(body.shape[1]):
-            opacity = min(max(body[row, column, 3], _ZERO), _ONE)
+    for row in range(view.shape[0]):
+        for column in range(view.shape[1]):
+            opacity = min(max(view[row, column, 3], _ZERO), _ONE)
             alpha[row, column] = opacity
             for channel in range(3):
-                weighted[row, column, channel] = body[row, column, channel] * opacity * opacity
+                weighted[row, column, channel] = view[row, column, channel] * opacity * opacity
             weighted[row, column, 3] = opacity * opacity * opacity
 
 
 @njit(**_COMPILED)
-def _mend(body: np.ndarray, near: np.ndarray, line: np.ndarray, mended: np.ndarray) -> None:
+def _mend(view: np.ndarray, near: np.ndarray, line: np.ndarray, mended: np.ndarray) -> None:
     """All (N, 4), `line` (N,): its own colour inside, that of near places at the rim; the line made steep again."""
-    for i in range(body.shape[0]):
+    for i in range(view.shape[0]):
         alpha = min(max((line[i] - _HALF) * _STEEP + _HALF, _ZERO), _ONE)
         own = min(max((line[i] - _INSIDE) / (_ONE - _INSIDE), _ZERO), _ONE)
-        of_own, of_near = own / max(body[i, 3], _FAINT), (_ONE - own) / max(near[i, 3], _FAINT)
+        of_own, of_near = own / max(view[i, 3], _FAINT), (_ONE - own) / max(near[i, 3], _FAINT)
         for channel in range(3):
-            colour = body[i, channel] * of_own + near[i, channel] * of_near
+            colour = view[i, channel] * of_own + near[i, channel] * of_near
             mended[i, channel] = min(max(colour, _ZERO), _ONE) * alpha
         mended[i, 3] = alpha
 

@@ -191,8 +191,8 @@ class SignerPipeline(DiffusionPipeline):
         """Run the engine once for one pose at a time, so that the first frame does not wait for it to be made."""
         steps = self._steps(num_inference_steps, None)
         seed = self.config.noise_seed
-        views = source.picture.views
-        body = self._make(flow.body_batch([views], self.device), [source.body], steps, seed)
+        for views in conditioning.both_sizes(source.picture.views):
+            body = self._make(flow.body_batch([views], self.device), [source.body], steps, seed)
         windows = self._make(flow.window_batch([views], self.device), [source.windows], steps, seed)
         conditioning.paste_views(body[0], windows, views)
 
@@ -237,6 +237,7 @@ class SignerPipeline(DiffusionPipeline):
             conditioning.draw_views(each.picture, target.points)
             for each, target in zip(sources, poses, strict=True)
         ]
+        views = conditioning.trim_bodies(views)
         # 3. The steps' places on the path.
         steps = self._steps(num_inference_steps, sigmas)
         seed = self.config.noise_seed if seed is None else seed
