@@ -25,6 +25,7 @@ WINDOW_PX = 128
 FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
 _FEATHER_PX = 16
+_PATCH_PX = 8  # of the autoencoders, ours and stock ones
 _BODY_RIM_PX, _HEAD_RIM_PX = 2.0, 1.2  # how smooth outlines are drawn, px of their views
 _SEEN, _FILL_PX = (
     250,
@@ -226,19 +227,25 @@ def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> n
     Returns:
         (512, 512, 4) uint8 RGBA, straight alpha.
     """
-    body = np.ascontiguousarray(body)
+    body = _without_patches(body)
     if windows is not None:  # without them the body's own fingers are seen, too thin for it
         body = pasting.mend_rim(body, _BODY_RIM_PX)
     canvas = cv2.resize(_untrimmed(body, views), (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_CUBIC)
     for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
         left, top = (int(place) for place in views.corners[window])
-        picture = np.ascontiguousarray(windows[window])
+        picture = _without_patches(windows[window])
         if window == FACE_WINDOW:
             picture = pasting.mend_rim(picture, _HEAD_RIM_PX)
         pasting.blend_window(canvas, picture, _feather(), left, top, window == LEFT_WINDOW)
     straight = np.empty(canvas.shape, np.uint8)
     pasting.straighten(canvas, straight)
     return straight
+
+
+def _without_patches(view: np.ndarray) -> np.ndarray:
+    smoothed = np.array(view, np.float32, order="C")  # the caller's stays as it is
+    pasting.smooth_patches(smoothed, _PATCH_PX)
+    return smoothed
 
 
 def _untrimmed(body: np.ndarray, views: Views) -> np.ndarray:
