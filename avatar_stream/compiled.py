@@ -11,7 +11,6 @@ import io
 import logging
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,15 +99,17 @@ def _read_checked(path: Path) -> bytes | None:
 
 def _write_checked(path: Path, content: bytes) -> None:
     """Write a compiled network with its checksum in one move, and let the oldest go; failing is no error."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            file.write(hashlib.sha256(content).digest() + content)
-        os.replace(file.name, path)
+        part.write_bytes(hashlib.sha256(content).digest() + content)
+        os.replace(part, path)
         kept = sorted(path.parent.glob("*.graph"), key=lambda each: each.stat().st_mtime, reverse=True)
         for old in kept[_KEPT:]:
             old.unlink(missing_ok=True)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)  # a full disk must not fill with halves of it
         logger.warning(
             "compiled networks cannot be kept in %s (%s): each start compiles them", path.parent, error
         )

@@ -257,7 +257,7 @@ def test_fast_hands_are_found_and_hands_outside_are_not():
     frames = read_clip("webcam-signer.mp4", 77, 143)
     tracker = HolisticFastTracker()
     tracker.open()
-    inside, notices = [], []
+    inside = []
     try:
         for frame in frames:
             pose = tracker.track(frame)
@@ -266,8 +266,6 @@ def test_fast_hands_are_found_and_hands_outside_are_not():
                 inside.append(np.isfinite(pose.points[532, 0]))
             elif pose.points[16, 1] > 0.97 * frame.image.shape[0]:
                 assert np.isnan(pose.points[532, 0])
-            notices.append(tracker.notice)
     finally:
         tracker.close()
     assert len(inside) > 40 and np.mean(inside) >= 0.9  # MediaPipe Holistic: about 0.6
-    assert any("right hand" in notice for notice in notices) and "" in notices

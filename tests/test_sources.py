@@ -244,6 +244,18 @@ def test_a_clip_that_fell_behind_goes_on_from_now(make_clip):
     assert late_s < 0.3
 
 
+def test_a_clip_that_waits_for_minutes_can_be_ended(make_clip):
+    source = VideoFileSource(VideoFileSource.Options(path=make_clip(times_s=[0, 300]), own_pace=True))
+    source.open()
+    source.read()
+    ending = threading.Timer(0.2, source.stop)
+    ending.start()
+    with pytest.raises(EndOfStream):
+        source.read()
+    source.close()
+    ending.join()
+
+
 def test_a_loop_begins_anew_with_times_and_numbers_that_go_on(make_clip):
     path = make_clip(times_s=[0, 0.04, 0.08])
     source = VideoFileSource(VideoFileSource.Options(path=path, loop=True))

@@ -14,7 +14,6 @@ ELBOWS = np.array([13, 14])
 WRISTS = np.array([15, 16])
 HIPS = np.array([23, 24])
 HANDS = (LEFT_HAND, RIGHT_HAND)
-HAND_STARTS = np.array([LEFT_HAND.start, RIGHT_HAND.start])
 HEAD_ROWS = slice(0, 11)  # body points of the head
 # The face point that stands where each body point of the head does, and where each body point of a hand does.
 FACE_OF_HEAD = np.array([1, 362, 473, 263, 133, 468, 33, 454, 234, 291, 61])

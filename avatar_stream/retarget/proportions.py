@@ -22,7 +22,6 @@ from avatar_stream.types import BODY, FACE, Pose
 # In shoulder widths (between the joints), measured over real signers; arms hang nearly straight down at rest.
 ARM_RATIOS = np.array([0.82, 0.74])  # upper arm, forearm
 PALM_RATIO = 0.27
-FACE_PER_SHOULDERS = 0.52  # forehead to chin
 _TORSO_RATIO = 1.43
 _TRUSTED = (0.75, 1.35)  # a measured bone is believed between these parts of the usual length
 

@@ -59,7 +59,7 @@ class VideoFileSink:
     def __init__(self, options: VideoFileSink.Options):
         """Store the options; `open()` takes the file."""
         self.options = options
-        self._part = options.path.with_name(f".{options.path.name}.{os.getpid()}.part")
+        self._part = options.path.parent / f".{options.path.name}.{os.getpid()}.part"
         self._file: _ReservingFile | None = None
         self._start_s: float | None = None
         self._container: av.container.OutputContainer | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -62,6 +63,7 @@ class VideoFileSource:
         self._trouble = ""
         self._passed_s = 0.0  # by the rounds before this one
         self._due_s: float | None = None  # when media time 0 was due
+        self._stopped = threading.Event()
 
     def open(self) -> None:
         """Open the file and decode its first frame.
@@ -73,6 +75,7 @@ class VideoFileSource:
         if not path.is_file():
             raise SourceError(f"there is no clip {path}: check the name")
         self._passed_s, self._due_s, self._index = 0.0, None, 0
+        self._stopped.clear()
         self._begin()
 
     def _begin(self) -> None:
@@ -148,8 +151,13 @@ class VideoFileSource:
         if self._due_s is None or now_s - (self._due_s + media_s) > _LATEST_S:
             self._due_s = now_s - media_s
         due_s = self._due_s + media_s
-        time.sleep(max(0.0, due_s - now_s))
+        if self._stopped.wait(max(0.0, due_s - now_s)):
+            raise EndOfStream
         return due_s
+
+    def stop(self) -> None:
+        """Let a `read` that waits for its moment end; from any thread."""
+        self._stopped.set()
 
     def close(self) -> None:
         """Close the file. May be called twice."""

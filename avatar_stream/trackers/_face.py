@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import njit
 
 from avatar_stream.trackers._body import Body
 from avatar_stream.trackers._detectors import Detector, Found
@@ -184,19 +185,30 @@ def _look(points: np.ndarray, rows: np.ndarray, level: tuple[int, int]) -> np.nd
     return matrix
 
 
+@njit(cache=True, nogil=True)
 def _sample(features: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    # (16, 16, 32) float32, between the cells of (48, 48, 32)
-    cells = np.arange(_LOOK_CELLS) + 0.5
-    x = matrix[0, 0] * cells[None, :] + matrix[0, 1] * cells[:, None] + matrix[0, 2] - 0.5
-    y = matrix[1, 0] * cells[None, :] + matrix[1, 1] * cells[:, None] + matrix[1, 2] - 0.5
-    column, row = np.floor(x), np.floor(y)
-    right, down = (x - column).astype(np.float32)[..., None], (y - row).astype(np.float32)[..., None]
+    """(16, 16, 32) float32, between the cells of (48, 48, 32); compiled, for numpy takes ten times as long."""
+    sampled = np.empty((_LOOK_CELLS, _LOOK_CELLS, features.shape[2]), np.float32)
     last = _FEATURE_CELLS - 1
-    columns = [np.clip(column + step, 0, last).astype(int) for step in (0, 1)]
-    rows = [np.clip(row + step, 0, last).astype(int) for step in (0, 1)]
-    upper = features[rows[0], columns[0]] * (1 - right) + features[rows[0], columns[1]] * right
-    lower = features[rows[1], columns[0]] * (1 - right) + features[rows[1], columns[1]] * right
-    return upper * (1 - down) + lower * down
+    for i in range(_LOOK_CELLS):
+        for j in range(_LOOK_CELLS):
+            x = matrix[0, 0] * (j + 0.5) + matrix[0, 1] * (i + 0.5) + matrix[0, 2] - 0.5
+            y = matrix[1, 0] * (j + 0.5) + matrix[1, 1] * (i + 0.5) + matrix[1, 2] - 0.5
+            column, row = int(np.floor(x)), int(np.floor(y))
+            right, down = np.float32(x - column), np.float32(y - row)
+            left_column, right_column = min(max(column, 0), last), min(max(column + 1, 0), last)
+            upper_row, lower_row = min(max(row, 0), last), min(max(row + 1, 0), last)
+            for k in range(features.shape[2]):
+                upper = (
+                    features[upper_row, left_column, k] * (1 - right)
+                    + features[upper_row, right_column, k] * right
+                )
+                lower = (
+                    features[lower_row, left_column, k] * (1 - right)
+                    + features[lower_row, right_column, k] * right
+                )
+                sampled[i, j, k] = upper * (1 - down) + lower * down
+    return sampled
 
 
 def _region_of(points: np.ndarray, eyes: np.ndarray, room: float) -> Region:

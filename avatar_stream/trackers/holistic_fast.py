@@ -107,15 +107,6 @@ class HolisticFastTracker:
         hands = self._hands.read(image, body, frame.time_s)
         return _as_pose(body, face, hands, (image.shape[1], image.shape[0]), frame.time_s)
 
-    @property
-    def notice(self) -> str:
-        """What the user should know of the last frame: which hand is out of the picture; or empty."""
-        outside = self._hands.outside if self._hands is not None else (False, False)
-        names = [name for name, gone in zip(("left", "right"), outside, strict=True) if gone]
-        if not names:
-            return ""
-        return f"{' and '.join(names)} hand{'s are' if len(names) > 1 else ' is'} out of the picture"
-
     def close(self) -> None:
         """Give the networks back. May be called twice."""
         self._body = self._face = self._hands = None
