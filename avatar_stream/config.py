@@ -127,15 +127,16 @@ def find_stage(room: str, type_name: str) -> type:
         ) from error
 
 
-def named_twice(source: StageConfig | None, outputs: Sequence[StageConfig | None]) -> Path | None:
-    """Return a file that an output would write over the source or over another output's; None: all differ."""
-    seen = set()
-    for stage in (source, *outputs):
-        path = stage.options.get("path") if stage is not None else None
-        if path is not None and os.path.realpath(path) in seen:
+def written_over(
+    source: StageConfig, outputs: Sequence[StageConfig], show: ShowOptions | None
+) -> Path | None:
+    """Return a file that an output would write over the signer's, the programme's or another output's; or None."""
+    inputs = (source.options.get("path"), show.path if show is not None else None)
+    taken = {os.path.realpath(path) for path in inputs if path is not None}
+    for path in filter(None, (output.options.get("path") for output in outputs)):
+        if os.path.realpath(path) in taken:
             return path
-        if path is not None:
-            seen.add(os.path.realpath(path))
+        taken.add(os.path.realpath(path))
     return None
 
 
@@ -195,9 +196,9 @@ class _Checker:
         synthesizer = self._stage("synthesizer", given.get("synthesizer", {"type": "flow"}), "synthesizer")
         outputs = self._outputs(given.get("outputs"))
         self._check_names(given)
-        twice = None if self._problems else named_twice(source, outputs)
-        if twice is not None:
-            self._tell("outputs", str(twice), "files other than the source and each other")
+        over = None if self._problems else written_over(source, outputs, rest.show)
+        if over is not None:
+            self._tell("outputs", str(over), "files other than the source, the programme and each other")
         if self._problems:
             raise ProblemsError(self._place, self._problems)
         return PipelineConfig(
@@ -289,7 +290,9 @@ class _Checker:
                 continue
             path = Path(value)
             if kind == "output":
-                if not path.parent.is_dir():
+                if not path.name:
+                    self._tell(f"{key}.{name}", value, "the name of a new file or folder")
+                elif not path.parent.is_dir():
                     self._tell(f"{key}.{name}", value, f"a place in a folder that exists: make {path.parent}")
                 continue
             options[name] = _find_file(path)

@@ -157,11 +157,12 @@ class Signing(BaseModel):
             with self._signer() as signer, c2pa.Builder(json.dumps(manifest)) as builder:
                 builder.sign_file(plain, signed, signer)
             signed.replace(path)
-        except (c2pa.C2paError, OSError) as error:
-            plain.rename(path)
+            plain.unlink()
+        except (c2pa.C2paError, OSError, SinkError) as error:
             raise SinkError(f"{title} is there, but is not signed: {' '.join(str(error).split())}") from error
         finally:
-            plain.unlink(missing_ok=True)
+            if plain.exists():  # whatever went wrong: a recording is never lost for its signature
+                plain.replace(path)
             signed.unlink(missing_ok=True)
 
     def _signer(self):

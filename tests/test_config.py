@@ -89,6 +89,9 @@ def test_every_mistake_is_told_at_once(write, tmp_path):
         ({"retarget": {"smoothing": -1}}, "retarget.smoothing"),
         ({"compose": {"background": "no/picture.png"}}, "compose.background"),
         ({"avatar": 3}, "avatar"),
+        ({"server": {"ice_servers": [{"urls": "turn.example.org"}]}}, "server.ice_servers.0.urls"),
+        ({"server": {"ice_servers": [{"urls": ["stun:h:1", "turn:h:port"]}]}}, "server.ice_servers.0.urls"),
+        ({"outputs": [{"type": "picture_folder", "path": "."}]}, "outputs.0.path"),
     ],
 )
 def test_each_mistake_has_its_key(write, change, key):
@@ -105,12 +108,24 @@ def test_no_output_may_overwrite_the_clip_or_another_output(write, make_clip, tm
     for outputs in (over_clip, twice):
         with pytest.raises(ProblemsError, match="outputs: given .*each other"):
             load_pipeline(write(source=source, tracker={"type": "holistic"}, outputs=outputs))
-    load_pipeline(write(source=source, tracker={"type": "holistic"}, outputs=twice[:1]))
+    show = {"source": str(make_clip("programme.mp4"))}
+    over_programme = [{"type": "video_file", "path": show["source"]}]
+    with pytest.raises(ProblemsError, match="outputs: given .*the programme"):
+        load_pipeline(write(source=source, outputs=over_programme, show=show))
+    load_pipeline(write(source=source, outputs=twice[:1], show={"source": str(clip)}))
 
 
 def test_two_outputs_of_one_type_have_names_of_their_own(write):
     config = load_pipeline(write(outputs=[{"type": "window", "mirror": mirror} for mirror in (True, False)]))
     assert [output.name for output in build_pipeline(config).outputs] == ["window", "window 2"]
+
+
+def test_an_avatar_of_ones_own_can_be_left_and_come_back_to(write, avatar_folder, drawing_synthesizer):
+    pipeline = build_pipeline(load_pipeline(write(outputs=[{"type": "web"}])))
+    assert pipeline.cast.name == "tester" and {"tester", "mei"} <= set(pipeline.avatars)
+    other = pipeline.recast("mei", pipeline.cast)
+    assert other.name == "mei" and pipeline.recast("tester", other).name == "tester"
+    assert pipeline.server.api.portraits["tester"] == avatar_folder / "portrait.png"
 
 
 def test_two_recordings_in_one_second_are_two_files(write, tmp_path):

@@ -158,3 +158,17 @@ def test_a_wrong_key_is_told_before_the_recording(tmp_path, credentials):
     )
     with pytest.raises(SinkError, match="cannot sign with .*key.pem"):
         sink.open()
+
+
+def test_a_recording_whose_key_went_away_meanwhile_is_kept(tmp_path, credentials):
+    sink = VideoFileSink(
+        VideoFileSink.Options(path=tmp_path / "video.mp4", signing=provenance.Signing(**credentials))
+    )
+    sink.open()
+    for index in range(5):
+        sink.write(Frame(np.full((64, 64, 3), 20 * index, np.uint8), index / 25, index))
+    credentials["key"].unlink()
+    with pytest.raises(SinkError, match="video.mp4 is there, but is not signed: .*key.pem"):
+        sink.close()
+    assert subprocess_frames(tmp_path / "video.mp4") == "5"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["chain.pem", "video.mp4"]

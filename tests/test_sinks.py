@@ -133,6 +133,15 @@ def test_picture_folder(tmp_path):
         sink.open()
 
 
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_that_has_no_name_of_its_own_is_refused(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    sink = PictureFolderSink(PictureFolderSink.Options(path=path))
+    with pytest.raises(SinkError, match="give a new folder"):
+        sink.open()
+    assert not list(tmp_path.iterdir())
+
+
 def test_live_times_count_from_the_first_frame(tmp_path, watch):
     sink = VideoFileSink(VideoFileSink.Options(path=tmp_path / "a.mp4", from_zero=True))
     sink.open()
@@ -195,6 +204,34 @@ def test_pictures_before_a_full_disk_are_kept(small_disk):
     pictures = sorted((small_disk / "a").glob("*.png"))
     assert 20 < len(pictures) < 100
     assert all(Image.open(path).convert("RGB").size == (320, 240) for path in pictures)
+
+
+def test_pictures_whose_folder_was_filled_meanwhile_are_kept(tmp_path):
+    (tmp_path / "a").mkdir()
+    sink = PictureFolderSink(PictureFolderSink.Options(path=tmp_path / "a"))
+    sink.open()
+    for frame in frames():
+        sink.write(frame)
+    (tmp_path / "a" / "of-somebody-else.txt").write_text("here first")
+    with pytest.raises(SinkError, match=f"the {len(TIMES_S)} pictures are in") as caught:
+        sink.close()
+    (part,) = [path for path in tmp_path.iterdir() if path.name != "a"]
+    assert len(list(part.glob("*.png"))) == len(TIMES_S) and str(part) in str(caught.value)
+    assert (tmp_path / "a" / "of-somebody-else.txt").read_text() == "here first"
+
+
+def test_a_video_whose_name_was_taken_meanwhile_is_kept(tmp_path):
+    sink = VideoFileSink(VideoFileSink.Options(path=tmp_path / "a.mp4"))
+    sink.open()
+    for frame in frames():
+        sink.write(frame)
+    (tmp_path / "a.mp4").mkdir()
+    with pytest.raises(SinkError, match="the recording is") as caught:
+        sink.close()
+    (part,) = [path for path in tmp_path.iterdir() if path.name != "a.mp4"]
+    assert str(part) in str(caught.value)
+    with av.open(str(part), format="mp4") as container:
+        assert len(list(container.decode(video=0))) == len(TIMES_S)
 
 
 def test_a_folder_that_vanishes_is_told(tmp_path):

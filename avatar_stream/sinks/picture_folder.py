@@ -34,13 +34,13 @@ class PictureFolderSink:
     def __init__(self, options: PictureFolderSink.Options):
         """Store the options; `open()` makes the folder."""
         self.options = options
-        self._part = options.path.with_name(f".{options.path.name}.{os.getpid()}.part")
+        self._part = options.path.parent / f".{options.path.name}.{os.getpid()}.part"
         self._count: int | None = None
 
     def open(self) -> None:
         """Make the folder; SinkError where that fails or the final one holds files already."""
         path = self.options.path
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not path.name or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
             raise SinkError(
                 f"cannot write {path}: it exists already; give a new folder, or a name ending with .mp4"
             )
@@ -73,17 +73,25 @@ class PictureFolderSink:
         self._count += 1
 
     def close(self) -> None:
-        """Give the folder its name; without any frame nothing is left. May be called twice."""
+        """Give the folder its name; without any frame nothing is left. May be called twice.
+
+        Raises:
+            SinkError: it cannot have that name; the message says where the pictures are.
+        """
         count, self._count = self._count, None
         if not count:
             self.discard()
             return
         try:
+            if self.options.path.is_dir():
+                self.options.path.rmdir()  # empty, as `open` found it: Windows renames onto nothing that is there
             self._part.replace(self.options.path)
         except OSError as error:
-            self.discard()
+            place = (
+                f"the {count} pictures are in {self._part}" if self._part.is_dir() else "its place is gone"
+            )
             raise SinkError(
-                f"cannot make the folder {self.options.path}: {error.strerror or error}"
+                f"cannot make the folder {self.options.path} ({error.strerror or error}): {place}"
             ) from error
 
     def discard(self) -> None:

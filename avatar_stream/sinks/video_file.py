@@ -145,7 +145,8 @@ class VideoFileSink:
         """Finish the video and give it its name; without any frame nothing is left. May be called twice.
 
         Raises:
-            SinkError: the disk is full, or the folder is gone.
+            SinkError: the disk is full, or the folder is gone; where only the name cannot be had, the message says
+                where the recording is.
         """
         if self._container is None:
             return
@@ -166,9 +167,9 @@ class VideoFileSink:
                 self._file.seek(0, os.SEEK_END)
                 self._file.write(provenance.mp4_box(self.options.composite))
             self._file.close()
-            self._sign_and_name()
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
+        self._sign_and_name()
 
     def discard(self) -> None:
         """Leave no file: what a caller does after a failure. May be called twice."""
@@ -189,7 +190,15 @@ class VideoFileSink:
             if signing is not None and path.suffix.lower() == ".mp4":
                 signing.sign(self._part, path.name, self.options.composite)
         finally:
-            self._part.replace(path)  # a recording that cannot be signed is still one
+            self._name()  # a recording that cannot be signed is still one
+
+    def _name(self) -> None:
+        path = self.options.path
+        try:
+            self._part.replace(path)
+        except OSError as error:
+            place = f"the recording is {self._part}" if self._part.exists() else "its folder is gone"
+            raise SinkError(f"cannot write {path} ({error.strerror or error}): {place}") from error
 
     def _finish_sound(self) -> None:
         if self._sound is not None:
