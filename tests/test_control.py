@@ -1,8 +1,10 @@
 """The crew's door: who may come in, what can be asked for, what is told; and what a running pipeline makes of it."""
 
+import http.client
 import json
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import numpy as np
@@ -17,6 +19,7 @@ from avatar_stream.broadcast.guard import Guard, Pace
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Setting, Status, Wish
+from avatar_stream.errors import SinkError
 from avatar_stream.running import runner
 
 TOKEN = "a-token-of-the-crew"
@@ -84,6 +87,14 @@ def test_behind_a_proxy_each_guesser_waits_for_himself(opened):
     assert ask(server, "api/status", token=TOKEN, **{"X-Forwarded-For": "198.51.100.4"})[0] == 200
     forged = {"X-Forwarded-For": "198.51.100.4, 203.0.113.9"}
     assert ask(server, "api/status", token=TOKEN, **forged)[0] == 429, "only the proxy's own word counts"
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.address).netloc, timeout=20)
+    connection.putrequest("GET", "/api/status")
+    for value in ("198.51.100.4", "203.0.113.9"):  # the client's own line, then the proxy's
+        connection.putheader("X-Forwarded-For", value)
+    connection.putheader("Authorization", f"Bearer {TOKEN}")
+    connection.endheaders()
+    assert connection.getresponse().status == 429, "also where the proxy's word is a line of its own"
+    connection.close()
     straight = opened(token=TOKEN)
     codes = [
         ask(straight, "api/status", token="guess", **{"X-Forwarded-For": f"192.0.2.{k}"})[0]
@@ -107,6 +118,20 @@ def test_tokens_are_made_where_strangers_can_reach_the_server():
     assert Guard(ServerOptions(private=True)).made, "private viewers need one here too"
     chosen = Guard(ServerOptions(host="0.0.0.0", token=TOKEN))
     assert chosen.token == TOKEN and not chosen.made, "one that somebody chose is not printed"
+
+
+def test_a_certificate_that_cannot_be_used_is_told(tmp_path):
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    secret = serialization.BestAvailableEncryption(b"a password")
+    (tmp_path / "locked.pem").write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(*form, secret)
+    )
+    for name in ("locked.pem", "gone.pem"):
+        with pytest.raises(SinkError, match=f"key .*{name}, which must have no password"):
+            Server(ServerOptions(port=0, certificate=tmp_path / name, key=tmp_path / name)).open()
 
 
 def test_wishes_arrive_as_they_were_asked(opened):
@@ -243,7 +268,6 @@ def test_the_api_keeps_to_its_description(opened):
 
 def test_the_control_page_is_one_press_away_from_everything(browser, opened):  # noqa: F811
     server = opened(token=TOKEN)
-    server.guard._wrong = Pace(1000, 100)
     controls = server.api.controls
     controls.tell(
         Status(fps=25, delay_ms=88, p95_ms=120, avatar="mei", messages=("Your left hand leaves the picture",))
@@ -255,6 +279,10 @@ def test_the_control_page_is_one_press_away_from_everything(browser, opened):  #
     page.goto(server.address + "control")
     page.get_by_label("Token").fill("not the right one")
     page.keyboard.press("Enter")
+    page.get_by_text("the token is missing or wrong").wait_for()
+    page.wait_for_timeout(2000)
+    assert page.get_by_text("the token is missing or wrong").is_visible(), "it asked on, and said nothing"
+    assert ask(server, "api/status", token=TOKEN)[0] == 200, "others at this address are not made to wait"
     page.get_by_label("Token").fill(TOKEN)
     page.keyboard.press("Enter")
     page.get_by_text("Your left hand leaves the picture").wait_for()
@@ -274,10 +302,28 @@ def test_the_control_page_is_one_press_away_from_everything(browser, opened):  #
         asked += controls.take()
         page.wait_for_timeout(50)
     assert asked == wanted
+    server.api.controls = None
+    page.get_by_role("button", name="Record").click()
+    page.wait_for_timeout(1500)
+    assert page.get_by_text("the pipeline does not run yet").is_visible(), "a wish that failed is told"
+    server.api.controls = controls
     controls.tell(Status(held=True, recording=True, avatar="elena"))
     wait_for(page, "document.getElementById('on-air').textContent.startsWith('hold card')")
     assert page.get_by_role("button", name="Hold card").get_attribute("aria-pressed") == "true"
     assert faults == [] and TOKEN not in page.url
+    page.close()
+
+
+def test_a_viewer_with_a_wrong_token_closes_the_server_to_nobody(browser, opened):  # noqa: F811
+    server = opened(token=TOKEN, private=True)
+    server.guard._wrong = Pace(6, 0.01)
+    page = browser.new_page()
+    page.goto(f"{server.address}#token=not-the-right-one")
+    page.get_by_text("This broadcast is private").wait_for()
+    page.wait_for_timeout(4000)
+    assert ask(server, "status", token=TOKEN)[0] == 200
+    page.goto(f"{server.address}#token={TOKEN}")  # in the same tab: the page is not loaded anew
+    page.get_by_text("This broadcast is private").wait_for(state="hidden")
     page.close()
 
 

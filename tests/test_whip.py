@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from avatar_stream.broadcast.arriving import CaptureClock, PromptBuffer, is_keyframe
+from avatar_stream.broadcast.exchange import reachable
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Wish
-from avatar_stream.errors import EndOfStream, SourceError
+from avatar_stream.errors import EndOfStream, SinkError, SourceError
 from avatar_stream.sources.whip import WhipSource
 
 TOKEN = "a-token-for-tests"
@@ -351,6 +352,13 @@ def test_names_in_candidates_are_no_hindrance():
         run(sign(server, reader))
 
 
+@pytest.mark.parametrize(("asked", "there"), [("198.51.100.4", "198.51.100.4"), ("198.51.100.4:80", None)])
+def test_a_name_gives_way_to_the_address_that_asked_where_that_is_one(asked, there):
+    line = "a=candidate:1 1 udp 1 {} 4711 typ host"
+    expected = "" if there is None else line.format(there)
+    assert reachable(line.format("0a1b.local"), asked) == expected
+
+
 def test_the_token_is_asked_for():
     async def sign(server):
         codes = []
@@ -384,6 +392,19 @@ def test_without_a_source_the_signer_is_told():
 def test_one_pipeline_has_one_signer_source():
     with receiving() as (server, reader), pytest.raises(SourceError, match="one source"):
         WhipSource(WhipSource.Options(server=server)).open()
+
+
+def test_a_server_that_died_is_told_and_can_be_opened_anew():
+    server = Server(ServerOptions(port=0))
+    source = WhipSource(WhipSource.Options(server=server))
+    for _ in range(2):
+        source.open()
+        source.read()
+        server.call(lambda: asyncio.get_running_loop().stop())
+        with pytest.raises(SinkError, match="web server stopped"):
+            source.read()
+        with contextlib.suppress(SinkError):
+            source.close()
 
 
 # ---- several signers ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import threading
 import time
@@ -209,8 +210,24 @@ def test_a_server_that_is_full_is_quoted_and_asked_again_when_it_said():
         assert {authorization for _, _, authorization in endpoint.seen} == {None}
 
 
+def test_on_a_poor_network_half_the_side_is_sent(serve):
+    server, chance = serve(), random.Random(5)
+    with Signer(WhipSink(WhipSink.Options(url=f"{server.address}whip", token=TOKEN))):
+        take_pictures(server, 2)
+        transport = server.ingest._session.connection.getTransceivers()[0].receiver.transport
+        handle = transport._handle_rtp_data
+
+        async def lossy(data, **given):
+            if chance.random() > 0.3:
+                await handle(data, **given)
+
+        transport._handle_rtp_data = lossy
+        until(lambda: (came := server.ingest.take(0.1)) and came.picture and came.picture.width == 64, 40)
+
+
 def test_ice_servers_of_link_headers():
-    servers = ice_servers([LINK, '<https://example.org/next>; rel="next"', "<turns:h:443>; rel=ice-server"])
+    others = '<https://example.org/next>; rel="next"', "<turn:h:not-a-port>; rel=ice-server"
+    servers = ice_servers([LINK, *others, "<turns:h:443>; rel=ice-server"])
     assert [server.urls for server in servers] == [
         "stun:127.0.0.1:9",
         "turn:127.0.0.1:9?transport=udp",

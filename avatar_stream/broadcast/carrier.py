@@ -126,7 +126,8 @@ def _through_ffmpeg(orders: Orders, keyframe: bytes) -> Iterator[_Destination]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     begun = threading.Event()
     threading.Thread(target=_listen, args=(process.stdout, begun), daemon=True).start()
-    with av.open(process.stdin, "w", format="nut", options={"flush_packets": "1"}) as container:
+    # Past Python's own buffer, which would hold small pictures back until it is full.
+    with av.open(process.stdin.raw, "w", format="nut", options={"flush_packets": "1"}) as container:
         destination = _Destination(container, keyframe, orders)
         start_s = time.monotonic()
         while not begun.wait(0.1):

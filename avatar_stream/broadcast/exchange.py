@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 
 from aiohttp import web
-from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.exceptions import InternalError, InvalidAccessError, InvalidStateError, OperationError
 from aiortc.sdp import candidate_from_sdp
+
+from avatar_stream.broadcast.settings import IceServer
 
 SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 _MAX_CANDIDATES = 50
@@ -27,6 +30,11 @@ _REFUSED = (InternalError, InvalidAccessError, InvalidStateError, OperationError
 
 class OfferError(Exception):
     """The offer cannot be answered; the text says why."""
+
+
+def rtc_servers(servers: Iterable[IceServer]) -> list[RTCIceServer]:
+    """Return ICE servers as aiortc takes them."""
+    return [RTCIceServer(list(each.addresses), each.username, each.credential) for each in servers]
 
 
 async def read_body(request: web.Request, content_type: str) -> str:
@@ -119,10 +127,10 @@ def _with_address(line: str, address: str | None) -> str | None:
     if found is None:
         return line
     host = found[2]
-    if host.endswith(".local") and address is not None:
-        asked = ipaddress.ip_address(address.partition("%")[0])
-        host = str(getattr(asked, "ipv4_mapped", None) or asked)
     try:
+        if host.endswith(".local") and address is not None:
+            asked = ipaddress.ip_address(address.partition("%")[0])
+            host = str(getattr(asked, "ipv4_mapped", None) or asked)
         ipaddress.ip_address(host)
     except ValueError:
         return None

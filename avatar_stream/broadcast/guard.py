@@ -115,7 +115,8 @@ class Guard:
     def address_of(self, request: web.Request) -> str | None:
         """Return who asks: behind a proxy that is trusted, the last address before it that is none."""
         address = request.remote
-        passed = request.headers.get("X-Forwarded-For", "").split(",")
+        # Some proxies add a line instead of lengthening the one that the client may have made up.
+        passed = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
         while address in self._proxies and passed and passed[-1].strip():
             address = passed.pop().strip()
         return address

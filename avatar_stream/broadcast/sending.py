@@ -18,6 +18,7 @@ from aiortc.rtp import (
     unpack_remb_fci,
 )
 
+from avatar_stream.broadcast.rung import Rung
 from avatar_stream.broadcast.streams import PacketTrack
 
 # What may wait in front of a taker's network. aiortc never asks: over TURN by TCP minutes would gather there.
@@ -45,6 +46,7 @@ class Sending:
         self.loss = 0.0
         self.estimate_bps: float | None = None
         self.round_trip_s: float | None = None
+        self._rung, self._judged_s = Rung(), None
         track.sender = sender
         sender._next_encoded_frame = self._next
         sender._handle_rtcp_packet = self._listen
@@ -58,6 +60,14 @@ class Sending:
         if not self._sender._enabled:
             return None
         return RTCEncodedFrame(shared.payloads, self._track.pts % 2**32, None)
+
+    def wants_half(self, now_s: float) -> bool:
+        """Whether the taker's network carries half the side only, by its reports until `now_s` (monotonic)."""
+        # An old report says nothing new; while the network is away there are none.
+        if self.heard_s != self._judged_s:
+            self._judged_s, sent_bps = self.heard_s, self._track.stream.bitrate_bps
+            self._rung.judge(now_s, self.loss, self.estimate_bps, sent_bps, self.round_trip_s)
+        return self._rung.half
 
     def waiting_bytes(self) -> int:
         """How much of what was sent has not left this process yet."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from aiortc import RTCConfiguration, RTCIceServer
+from aiortc import RTCConfiguration
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from avatar_stream.broadcast.api import Api
+from avatar_stream.broadcast.exchange import rtc_servers
 from avatar_stream.broadcast.guard import Guard
 from avatar_stream.broadcast.listening import listen, reachable_host
 from avatar_stream.broadcast.metrics import Metrics
@@ -68,15 +69,7 @@ class Server:
 
     def configuration(self) -> RTCConfiguration:
         """The ICE servers, as aiortc takes them; asked for every connection."""
-        servers = [
-            RTCIceServer(
-                list((each.urls,) if isinstance(each.urls, str) else each.urls),
-                each.username,
-                each.credential,
-            )
-            for each in self.options.ice_servers
-        ]
-        return RTCConfiguration(iceServers=servers)
+        return RTCConfiguration(iceServers=rtc_servers(self.options.ice_servers))
 
     def attach(self, controls: Controls) -> None:
         """Take what pages tell about the pipeline, and ask of it."""
@@ -110,7 +103,7 @@ class Server:
         self._alive().check()
 
     def wait_for(self, coroutine: Coroutine) -> Any:
-        """Run a coroutine on the event loop and return its result; not from the loop itself."""
+        """Run a coroutine on the event loop and return its result; not from the loop itself. SinkError: no answer."""
         return self._alive().wait_for(coroutine)
 
     def admit_viewers(self, make: Callable[[], Audience], status: Callable[[], dict]) -> Audience:
@@ -168,10 +161,12 @@ class Server:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
-            context.load_cert_chain(self.options.certificate, self.options.key)
+            # A password, though none: else OpenSSL asks for one at the terminal, and everything waits for it.
+            context.load_cert_chain(self.options.certificate, self.options.key, password="")
         except (OSError, ssl.SSLError) as error:
             raise SinkError(
-                f"cannot use the certificate {self.options.certificate} with the key {self.options.key}: {error}"
+                f"cannot use the certificate {self.options.certificate} with the key {self.options.key}, which must "
+                f"have no password: {error}"
             ) from error
         return context
 
@@ -299,7 +294,10 @@ class _Running:
         except RuntimeError as error:
             coroutine.close()
             raise SinkError("the web server has stopped") from error
-        return future.result(_STOP_TIMEOUT_S)
+        try:
+            return future.result(_STOP_TIMEOUT_S)
+        except TimeoutError as error:
+            raise SinkError(f"the web server does not answer in {_STOP_TIMEOUT_S:.0f} s") from error
 
     def stop(self) -> None:
         if self._thread.is_alive() and self._loop is not None and self._stop is not None:

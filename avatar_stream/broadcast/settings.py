@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, IPvAnyAddress, model_validator
+from pydantic import Field, IPvAnyAddress, field_validator, model_validator
 
 from avatar_stream import stages
 
 # What browsers send as Origin; it goes into headers, so nothing else may.
 Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+/?$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
+# What aiortc takes (RFC 7064, RFC 7065); another one would end every connection with an error.
+ICE_URL = re.compile(r'(stuns?:[^?:\s<>"]+(:\d{1,5})?|turns?:[^?:\s<>"]+(:\d{1,5})?(\?transport=(udp|tcp))?)')
 
 
 class IceServer(stages.Options):
@@ -27,14 +30,25 @@ class IceServer(stages.Options):
     username: str | None = None
     credential: str | None = None
 
+    @field_validator("urls")
+    @classmethod
+    def _are_addresses(cls, urls: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not all(ICE_URL.fullmatch(url) for url in ((urls,) if isinstance(urls, str) else urls)):
+            raise ValueError("addresses like stun:HOST:3478 or turn:HOST:3478?transport=udp")
+        return urls
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """`urls`, also where it is one."""
+        return (self.urls,) if isinstance(self.urls, str) else self.urls
+
     def links(self) -> list[str]:
         """Values of HTTP's `Link` header, as WHIP has them for ICE servers (RFC 9725, 4.6)."""
         secret = ""
         if self.username is not None and self.credential is not None:
             quoted = [each.replace("\\", "").replace('"', "") for each in (self.username, self.credential)]
             secret = f'; username="{quoted[0]}"; credential="{quoted[1]}"; credential-type="password"'
-        urls = (self.urls,) if isinstance(self.urls, str) else self.urls
-        return [f'<{url}>; rel="ice-server"{secret}' for url in urls]
+        return [f'<{url}>; rel="ice-server"{secret}' for url in self.addresses]
 
 
 class ServerOptions(stages.Options):

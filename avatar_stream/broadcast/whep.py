@@ -20,7 +20,6 @@ from aiortc.rtcrtpparameters import RTCRtpCodecCapability
 from avatar_stream.broadcast import exchange
 from avatar_stream.broadcast.encoder import TICKS_PER_S
 from avatar_stream.broadcast.exchange import OfferError
-from avatar_stream.broadcast.rung import Rung
 from avatar_stream.broadcast.sending import Sending
 from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.broadcast.sound import SoundStream, SoundTrack
@@ -46,8 +45,6 @@ class Line:
     kind: str
     track: PacketTrack
     sending: Sending
-    rung: Rung = field(default_factory=Rung)
-    judged_s: float | None = None
 
 
 @dataclass
@@ -286,13 +283,7 @@ class Audience:
             self._judge(line, now_s)
 
     def _judge(self, line: Line, now_s: float) -> None:
-        stream, sending = line.track.stream, line.sending
-        if sending.heard_s == line.judged_s:
-            return  # an old report says nothing new; while the network is away there are none
-        line.judged_s = sending.heard_s
-        half = line.rung.judge(
-            now_s, sending.loss, sending.estimate_bps, stream.bitrate_bps, sending.round_trip_s
-        )
+        stream, half = line.track.stream, line.sending.wants_half(now_s)
         if half != stream.half:
             logger.info("a viewer's network is %s: %s", *_RUNG_WORDS[half])
             line.track.switch(self.streams.stream(line.kind, stream.codec, half))

@@ -16,8 +16,8 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCIceServer, RTCPeerConn
 
 from avatar_stream.broadcast.backoff import Backoff
 from avatar_stream.broadcast.exchange import SDP, reachable
-from avatar_stream.broadcast.rung import Rung
 from avatar_stream.broadcast.sending import Sending
+from avatar_stream.broadcast.settings import ICE_URL
 from avatar_stream.broadcast.sound import SoundStream
 from avatar_stream.broadcast.stream_set import AVATAR, StreamSet
 from avatar_stream.broadcast.streams import PacketTrack
@@ -85,7 +85,6 @@ class Session:
     track: PacketTrack | None = None
     tracks: list[MediaStreamTrack] = field(default_factory=list)
     sending: Sending | None = None
-    rung: Rung = field(default_factory=Rung)
     since_s: float = field(default_factory=time.monotonic)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -225,8 +224,7 @@ class WhipClient:
             now_s, sending, stream = time.monotonic(), session.sending, session.track.stream
             if sending.heard_s is not None and now_s - sending.heard_s > _SILENT_S:
                 raise PublishError(f"it has not been heard of for {_SILENT_S:.0f} s")
-            half = session.rung.judge(now_s, sending.loss, sending.estimate_bps, stream.bitrate_bps)
-            session.track.switch(self._streams.stream(AVATAR, stream.codec, half))
+            session.track.switch(self._streams.stream(AVATAR, stream.codec, sending.wants_half(now_s)))
             session.changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):
@@ -283,7 +281,7 @@ def ice_servers(links: Iterable[str]) -> list[RTCIceServer]:
         parts = {}
         for name, quoted, bare in _LINK_PART.findall(rest):
             parts.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) or bare)
-        if "ice-server" in parts.get("rel", "").split() and url.startswith(("stun:", "turn:", "turns:")):
+        if "ice-server" in parts.get("rel", "").split() and ICE_URL.fullmatch(url):
             servers.append(RTCIceServer(url, parts.get("username"), parts.get("credential")))
     return servers
 

@@ -157,24 +157,14 @@ class WhipSink:
             raise SinkError(f"cannot publish to {self.options.url!r}: a WHIP address is https://HOST/PATH")
 
     def _configuration(self) -> RTCConfiguration:
-        from aiortc import RTCIceServer
         from aiortc.rtcconfiguration import RTCConfiguration, RTCIceTransportPolicy
+
+        from avatar_stream.broadcast.exchange import rtc_servers
 
         options = self.options
         servers = options.ice_servers or (options.server.options.ice_servers if options.server else ())
-        return RTCConfiguration(
-            iceServers=[
-                RTCIceServer(
-                    list((each.urls,) if isinstance(each.urls, str) else each.urls),
-                    each.username,
-                    each.credential,
-                )
-                for each in servers
-            ],
-            iceTransportPolicy=RTCIceTransportPolicy.RELAY
-            if options.relay_only
-            else RTCIceTransportPolicy.ALL,
-        )
+        policy = RTCIceTransportPolicy.RELAY if options.relay_only else RTCIceTransportPolicy.ALL
+        return RTCConfiguration(rtc_servers(servers), iceTransportPolicy=policy)
 
     def _run(self) -> None:
         from avatar_stream.broadcast.ports import make_loop

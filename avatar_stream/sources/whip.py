@@ -100,12 +100,14 @@ class WhipSource:
         Raises:
             EndOfStream: `stop` was called.
             SourceError: the source is not open.
+            SinkError: the server has died.
         """
         if self._server is None:
             raise SourceError("the source whip is not open")
         if self._index == 0:
             return self._frame(_nobody(), time.monotonic())
         while not self._stopped.is_set():
+            self._server.check()
             arrival = self._server.ingest.take(_WAIT_S)
             if arrival is not None:
                 self._welcome(arrival)
@@ -125,8 +127,10 @@ class WhipSource:
         server, self._server = self._server, None
         if server is not None:
             server.ingest.opened = False
-            server.wait_for(server.ingest.close())
-            server.close()
+            try:
+                server.wait_for(server.ingest.close())
+            finally:
+                server.close()
 
     def _frame(self, image: np.ndarray, time_s: float) -> Frame:
         # Also from one signer to the next time only goes forward.
