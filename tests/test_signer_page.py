@@ -200,6 +200,15 @@ def test_the_signer_comes_back_by_itself(browser):
         reader.wait_for(shows_the_clip, after=before + 1)
 
 
+def test_a_camera_that_went_comes_back_also_before_anything_is_sent(browser):
+    with receiving() as (server, _), opened(browser, f"{server.address}signer") as page:
+        until(page, "avatarStream.state.stream !== null")
+        page.evaluate("avatarStream.state.stream.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
+        page.get_by_text("The camera is gone. Connect it again: this goes on by itself.").wait_for()
+        page.evaluate("navigator.mediaDevices.dispatchEvent(new Event('devicechange'))")
+        until(page, "avatarStream.state.stream !== null && document.getElementById('trouble').hidden")
+
+
 def test_who_leaves_the_page_has_left(browser):
     with receiving() as (server, reader):
         with opened(browser, f"{server.address}signer") as page:

@@ -467,6 +467,16 @@ def test_a_viewer_that_vanishes_is_let_go(tmp_path):
         assert connected and wait_until(lambda: status_of(sink)["viewers"] == 0)
 
 
+def test_a_viewer_who_finds_no_place_is_told_and_gets_the_next_one(browser):
+    with opened(sink_at(max_viewers=1)) as sink, Feeder(sink):
+        with watching(browser, sink) as first:
+            wait_for_pictures(first)
+            with watching(browser, sink) as second:
+                second.get_by_text("All places are taken").wait_for()
+                first.goto("about:blank")
+                wait_for_pictures(second)
+
+
 def test_a_viewer_who_comes_in_silence_sees_the_last_picture(browser):
     """The camera is unplugged: the page says so, and whoever comes now is not left in the dark."""
     with opened(sink_at()) as sink, Feeder(sink) as feeder:

@@ -9,7 +9,7 @@ const ASK_TIMEOUT_MS = 3000;
 const $ = (id) => document.getElementById(id);
 // Switches by what the status calls them.
 const TOLD_AS = { hold: "held", human: "human", frozen: "frozen", recording: "recording" };
-const state = { token: knownToken(), status: null, avatars: [] };
+const state = { token: knownToken(), status: null, avatars: [], lost: false };
 
 const player = new WhepPlayer([$("avatar")], {
   tell(text) {
@@ -35,6 +35,7 @@ async function ask(path, body) {
 }
 
 async function wish(path, body = {}) {
+  complain("");
   try {
     await ask(path, body);
     await refresh();
@@ -49,6 +50,7 @@ function complain(text) {
 }
 
 function askForToken() {
+  state.token = "";  // shown at every question, a wrong one would close the server to all who come from here
   if (!$("token-form").hidden) return;
   $("token-form").hidden = false;
   $("board").inert = true;
@@ -111,7 +113,6 @@ function show(status) {
 async function refresh() {
   if (!state.avatars.length) showAvatars(await ask("avatars"));
   show(await ask("status"));
-  complain("");
   if (!player.started) {
     player.started = true;
     player.token = state.token;
@@ -122,8 +123,12 @@ async function refresh() {
 async function watch() {
   try {
     await refresh();
+    if (state.lost) complain("");
+    state.lost = false;
   } catch (error) {
-    complain($("token-form").hidden ? `The pipeline cannot be reached: ${error.message}` : "");
+    // What was said of a token or a wish stands until the next try.
+    state.lost = $("token-form").hidden;
+    if (state.lost) complain(`The pipeline cannot be reached: ${error.message}`);
   }
   setTimeout(watch, ASK_INTERVAL_MS);
 }
@@ -142,14 +147,20 @@ for (const button of document.querySelectorAll("[data-switch], [data-deed]")) {
 }
 $("sure").addEventListener("close", () => $("sure").returnValue === "yes" && wish("stop"));
 $("play").addEventListener("click", () => player.play());
-$("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  state.token = player.token = $("token").value.trim();
-  keepToken(state.token);
+function useToken(token) {
+  state.token = player.token = token;
   $("token-form").hidden = true;
   $("board").inert = false;
+  complain("");
   refresh().catch((error) => complain(error.message));
+}
+
+$("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keepToken($("token").value.trim());
+  useToken(knownToken());
 });
+window.addEventListener("hashchange", () => useToken(knownToken()));
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target.matches("input") || $("sure").open) return;
   const button = document.querySelector(`[aria-keyshortcuts="${CSS.escape(event.key)}"]`);

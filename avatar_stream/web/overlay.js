@@ -128,10 +128,10 @@ class Painter {
 }
 
 class OverlayPlayer extends WhepPlayer {
-  refused(error) {
+  lockedOut() {
+    super.lockedOut();
     // Words only while the overlay is being set up: on air, nothing but the avatar is ever shown.
-    if (error.status === 401 && !this.shownOnce) say("This broadcast is private: add #token=... to the overlay's address.");
-    return error.status === 401;
+    if (!this.shownOnce) say("This broadcast is private: add #token=... to the overlay's address.");
   }
 }
 

@@ -66,12 +66,13 @@ export class Session {
 
   // What a kind of session does itself. `prepare` adds tracks to a new connection; `current()` is false once another
   // attempt has taken its place. `offering` and `adapted` may change the offer's and the answer's SDP. `refused`: true where
-  // trying again is of no use.
+  // trying again is of no use; else `words` says what is told until then.
   prepare(connection, current) {}
   offering(sdp) { return sdp; }
   adapted(answer) { return answer; }
   answered() {}
   refused(error) { return false; }
+  words(error) { return "Connecting again"; }
 
   headers(more = {}) {
     return this.token ? { ...more, Authorization: `Bearer ${this.token}` } : more;
@@ -95,7 +96,7 @@ export class Session {
       if (!current()) return;
       console.info("no connection:", error.message);
       if (this.refused(error)) this.hangUp();
-      else this.retry(error.waitMs);
+      else this.retry(error.waitMs, this.words(error));
     }
   }
 
@@ -175,13 +176,13 @@ export class Session {
     this.hangUp();
   }
 
-  retry(leastMs = 0) {
+  retry(leastMs = 0, text = "Connecting again") {
     this.hangUp();
     clearTimeout(this.retryTimer);
     const wait = Math.max(leastMs, BACKOFF_MS[Math.min(this.attempt, BACKOFF_MS.length - 1)]);
     this.attempt += 1;
     this.attemptId += 1;
-    this.tell("Connecting again");
+    this.tell(text);
     this.retryTimer = setTimeout(() => this.connect(), wait * (0.8 + 0.4 * Math.random()));
   }
 }

@@ -21,6 +21,7 @@ const WRONG_TOKEN = "The token is wrong: whoever runs this server has the right 
 const $ = (id) => document.getElementById(id);
 const state = {
   stream: null,      // the camera's
+  lost: false,       // it was there, and went by itself
   wanted: sessionStorage.getItem(SENDING_KEY) === "yes",  // the signer wants to send; a reload goes on
   kind: "",          // why nothing is sent: "", "token", "taken", "error", "waiting"
   quality: null,
@@ -127,6 +128,7 @@ async function openCamera(deviceId = localStorage.getItem(CAMERA_KEY)) {
 }
 
 async function useCamera() {
+  state.lost = false;
   const [track] = state.stream.getVideoTracks();
   if ("contentHint" in track) track.contentHint = "motion";
   track.addEventListener("ended", () => lostCamera(track));
@@ -149,7 +151,7 @@ function closeCamera() {
 
 function lostCamera(track) {
   if (!state.stream?.getTracks().includes(track)) return;
-  state.stream = null;
+  Object.assign(state, { stream: null, lost: true });
   trouble("The camera is gone. Connect it again: this goes on by itself.");
   show();
 }
@@ -163,7 +165,7 @@ async function listCameras(chosen) {
 }
 
 async function camerasChanged() {
-  if (!state.stream && !$("trouble").hidden && state.wanted) await openCamera();
+  if (!state.stream && !$("trouble").hidden && (state.wanted || state.lost)) await openCamera();
   else if (state.stream) await listCameras(state.stream.getVideoTracks()[0].getSettings().deviceId);
 }
 

@@ -2,6 +2,7 @@
 // server and no log ever sees; it is kept for this tab alone.
 
 const KEY = "avatar_stream.token";
+let kept = "";  // where storage is forbidden: it lasts as long as the page
 
 export function knownToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -12,12 +13,13 @@ export function knownToken() {
   try {
     return sessionStorage.getItem(KEY) || "";
   } catch {
-    return given || "";  // storage may be forbidden
+    return kept;
   }
 }
 
 export function keepToken(token) {
+  kept = token;
   try {
     sessionStorage.setItem(KEY, token);
-  } catch { /* then it lasts as long as the page */ }
+  } catch { /* see above */ }
 }

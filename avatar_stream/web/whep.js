@@ -6,6 +6,7 @@
 // picture stands on the screen and when. Browsers that do not show RTP timestamps get an estimate, marked with ~.
 
 import { Refusal, Session } from "./session.js";
+import { knownToken } from "./token.js";
 
 const STATUS_INTERVAL_MS = 1000;
 const STATUS_TIMEOUT_MS = 1500;
@@ -15,6 +16,7 @@ const LOST_AFTER_MS = 3000;
 const SILENT_AFTER_S = 2;
 const CLOCK_SAMPLES = 60;
 const DELAYS_SHOWN = 50;
+const FULL = "All places are taken: this page tries again by itself";
 const PRIVATE = "This broadcast is private: open it by the address that has the token in it";
 
 function median(values) {
@@ -62,6 +64,11 @@ export class WhepPlayer extends Session {
     window.addEventListener("pagehide", () => this.hangUp());
     window.addEventListener("pageshow", (event) => event.persisted && this.connect());
     window.addEventListener("online", () => !this.resource && this.retry());
+    window.addEventListener("hashchange", () => {
+      // The address with the token, opened in the tab that asked for it: browsers do not load the page again.
+      this.token = knownToken();
+      if (!this.resource) this.connect();
+    });
     this.connect();
     this.watch();
   }
@@ -95,8 +102,18 @@ export class WhepPlayer extends Session {
   }
 
   refused(error) {
-    if (error.status === 401) this.tell(PRIVATE);
+    if (error.status === 401) this.lockedOut();
     return error.status === 401;
+  }
+
+  words(error) {
+    return error.waitMs ? FULL : super.words(error);
+  }
+
+  lockedOut() {
+    // Shown again each second, a wrong token would close the server to everybody who comes from this address.
+    this.token = "";
+    this.tell(PRIVATE);
   }
 
   hangUp() {
@@ -227,7 +244,7 @@ export class WhepPlayer extends Session {
       await this.askStatus();
     } catch (error) {
       soon = error.status === undefined;  // no answer at all: ask until there is one
-      if (error.status === 401) this.tell(PRIVATE);
+      if (error.status === 401) this.lockedOut();
       else if (this.frameTimesMs.length === 0 || performance.now() - this.lastFrameMs > LOST_AFTER_MS) {
         this.tell("The broadcast cannot be reached");
       }
