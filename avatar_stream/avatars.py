@@ -36,10 +36,14 @@ def list_avatars() -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/avatar.yaml"))
 
 
-def list_portraits() -> dict[str, Path]:
-    """Return the picture file of each bundled avatar, by name."""
-    folder = bundled("assets") / "avatars"
-    return {name: folder / name / "portrait.png" for name in list_avatars()}
+def list_portraits(*others: str) -> dict[str, Path]:
+    """Return the picture file of each bundled avatar, and of others (names or folders), by name.
+
+    Raises:
+        AvatarError: one of the others is unknown.
+    """
+    folders = map(_find, (*list_avatars(), *others))
+    return {folder.name: folder / "portrait.png" for folder in folders}
 
 
 def load_avatar(name: str | Path) -> Avatar:

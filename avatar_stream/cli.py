@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not logging.getLogger().handlers:
         form = "avatar-stream: %(levelname)s: %(message)s"
         logging.basicConfig(format=form, level=logging.WARNING, stream=_own_stderr())
+    if getattr(sys.stdout, "errors", "") == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     logging.addLevelName(logging.WARNING, "warning")
     logging.addLevelName(logging.INFO, "note")
     try:

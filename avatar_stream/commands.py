@@ -89,7 +89,7 @@ def record(arguments: argparse.Namespace) -> int:
     side_by_side = arguments.side_by_side
     if side_by_side is not None:
         named = f"{arguments.output.stem}-side-by-side.mp4"
-        side_by_side = Path(side_by_side) if side_by_side else arguments.output.with_name(named)
+        side_by_side = Path(side_by_side) if side_by_side else arguments.output.parent / named
     options = RecordOptions(
         input=arguments.input,
         avatar=arguments.avatar,

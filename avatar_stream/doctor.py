@@ -20,12 +20,11 @@ from avatar_stream.types import Frame
 
 _SMALLEST_FREE_GB = 2.0
 _WEB_PORT = 8080
+# As rendering/renderer.py does it.
 _OPENGL_PROBE = """
-import moderngl
-try:
-    context = moderngl.create_standalone_context(backend="egl")
-except Exception:
-    context = moderngl.create_standalone_context()
+import moderngl, sys
+egl = {"backend": "egl"} if sys.platform.startswith("linux") else {}
+context = moderngl.create_standalone_context(require=330, **egl)
 print(context.info["GL_RENDERER"], "|", context.version_code)
 """
 
@@ -86,17 +85,18 @@ def _engine() -> Check:
         return Check("engine", False, f"cannot be chosen ({error})", "run `make setup`", needed=False)
 
 
-def _mediapipe() -> Check:
-    from avatar_stream.trackers.holistic import HolisticTracker
+def _tracker() -> Check:
+    from avatar_stream.config import DEFAULT_TRACKER, find_stage
 
     try:
-        tracker = HolisticTracker()
+        tracker = find_stage("trackers", DEFAULT_TRACKER)()
         tracker.open()
         tracker.track(Frame(image=np.zeros((64, 64, 3), np.uint8), time_s=0.0, index=0))
         tracker.close()
     except AvatarStreamError as error:
         return Check("pose tracker", False, str(error), "run `make setup`; OpenCV needs libGL and glib")
-    return Check("pose tracker", True, f"MediaPipe {importlib.metadata.version('mediapipe')} starts")
+    networks = f"MediaPipe {importlib.metadata.version('mediapipe')}"
+    return Check("pose tracker", True, f"{DEFAULT_TRACKER} starts, with the networks of {networks}")
 
 
 def _opengl() -> Check:
@@ -173,6 +173,8 @@ def _disk() -> Check:
 def _cameras() -> Check:
     from avatar_stream.sources.webcam import list_cameras, probe_modes
 
+    if not sys.platform.startswith("linux"):
+        return Check("cameras", True, "try --camera 0, 1, ...: this system does not list them", needed=False)
     advice = "for preview and broadcast: plug one in; in a container or virtual machine pass it through"
     cameras = list_cameras()
     if not cameras:
@@ -196,19 +198,17 @@ def _display() -> Check:
 
 
 def _port() -> Check:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", _WEB_PORT))
-        except OSError as error:
-            advice = (
-                f"end the program that has it, or use another: avatar-stream broadcast --port {_WEB_PORT + 1}"
-            )
-            return Check("port", False, f"{_WEB_PORT} is taken ({error.strerror})", advice, needed=False)
+    try:
+        socket.create_server(("127.0.0.1", _WEB_PORT)).close()
+    except OSError as error:
+        advice = (
+            f"end the program that has it, or use another: avatar-stream broadcast --port {_WEB_PORT + 1}"
+        )
+        return Check("port", False, f"{_WEB_PORT} is taken ({error.strerror})", advice, needed=False)
     return Check("port", True, f"{_WEB_PORT} is free for the page", needed=False)
 
 
 _LOOKS: tuple[Callable[[], Check], ...] = (
-    _python, _torch, _engine, _mediapipe, _opengl, _video, _models, _avatars,
+    _python, _torch, _engine, _tracker, _opengl, _video, _models, _avatars,
     _cameras, _display, _port, _disk,
 )  # fmt: skip

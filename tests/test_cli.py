@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, exit status, one line for each error, pipes."""
 
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from avatar_stream import cli, doctor
 from avatar_stream.cli import main
+from avatar_stream.places import bundled
 
 
 def run(*words):
@@ -67,6 +69,16 @@ def test_missing_clip_is_told(avatar_folder, drawing_synthesizer, tmp_path, caps
     assert main(["record", *words]) == 1
     assert "none.mp4" in capsys.readouterr().err
     assert not (tmp_path / "o.mp4").exists()
+
+
+def test_a_name_that_the_terminal_cannot_show_is_no_traceback(tmp_path):
+    path = tmp_path / "größe.yaml"
+    path.write_bytes((bundled("pipelines") / "preview.yaml").read_bytes())
+    command = [sys.executable, "-m", "avatar_stream", "check", str(path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    )
+    assert done.returncode == 0 and done.stdout.endswith("gr\\xf6\\xdfe.yaml: ok\n"), done.stderr
 
 
 def test_version(capsys):

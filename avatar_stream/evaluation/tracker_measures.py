@@ -358,14 +358,14 @@ def truth_values(clip: Clip, name: str) -> dict[str, np.ndarray]:
             kept = errors[np.isfinite(errors) & rows]
             values[key] = np.concatenate([values.get(key, np.zeros(0)), kept])
     values["hand_wrong_rate"] = (values["hand_error"] > _WRONG_PALMS).astype(float)
-    return values | _truth_hand_rates(clip, track, units)
+    return values | _truth_hand_rates(clip, track)
 
 
 def _any_point(track: Track, part: str) -> np.ndarray:
     return np.isfinite(seen_points(track, part)).all(axis=-1).any(axis=1)
 
 
-def _truth_hand_rates(clip: Clip, track: Track, units: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _truth_hand_rates(clip: Clip, track: Track) -> dict[str, np.ndarray]:
     rates: dict[str, list[np.ndarray]] = {"visible": [], "visible_fast": [], "hidden": []}
     _, _, fast = hands_in_picture(clip)
     for side, label in enumerate(SIDES):

@@ -51,7 +51,6 @@ class GltfFile:
         except OSError as error:
             raise RenderError(f"could not read the rigged person {path}: {error.strerror}") from error
         self.tree, self._binary = _split_chunks(data, self.path)
-        self._views: dict[int, bytes] = {}
         unknown = sorted(set(self.tree.get("extensionsRequired", ())) - _KNOWN_EXTENSIONS)
         if unknown:
             raise RenderError(f"{path} needs glTF extensions that are not read here: {', '.join(unknown)}")

@@ -16,14 +16,11 @@ from avatar_stream.errors import ConfigError
 from avatar_stream.rendering.rotations import about, between, cross, unit
 from avatar_stream.rendering.skeleton import INDEX
 
-FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
-
 # Degrees. Limits are those of a loose adult hand.
 LOWEST = np.deg2rad([[-45, -15, -15, -15]] + [[-20, -3, -8, -22]] * 4)
 HIGHEST = np.deg2rad([[75, 75, 60, 80]] + [[95, 108, 80, 25]] * 4)
 
 _UP = (0, 2, 2, 0)
-_OPEN = (4, 6, 4, 0)
 _FIST = (82, 98, 62, 0)
 _BENT = (78, 4, 4, 0)
 _HOOK = (8, 80, 50, 0)

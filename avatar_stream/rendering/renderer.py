@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import moderngl
@@ -46,7 +47,9 @@ class Renderer:
         """
         self.size_px = size_px
         try:
-            self._context = moderngl.create_standalone_context(backend="egl", require=330)
+            # Windows and macOS have ways of their own that need no screen either.
+            egl = {"backend": "egl"} if sys.platform.startswith("linux") else {}
+            self._context = moderngl.create_standalone_context(require=330, **egl)
         except Exception as error:
             # moderngl raises bare Exception where libEGL or a driver is missing.
             raise RenderError(

@@ -109,7 +109,7 @@ def load_train_config(path: Path, overrides: dict[str, object] | None = None) ->
         ConfigError: every mistake at once, each with its key, what was given and what was expected.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
