@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,27 @@ def test_chromium_watches_in_janus_what_is_published_there(janus, tmp_path):
             page.wait_for_function(f"({_LOOK})().seen > {before + 10}", timeout=PATIENCE_MS)
         assert sink.notice == ""
     assert np.abs(np.array(seen["colours"]) - STRIPES).max() < 30, seen
+
+
+def test_a_viewer_who_closed_the_browser_is_forgotten(janus):
+    asked = []
+
+    def known() -> bool:
+        try:
+            urllib.request.urlopen(asked[0], data=b"", timeout=20).close()
+        except urllib.error.HTTPError as error:
+            return error.code != 404
+        return True
+
+    with playwright_tool() as tool, launched(tool) as browser:
+        with Signer(WhipSink(WhipSink.Options(url=f"{janus}whip", token=TOKEN)), size=(320, 240)):
+            page = browser.new_page()
+            page.on("request", lambda request: "/watch/" in request.url and asked.append(request.url))
+            page.goto(janus)
+            page.wait_for_function(f"({_LOOK})()?.seen > 3", timeout=PATIENCE_MS)
+            assert known()
+            page.close()
+            until(lambda: not known())
 
 
 def test_janus_behind_the_adapter_wants_the_token(janus):

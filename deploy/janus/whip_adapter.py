@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hmac
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +20,8 @@ from aiohttp import web
 PAGE = Path(__file__).with_name("watch.html")
 ANSWER_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 25.0
+# What Janus says when the other side has gone, or when Janus itself was started anew and knows nothing of a session.
+ENDS = ("hangup", "timeout", "error")
 
 
 class Handle:
@@ -30,6 +33,7 @@ class Handle:
         self._waiting: dict[str, asyncio.Future] = {}
         self._listening: asyncio.Task | None = None
         self._session = ""
+        self.ended: Callable[[], None] = lambda: None  # called when Janus says that it is over
 
     async def open(self) -> None:
         """Make a session, attach to the plugin, and listen to what it says."""
@@ -92,8 +96,11 @@ class Handle:
                 continue
             for event in news if isinstance(news, list) else [news]:
                 future = self._waiting.get(event.get("transaction", ""))
-                if event["janus"] in ("event", "error") and future is not None and not future.done():
-                    future.set_result(event)
+                if future is not None:
+                    if event["janus"] in ("event", "error") and not future.done():
+                        future.set_result(event)
+                elif event["janus"] in ENDS:
+                    return self.ended()
 
 
 class Adapter:
@@ -104,6 +111,7 @@ class Adapter:
         self._janus, self._room, self._token = janus, room, token
         self._publishers: dict[str, Handle] = {}
         self._viewers: dict[str, Handle] = {}
+        self._closing: set[asyncio.Task] = set()
 
     def application(self) -> web.Application:
         """Return what aiohttp serves."""
@@ -167,9 +175,7 @@ class Adapter:
         except BaseException:
             await handle.close()
             raise
-        name = uuid.uuid4().hex
-        self._viewers[name] = handle
-        return web.json_response({"id": name, "sdp": done["jsep"]["sdp"]})
+        return web.json_response({"id": self._keep(self._viewers, handle), "sdp": done["jsep"]["sdp"]})
 
     async def start(self, request: web.Request) -> web.Response:
         """POST /watch/ID: the viewer's answer."""
@@ -191,9 +197,21 @@ class Adapter:
         except BaseException:
             await handle.close()
             raise
+        return self._keep(handles, handle), done
+
+    def _keep(self, handles: dict[str, Handle], handle: Handle) -> str:
+        # Until it is closed, or Janus says that the other side has gone: most viewers just close their browser.
         name = uuid.uuid4().hex
         handles[name] = handle
-        return name, done
+
+        def forget() -> None:
+            if handles.pop(name, None) is not None:
+                task = asyncio.get_running_loop().create_task(handle.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+        handle.ended = forget
+        return name
 
     async def _close(self, handles: dict[str, Handle], request: web.Request) -> web.Response:
         handle = handles.pop(request.match_info["id"], None)
