@@ -1,10 +1,17 @@
 """Threads: live drops frames but not order or freshness, offline loses nothing, and every end leaves order."""
 
 import dataclasses
+import gc
 import os
+import platform
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -315,6 +322,89 @@ def test_wishes_are_answered():
     assert any(status.recording for status in sink.told) and sink.told[-1].frozen
     assert sink.told[-1].avatar == "two" and sink.told[-1].fps > 10 and sink.told[-1].p95_ms > 0
     assert len(synthesizers["one"].threads) == len(synthesizers["two"].threads) == 1
+
+
+def test_recordings_that_have_ended_leave_nothing_but_their_count():
+    sink, recordings = Asking({10 * k: [Wish.RECORD] for k in range(1, 9)} | {100: [Wish.QUIT]}), []
+    first_is_gone = []
+
+    def record():
+        gc.collect()
+        first_is_gone.append(bool(recordings) and recordings[0]() is None)
+        recording = Collector(pause_s=0.03)  # slower than the source: it drops frames
+        recordings.append(weakref.ref(recording))
+        return Output(recording, f"recordings/{len(recordings)}.mp4")
+
+    report = runner.run(make_pipeline([sink], live=True, frames=None, fps=100, new_recording=record))
+    assert len(recordings) == 4 and first_is_gone[-1]
+    assert set(report.stages) <= {"retargeter", "synthesizer", "composer", "output o0", "output recording"}
+    counts = [status.dropped.get("render-recording", 0) for status in sink.told]
+    assert counts == sorted(counts) and report.dropped["render-recording"] > 10, "all four together"
+
+
+def test_measurements_of_a_long_run_take_no_more_memory(monkeypatch):
+    monkeypatch.setattr("avatar_stream.running.meter._KEPT", 100)
+    meter, begun_s = Meter(), time.monotonic()
+    for index in range(250):
+        meter.add("tracker", index / 1000)
+        meter.deliver(begun_s)
+    kept = meter.stages()["tracker"]
+    assert kept[:, 1] == pytest.approx(np.arange(150, 250)) and (np.diff(kept[:, 0]) >= 0).all()
+    assert meter.delays().shape == (100, 2)
+    assert meter.recent_stages() == {"tracker": pytest.approx(199.5)}
+    fps, delay_ms, p95_ms = meter.recent()
+    assert fps > 25 and 0 <= delay_ms <= p95_ms
+
+
+HEAPS = """
+    import ctypes, sys
+    sys.path.insert(0, {tests!r})
+    from test_runner import Collector, make_pipeline, runner
+
+    libc = ctypes.CDLL(None)
+    libc.fopen.restype = ctypes.c_void_p
+    for live in {runs}:
+        runner.run(make_pipeline([Collector() for _ in range(6)], live=live, frames=20, fps=100))
+    file = ctypes.c_void_p(libc.fopen({told!r}.encode(), b"w"))
+    libc.malloc_info(0, file)
+    libc.fclose(file)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps are glibc's")
+def test_the_threads_of_a_live_run_share_two_heaps(tmp_path, monkeypatch):
+    # Heaps of their own grow for hours; in a process of its own, for whoever was first decides.
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    counts = []
+    for runs in ([True, True], [False]):
+        told = tmp_path / "heaps.xml"
+        code = HEAPS.format(tests=str(Path(__file__).parent), runs=runs, told=str(told))
+        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=120, check=True)
+        counts.append(told.read_text().count("<heap nr="))
+    assert counts[0] <= 2 < counts[1]
+
+
+HOLES = """
+    import time
+    import psutil
+    from avatar_stream.running.memory import Heaps
+
+    heaps, process = Heaps(), psutil.Process()
+    kept = [bytearray(60_000) for _ in range(3000)][::50]
+    before_mb = process.memory_info().rss / 2**20
+    heaps.tidy(time.monotonic())
+    soon_mb = process.memory_info().rss / 2**20
+    heaps.tidy(time.monotonic() + 100)
+    print(before_mb, soon_mb, process.memory_info().rss / 2**20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps are glibc's")
+def test_what_is_free_between_things_that_stay_is_given_back_now_and_then():
+    command = [sys.executable, "-c", textwrap.dedent(HOLES)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    before_mb, soon_mb, after_mb = map(float, told.split())
+    assert after_mb < before_mb - 100 and soon_mb > before_mb - 20, "not at once, it costs milliseconds"
 
 
 def test_an_avatar_that_cannot_be_had_is_told_and_the_old_one_stays(monkeypatch):

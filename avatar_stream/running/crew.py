@@ -26,12 +26,14 @@ class Crew:
         """Take whom errors are told to; the end of a stream is none."""
         self.workers: dict[str, Worker] = {}
         self._on_error = on_error
-        self._threads: dict[str, threading.Thread] = {}
+        self._threads: dict[str, tuple[threading.Thread, Worker]] = {}
 
     def start(
         self, name: str, body: Callable[[Worker], None], worker: Worker, then: Callable[[], None]
     ) -> None:
-        """Start a thread that runs `body`, and `then` however that ended."""
+        """Start a thread that runs `body`, and `then` however that ended; those that ended before are forgotten."""
+        for ended in [each for each, (thread, _) in self._threads.items() if not thread.is_alive()]:
+            del self._threads[ended], self.workers[ended]
         if name in self._threads:
             raise ValueError(f"there is a thread {name!r} already: the first one would never be waited for")
 
@@ -48,16 +50,17 @@ class Crew:
 
         self.workers[name] = worker
         # A thread that hangs in a driver must not keep the program from ending.
-        self._threads[name] = threading.Thread(target=shell, name=f"avatar-{name}", daemon=True)
-        self._threads[name].start()
+        thread = threading.Thread(target=shell, name=f"avatar-{name}", daemon=True)
+        self._threads[name] = thread, worker
+        thread.start()
 
     def alive(self, without: str = "") -> bool:
         """Whether any thread but `without` is at work."""
-        return any(thread.is_alive() for name, thread in tuple(self._threads.items()) if name != without)
+        return any(thread.is_alive() for name, (thread, _) in tuple(self._threads.items()) if name != without)
 
     def wait(self) -> None:
         """Let a moment pass, or less where a thread ends."""
-        for thread in tuple(self._threads.values()):
+        for thread, _ in tuple(self._threads.values()):
             if thread.is_alive():
                 thread.join(_STEP_S)
                 return
@@ -65,11 +68,11 @@ class Crew:
     def join(self, most_s: float = math.inf) -> list[str]:
         """Wait for every thread, `most_s` at most; returns the stages that did not stop in time."""
         begun_s, late = time.monotonic(), []
-        for name, thread in tuple(self._threads.items()):
+        for thread, worker in tuple(self._threads.values()):
             while thread.is_alive():
-                limit_s = _OPENING_S if self.workers[name].opening else _STOP_S
+                limit_s = _OPENING_S if worker.opening else _STOP_S
                 if time.monotonic() - begun_s > min(limit_s, most_s):
-                    late.append(self.workers[name].stage)
+                    late.append(worker.stage)
                     break
                 thread.join(_STEP_S)
         return late

@@ -85,17 +85,17 @@ class Turns:
         self._next, self._aborted = 0, False
         self._changed = threading.Condition()
 
-    def wait(self, turn: int) -> None:
-        """Wait until every lower number is done; EndOfStream where `abort` was called."""
+    def wait(self, turn: int | None) -> None:
+        """Wait until every lower number is done, None: for nobody; EndOfStream where `abort` was called."""
         with self._changed:
-            self._changed.wait_for(lambda: self._aborted or self._next >= turn)
+            self._changed.wait_for(lambda: self._aborted or turn is None or self._next >= turn)
             if self._aborted:
                 raise EndOfStream
 
-    def done(self, turn: int) -> None:
-        """Let the next number go."""
+    def done(self, turn: int | None) -> None:
+        """Let the next number go; None had no turn."""
         with self._changed:
-            self._next = max(self._next, turn + 1)
+            self._next = self._next if turn is None else max(self._next, turn + 1)
             self._changed.notify_all()
 
     def reached(self, turn: int) -> bool:

@@ -1,8 +1,10 @@
-"""One output while it runs: its hand-over, its sink, and what of the finished frames it is given."""
+"""Outputs while they run: their hand-overs, their sinks, and what of the finished frames they are given."""
 
 from __future__ import annotations
 
-from collections import deque
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable
 
 from avatar_stream.controls import Controls
 from avatar_stream.pipeline import Output, Pipeline, Rendered
@@ -19,16 +21,19 @@ class Outlet:
     Attributes:
         frames: the hand-over that leads to it. A bare Frame is the camera's own picture.
         on_main: it belongs to the thread that called `run`.
-        turn: its place in the order in which stages are opened, or None: at once.
+        stage: what figures and messages call it.
+        turn: its place in the order in which stages are opened; None: a recording that begins while the rest runs.
         opened, done: how far it has come.
     """
 
     def __init__(self, output: Output, live: bool, meter: Meter, turn: int | None):
         """Prepare; nothing is open yet."""
         self.output, self.sink, self.turn = output, output.sink, turn
-        self.stage = f"output {output.name}"
+        # All recordings under one name: each file's own would be one more line of figures for ever.
+        name = "recording" if turn is None else output.name
+        self.stage = f"output {name}"
         self.on_main = getattr(output.sink, "on_main_thread", False)
-        self.frames: Handover[Rendered | Frame] = Handover(f"render-{output.name}", live)
+        self.frames: Handover[Rendered | Frame] = Handover(f"render-{name}", live)
         self._sounds: deque[Sound] = deque(maxlen=_MOST_SOUNDS if live else None)
         self._hears = hasattr(output.sink, "hear")
         self._hears_at_once = getattr(output.sink, "hears_at_once", False)
@@ -81,3 +86,55 @@ class Outlet:
                 self.sink.discard()
             else:
                 self.sink.close()
+
+
+class Outlets:
+    """All of one run; from any thread.
+
+    Attributes:
+        serving: those that get frames, in order; replaced where it changes.
+    """
+
+    def __init__(self, first: Iterable[Outlet]):
+        """Take those that the pipeline has from its beginning."""
+        self.serving = tuple(first)
+        self._known = self.serving  # also those that are being finished
+        self._dropped: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, outlet: Outlet) -> None:
+        """Give frames to one more; of those that have ended only the count of dropped frames stays."""
+        with self._lock:
+            self.serving = (*self.serving, outlet)
+            for ended in (each for each in self._known if each.done):
+                self._dropped[ended.frames.name] += ended.frames.dropped
+            self._known = (*(each for each in self._known if not each.done), outlet)
+
+    def remove(self, outlet: Outlet) -> bool:
+        """Give it no more frames; returns whether any other gets some."""
+        with self._lock:
+            self.serving = tuple(other for other in self.serving if other is not outlet)
+            return bool(self.serving)
+
+    def take(self, item: Rendered | Sound) -> None:
+        """Hand it to all."""
+        for outlet in self.serving:
+            outlet.take(item)
+
+    def end(self) -> None:
+        """No more will come: what waits is still written."""
+        for outlet in self._known:
+            outlet.frames.end()
+
+    def abort(self) -> None:
+        """Stop now."""
+        for outlet in self._known:
+            outlet.frames.abort()
+
+    def dropped(self) -> dict[str, int]:
+        """Frames dropped before each hand-over since the start, all recordings together."""
+        with self._lock:
+            dropped = Counter(self._dropped)
+            for outlet in self._known:
+                dropped[outlet.frames.name] += outlet.frames.dropped
+        return dict(dropped)

@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from threadpoolctl import threadpool_limits
+
 from avatar_stream.controls import Controls
 from avatar_stream.errors import AvatarStreamError, EndOfStream
 from avatar_stream.pipeline import Analyzed, Output, Pipeline, Rendered
@@ -19,10 +21,11 @@ from avatar_stream.running.crew import Crew
 from avatar_stream.running.desk import CurrentSynthesizer, Desk
 from avatar_stream.running.handover import Handover, Turns
 from avatar_stream.running.interrupts import on_interrupt
+from avatar_stream.running.memory import Heaps
 from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
-from avatar_stream.running.outlet import Outlet
+from avatar_stream.running.outlet import Outlet, Outlets
 from avatar_stream.running.pace import make_pacer
-from avatar_stream.types import Frame, Sound
+from avatar_stream.types import Frame
 
 logger = logging.getLogger(__name__)
 
@@ -68,17 +71,17 @@ class _Run:
     def __init__(self, pipeline: Pipeline, controls: Controls, on_frame, seconds: float | None, on_open):
         self._pipeline, self._controls, self._on_frame, self._seconds = pipeline, controls, on_frame, seconds
         self._live, self._on_open = pipeline.source.live, on_open
+        self._heaps = Heaps() if self._live else None
         if pipeline.server is not None:
             pipeline.server.attach(self._controls)
         self._meter = Meter()
         self._desk = Desk(pipeline, controls, self._add_output, self._end_output)
         self._frames: Handover[Frame] = Handover("capture-analyze", self._live)
         self._analyzed: Handover[Analyzed] = Handover("analyze-render", self._live)
-        self._outlets = [
+        self._outlets = Outlets(
             Outlet(output, self._live, self._meter, 1 + k) for k, output in enumerate(pipeline.outputs)
-        ]
-        self._all_outlets = list(self._outlets)
-        self._pacer = make_pacer(pipeline, self._deliver)
+        )
+        self._pacer = make_pacer(pipeline, self._outlets.take)
         self._turns = Turns()
         # Source first, then the outputs; then tracker and synthesizer load their networks beside each other.
         self._networks_turn = 1 + len(pipeline.outputs)
@@ -87,23 +90,23 @@ class _Run:
         self._error: BaseException | None = None
         self._ending = self._interrupted = False
         self._first_s: float | None = None
-        self._captured = 0
         self._failures: list[str] = []
         self._watch = SilenceWatch(_SILENT_LIVE_S if self._live else _SILENT_FILE_S)
-        self._told_s = 0.0
+        self._told_s, self._captured = 0.0, 0
 
     def go(self) -> Report:
-        with on_interrupt(self._interrupt):
+        # Products are tiny here: between them numpy's OpenBLAS threads would turn in circles on the frames' processors.
+        with threadpool_limits(1, user_api="blas"), on_interrupt(self._interrupt):
             try:
                 self._crew.start("capture", self._capture, Worker(self._meter), self._frames.end)
                 self._crew.start("analyze", self._analyze, Worker(self._meter), self._end_analyze)
                 self._crew.start("render", self._render, Worker(self._meter), self._end_render)
                 if self._pacer is not None:
                     self._crew.start("pace", self._pacer.run, Worker(self._meter), self._end_outlets)
-                for outlet in self._outlets:
+                for outlet in self._outlets.serving:
                     if not outlet.on_main:
                         self._start_outlet(outlet)
-                self._serve([outlet for outlet in self._outlets if outlet.on_main])
+                self._serve([outlet for outlet in self._outlets.serving if outlet.on_main])
             except KeyboardInterrupt as error:  # the second Ctrl-C: nobody wants to wait for networks to load
                 self._fail(error, None)
                 self._crew.join(_BREAK_OFF_S)
@@ -116,8 +119,7 @@ class _Run:
             self._fail(AvatarStreamError(f"could not stop: {names} still at work; end the program"), None)
         if self._error is not None:
             raise self._error
-        dropped = self._dropped() if self._live else {}
-        return self._meter.report(self._interrupted, dropped, tuple(self._failures))
+        return self._meter.report(self._interrupted, self._dropped() if self._live else {}, self._failures)
 
     # What the threads do -----------------------------------------------------------------------------------
 
@@ -176,15 +178,11 @@ class _Run:
 
     def _hand_out(self, rendered: Rendered) -> None:
         self._first_s = self._first_s or time.monotonic()
-        (self._deliver if self._pacer is None else self._pacer.take)(rendered)
+        (self._outlets if self._pacer is None else self._pacer).take(rendered)
         self._meter.frames += 1
         self._meter.with_signer += rendered.frame.pose is not None
         if self._on_frame is not None:
             self._on_frame(rendered.shown)
-
-    def _deliver(self, item: Rendered | Sound) -> None:
-        for outlet in self._outlets:
-            outlet.take(item)
 
     def _put_out(self, outlet: Outlet) -> None:
         try:
@@ -202,7 +200,7 @@ class _Run:
             raise
         except AvatarStreamError as error:
             self._go_on_without(outlet, error)
-        first = outlet is next(iter(self._outlets), None)
+        first = outlet is next(iter(self._outlets.serving), None)
         if self._live and first and isinstance(item, Rendered):  # a file's times are no clock's
             self._meter.deliver(frame.time_s)
 
@@ -224,16 +222,14 @@ class _Run:
                 stage.close()
 
     def _open_outlet(self, outlet: Outlet) -> None:
-        if outlet.turn is not None:
-            self._turns.wait(outlet.turn)
+        self._turns.wait(outlet.turn)
         try:
             outlet.open(self._controls)
         except AvatarStreamError as error:
             self._go_on_without(outlet, error)
         finally:
             outlet.worker.opening = False
-        if outlet.turn is not None:
-            self._turns.done(outlet.turn)
+        self._turns.done(outlet.turn)
 
     def _finish(self, outlet: Outlet) -> None:
         try:
@@ -248,13 +244,9 @@ class _Run:
         Optional outputs need not open; when live, any output but the last may fail on the way.
         """
         optional = not outlet.opened and (outlet.output.optional or outlet.turn is None)
-        with self._lock:
-            others = [other for other in self._outlets if other is not outlet]
-            if not (optional or (self._live and outlet.opened)) or not others:
-                raise error
-            self._outlets = others
-        if outlet.turn is not None:
-            self._turns.done(outlet.turn)
+        if not (optional or (self._live and outlet.opened)) or not self._outlets.remove(outlet):
+            raise error
+        self._turns.done(outlet.turn)
         if outlet.opened or outlet.turn is None:
             logger.warning("%s", error)
             self._failures.append(str(error))
@@ -267,10 +259,8 @@ class _Run:
     # Threads ------------------------------------------------------------------------------------------------
 
     def _start_outlet(self, outlet: Outlet) -> None:
-        def work(_: Worker) -> None:
-            self._put_out(outlet)
-
-        self._crew.start(outlet.stage, work, outlet.worker, outlet.frames.abort)
+        name, then = f"output {outlet.output.name}", outlet.frames.abort
+        self._crew.start(name, lambda _: self._put_out(outlet), outlet.worker, then)
 
     def _end_analyze(self) -> None:
         self._stop()
@@ -283,25 +273,21 @@ class _Run:
 
     def _end_outlets(self) -> None:
         self._stop()
-        for outlet in self._all_outlets:
-            outlet.frames.end()
+        self._outlets.end()
 
     def _add_output(self, output: Output) -> Outlet:
         outlet = Outlet(output, self._live, self._meter, None)
-        with self._lock:
-            self._outlets = [*self._outlets, outlet]
-            self._all_outlets = [*self._all_outlets, outlet]
+        self._outlets.add(outlet)
         self._start_outlet(outlet)
         return outlet
 
     def _end_output(self, outlet: Outlet) -> None:
         outlet.frames.end()
-        with self._lock:
-            self._outlets = [other for other in self._outlets if other is not outlet]
+        self._outlets.remove(outlet)
 
     def _show_camera(self, frame: Frame) -> None:
         # Only in windows: what leaves the signer's own screen never shows the signer.
-        for outlet in self._outlets:
+        for outlet in self._outlets.serving:
             if outlet.on_main:
                 outlet.frames.put(dataclasses.replace(frame, driver=frame.image))
 
@@ -356,6 +342,8 @@ class _Run:
             on_open()
         if self._seconds is not None and self._first_s and now_s - self._first_s >= self._seconds:
             self._stop()
+        if self._heaps is not None:
+            self._heaps.tidy(now_s)
         if now_s - self._told_s >= _STATUS_EVERY_S:
             self._told_s = now_s
             figures = self._meter.recent() if self._live else (0.0, 0.0, 0.0)
@@ -387,10 +375,9 @@ class _Run:
                     error.add_note(f"in stage '{worker.stage}'{place}")
         self._stop()
         self._turns.abort()
-        outlets = (outlet.frames for outlet in self._all_outlets)
-        for each in filter(None, (self._frames, self._analyzed, self._pacer, *outlets)):
+        for each in filter(None, (self._frames, self._analyzed, self._pacer, self._outlets)):
             each.abort()
 
     def _dropped(self) -> dict[str, int]:
-        outlets = (outlet.frames for outlet in self._all_outlets)
-        return {each.name: each.dropped for each in (self._frames, self._analyzed, *outlets)}
+        before = {each.name: each.dropped for each in (self._frames, self._analyzed)}
+        return before | self._outlets.dropped()
