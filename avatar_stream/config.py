@@ -354,7 +354,8 @@ def apply_override(given: dict[str, Any], override: str) -> None:
     if not sign or not key:
         raise ConfigError(f"--set {override}: expected KEY=VALUE, for instance source.index=1")
     try:
-        value = yaml.safe_load(text)
+        # A colour, which in a file would be a comment.
+        value = text if text.startswith("#") else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     *way, last = (int(part) if part.isdigit() else part for part in key.split("."))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from avatar_stream import stages
 from avatar_stream.compose import LABEL, PICTURES, TRANSPARENT, Composer, draw_pose, side_by_side
-from avatar_stream.config import DEFAULT_TRACKER, PipelineConfig, StageConfig, find_stage, named_twice
+from avatar_stream.config import DEFAULT_TRACKER, PipelineConfig, StageConfig, find_stage, written_over
 from avatar_stream.errors import ConfigError
 from avatar_stream.show.options import ShowOptions
 from avatar_stream.types import Frame, Pose
@@ -170,16 +170,19 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
     """Make the pipeline that a checked file describes; nothing is open yet.
 
     Raises:
-        ConfigError: the background is wrong, or an output would overwrite the input or another output.
+        ConfigError: the background is wrong, or an output would overwrite an input or another output.
         AvatarError: the avatar is unknown or incomplete.
     """
-    from avatar_stream.avatars import list_avatars
+    from avatar_stream.avatars import list_portraits
     from avatar_stream.retarget.framing import FramingGuard
 
-    twice = named_twice(config.source, config.outputs)
-    if twice is not None:
-        raise ConfigError(f"{twice} is named twice: input and outputs must be different files")
+    over = written_over(config.source, config.outputs, config.show)
+    if over is not None:
+        raise ConfigError(f"{over} is named twice: inputs and outputs must be different files")
+    portraits = list_portraits(config.avatar)
     server = _make_server(config)
+    if server is not None:
+        server.api.portraits = portraits
     source = _make_stage("sources", config.source, **_offered("sources", config.source, server=server))
     composer = Composer(_labelled(config.compose) if source.live else config.compose)
     _check_show(config, source.live)
@@ -198,8 +201,10 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
             for output, name in zip(config.outputs, _output_names(config.outputs), strict=True)
         ],
         guard=FramingGuard() if config.framing and source.live else None,
-        recast=lambda name, current: _make_cast(config, name, current),
-        avatars=list_avatars(),
+        recast=lambda name, current: _make_cast(
+            config, str(portraits[name].parent) if name in portraits else name, current
+        ),
+        avatars=list(portraits),
         new_recording=lambda: _make_recording(config, composer.transparent and not config.show, given),
         server=server,
         show=config.show,
@@ -212,6 +217,12 @@ def _check_show(config: PipelineConfig, live: bool) -> None:
         raise ConfigError(
             f"{config.place}: show.source {config.show.name} is live, the signer is not: set source.own_pace, "
             "or take a camera"
+        )
+    signers = config.source.options.get("index", 0) if config.source.type == "webcam" else None
+    if config.show is not None and signers is not None and config.show.camera == signers:
+        raise ConfigError(
+            f"{config.place}: camera {signers} is the signer's and the programme's: give show.source or source.index "
+            'another one ("avatar-stream doctor" lists them)'
         )
 
 
@@ -255,15 +266,11 @@ def _make_server(config: PipelineConfig) -> Server | None:
     rooms = [("sources", config.source), *(("sinks", output) for output in config.outputs)]
     if not any("server" in find_stage(room, stage.type).Options.model_fields for room, stage in rooms):
         return None
-    from avatar_stream.avatars import list_portraits
-
     try:
         from avatar_stream.broadcast.server import Server
     except ImportError as error:
         raise ConfigError(f"pages and WebRTC need {error.name}: pip install aiortc aiohttp") from error
-    server = Server(config.server)
-    server.api.portraits = list_portraits()
-    return server
+    return Server(config.server)
 
 
 def _offered(room: str, config: StageConfig, **given: object) -> dict[str, object]:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def beginnings_s(sound: np.ndarray) -> list[float]:
 
 
 def write_programme(path: Path, seconds: float = 4.0, sound: bool = True, fps: int = FPS, size=SIZE) -> Path:
-    """Write a clip: its pictures are numbered from 0, white flashes of the lower half stand where the beeps are."""
+    """Write a clip: its pictures are numbered from 0, and it beeps at whole seconds."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
@@ -91,8 +92,36 @@ def read_back(path: Path) -> tuple[list[tuple[float, np.ndarray]], np.ndarray]:
     return pictures, sound
 
 
+def send_live(container: av.container.OutputContainer, start_s: float, ended: Callable[[], bool]) -> None:
+    """Send a programme as it happens until `ended`: beeps at whole seconds of its own time, and two numbers.
+
+    The upper one is when the picture was sent, in hundredths of a second since `start_s` (`time.monotonic()`), the
+    lower one the picture's place in the stream.
+    """
+    settings = {"preset": "ultrafast", "tune": "zerolatency", "crf": "14", "g": "12"}
+    video = container.add_stream("libx264", rate=FPS, options=settings)
+    video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+    audio = container.add_stream("aac", rate=SOUND_RATE, layout="stereo")
+    begun_s, index = time.monotonic(), 0
+    tone = beeps(1.0)
+    while not ended():
+        image = np.full((SIZE[1], SIZE[0], 3), (40, 90, 60), np.uint8)
+        draw_number(image, round(100 * (time.monotonic() - start_s)) % 4096, 16, 16)
+        draw_number(image, index, 16, 64)
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame.pts, frame.time_base = index, Fraction(1, FPS)
+        container.mux(video.encode(frame))
+        at = index % FPS * SOUND_RATE // FPS
+        part = np.ascontiguousarray(tone[at : at + SOUND_RATE // FPS])
+        samples = av.AudioFrame.from_ndarray(part.reshape(1, -1), "s16", "stereo")
+        samples.sample_rate, samples.pts = SOUND_RATE, index * (SOUND_RATE // FPS)
+        container.mux(audio.encode(samples))
+        index += 1
+        time.sleep(max(0.0, begun_s + index / FPS - time.monotonic()))
+
+
 class Station:
-    """Sends a programme over TCP as it happens: MPEG-TS, its pictures numbered in hundredths of a second.
+    """Sends a programme over TCP as it happens: MPEG-TS, see `send_live`.
 
     Attributes:
         address: for `show.source`.
@@ -126,26 +155,6 @@ class Station:
                     self._send(connection)
 
     def _send(self, connection):
-        with connection.makefile("wb", buffering=0) as file, av.open(file, "w", format="mpegts") as container:
-            settings = {"preset": "ultrafast", "tune": "zerolatency", "crf": "14", "g": "12"}
-            video = container.add_stream("libx264", rate=FPS, options=settings)
-            video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
-            audio = container.add_stream("aac", rate=SOUND_RATE, layout="stereo")
-            begun_s, index = time.monotonic(), 0
-            tone = beeps(1.0)
-            while not (self.silent.is_set() or self._stopped.is_set()):
-                image = np.full((SIZE[1], SIZE[0], 3), (40, 90, 60), np.uint8)
-                draw_number(image, round(100 * (time.monotonic() - self.start_s)) % 4096, 16, 16)
-                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-                frame.pts, frame.time_base = index, Fraction(1, FPS)
-                container.mux(video.encode(frame))
-                at = index % FPS * SOUND_RATE // FPS
-                part = tone[at : at + SOUND_RATE // FPS]
-                samples = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(part).reshape(1, -1), "s16", "stereo"
-                )
-                samples.sample_rate, samples.pts = SOUND_RATE, index * (SOUND_RATE // FPS)
-                container.mux(audio.encode(samples))
-                file.flush()
-                index += 1
-                time.sleep(max(0.0, begun_s + index / FPS - time.monotonic()))
+        with connection.makefile("wb", buffering=0) as file:
+            with av.open(file, "w", format="mpegts", options={"flush_packets": "1"}) as container:
+                send_live(container, self.start_s, lambda: self.silent.is_set() or self._stopped.is_set())

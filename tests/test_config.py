@@ -141,6 +141,12 @@ def test_what_is_no_pipeline_is_told_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_a_colour_given_by_set_is_no_comment(write):
+    given = ["compose.background=#12a3b4", "show={source: 0}", "show.plate=#1f2a38"]
+    config = load_pipeline(write(), given)
+    assert config.compose.background == "#12a3b4" and config.show.plate == "#1f2a38"
+
+
 def test_overrides_go_through_the_same_checks(write):
     config = load_pipeline(write(), ["source.fps=12.5", "outputs.0.path=y", "compose.background=white"])
     assert config.source.options == {"fps": 12.5} and str(config.outputs[0].options["path"]) == "y"

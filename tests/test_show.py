@@ -36,10 +36,13 @@ ONE_FRAME_S = 1 / FPS
 
 
 class Timed:
-    """Hands the frame's time on to the synthesizer, as a retargeter hands on the pose."""
+    """Hands the frame's time on to the synthesizer, as a retargeter hands on the pose; nobody: the last one."""
+
+    last = None
 
     def retarget(self, pose, time_s):
-        return dataclasses.replace(pose, time_s=time_s) if pose is not None else None
+        self.last = pose or self.last
+        return dataclasses.replace(self.last, time_s=time_s)
 
     def reset(self):
         pass
@@ -354,6 +357,13 @@ def test_a_live_programme_needs_a_live_signer_and_secrets_are_not_shown():
     with pytest.raises(ConfigError, match="is live, the signer is not") as caught:
         build_pipeline(check_pipeline(given | {"show": {"source": address}}, "test"))
     assert "secret" not in str(caught.value) and "rtmp://host:1935" in str(caught.value)
+
+
+def test_one_camera_cannot_be_signer_and_programme():
+    given = {"avatar": "mei", "outputs": [{"type": "window"}], "show": {"source": 2}}
+    with pytest.raises(ConfigError, match="camera 2 is the signer's and the programme's"):
+        build_pipeline(check_pipeline(given | {"source": {"type": "webcam", "index": 2}}, "test"))
+    build_pipeline(check_pipeline(given | {"source": {"type": "webcam", "index": 1}}, "test"))
 
 
 def test_a_broken_programme_is_told_before_networks_are_loaded(tmp_path):

@@ -6,13 +6,17 @@ import time
 
 import numpy as np
 import pytest
-from show_cases import FPS, SIZE, read_number, write_programme
+from outward import free_port
+from show_cases import FPS, SIZE, beginnings_s, read_back, read_number, write_programme
+from test_push import KEY, needs_nginx, nginx
 from test_show import make_show
 from test_web import ask, post_offer, sink_at, status_of, wait_until
 
 from avatar_stream.controls import Controls, Wish
 from avatar_stream.running import runner
 from avatar_stream.show.options import ShowOptions
+from avatar_stream.sinks.push import PushSink
+from avatar_stream.sinks.video_file import VideoFileSink
 
 PATIENCE_S = 30.0
 
@@ -80,7 +84,11 @@ def on_air(tmp_path):
 @pytest.mark.parametrize("kinds", [("video", "audio"), ("audio", "video")])
 def test_a_viewer_hears_the_programme_in_step_with_its_picture(on_air, kinds):
     assert status_of(on_air)["sound"] is True
-    pictures, sounds = asyncio.run(watch_and_listen(on_air, kinds, 4.5))
+    check_watched(*asyncio.run(watch_and_listen(on_air, kinds, 4.5)))
+
+
+def check_watched(pictures, sounds):
+    """A viewer's beeps come with the first picture of a second."""
     loud_s = [came_s for came_s, level in sounds if level > 3000]
     beginnings_s = [each for before, each in zip([0.0, *loud_s], loud_s, strict=False) if each - before > 0.5]
     assert len(beginnings_s) >= 3
@@ -91,6 +99,44 @@ def test_a_viewer_hears_the_programme_in_step_with_its_picture(on_air, kinds):
         off.append(((number + FPS / 2) % FPS - FPS / 2) / FPS)
     # Sound that is not held back, as the picture is, would be half a second off; a busy machine is a little.
     assert abs(np.median(off)) < 0.35
+
+
+def check_file(path):
+    """Beeps of a recorded programme stand where its own seconds begin, as its pictures' numbers say."""
+    pictures, sound = read_back(path)
+    numbers = [read_number(image, 16, 16) for _, image in pictures]
+    assert len(numbers) > 2 * FPS and -1 not in numbers
+    phases_s = np.array(
+        [number / FPS - time_s for number, (time_s, _) in zip(numbers, pictures, strict=True)]
+    )
+    phases_s = (
+        phases_s[0] + (phases_s - phases_s[0] + 0.5) % 1 - 0.5
+    )  # the programme begins anew after whole seconds
+    heard_s = np.array([begin_s for begin_s in beginnings_s(sound) if begin_s > 0.1]) + np.median(phases_s)
+    assert len(heard_s) >= 2 and np.abs(heard_s - np.round(heard_s)).max() < 2 / FPS, heard_s
+
+
+@needs_nginx
+def test_page_push_and_recording_at_once_have_picture_and_sound_in_step(tmp_path):
+    port, web, controls = free_port(), sink_at(sound=True), Controls()
+    push = PushSink(PushSink.Options(url=f"rtmp://127.0.0.1:{port}/live/{KEY}", sound=True))
+    options = VideoFileSink.Options(path=tmp_path / "show.mp4", sound=True, from_zero=True, composite=True)
+    show = ShowOptions(source=str(write_programme(tmp_path / "programme.mp4", 8.0)), loop=True)
+    pipeline = make_show([web, push, VideoFileSink(options)], show, True, None, target_delay_ms=500)
+    with nginx(tmp_path, port, extra=f"record all; record_path {tmp_path}/record;"):
+        thread = threading.Thread(target=runner.run, args=(pipeline, controls))
+        thread.start()
+        try:
+            assert wait_until(lambda: web.address and status_of(web)["silent_s"] is not None)
+            assert wait_until(lambda: push.connections == 1)
+            watched = asyncio.run(watch_and_listen(web, ["video", "audio"], 4.5))
+        finally:
+            controls.ask(Wish.QUIT)
+            thread.join(30)
+        assert wait_until(lambda: list((tmp_path / "record").glob("*.flv")))
+    check_watched(*watched)
+    check_file(options.path)
+    check_file(next((tmp_path / "record").glob("*.flv")))
 
 
 def test_an_offer_without_sound_gets_the_picture_alone(on_air):

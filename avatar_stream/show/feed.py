@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import av
 import cv2
@@ -20,6 +22,9 @@ from avatar_stream.types import SOUND_RATE, Sound
 logger = logging.getLogger(__name__)
 
 _OPEN_S, _SILENT_S = 5.0, 2.5  # an address that gives nothing for so long is tried again
+_PLAYLISTS, _SILENT_PLAYLIST_S = ("hls", "dash"), 8.0  # their pieces are seconds long
+_MOST_PACKETS = 8000  # a minute and more: players begin some pieces before the end of a playlist
+_FARTHEST_S = 10.0  # a live stream whose times are so far ahead has begun anew
 _LARGEST_SIDE_PX = 1920
 _USUAL_FPS = 25.0
 _SLOWEST_FPS, _FASTEST_FPS = 5.0, 120.0  # some streams claim 1000
@@ -44,42 +49,52 @@ class Picture:
 
 
 class Feed:
-    """One opening of a file or an address.
+    """One opening of a file or an address. What it is like is known once it is open.
 
     Attributes:
         size: (width, height) of its upright picture with square pixels, px.
         fps: pictures a second, as far as it says.
         has_sound: there is sound that can be decoded.
+        in_pieces: an address that gives seconds at once, or a whole file: when a part arrives says nothing of when it
+            happened.
     """
 
-    def __init__(self, options: ShowOptions):
+    def __init__(self, options: ShowOptions, given: Given | None = None):
+        """Store the options; `given`: what earlier openings of the same address have given."""
+        self._options, self._name, self._given = options, options.name, given or Given()
+        self._relay: Relay | None = None
+        self._container: av.container.InputContainer | None = None
+        self._stopped = False
+        self._resampler: av.AudioResampler | None = None
+        self._ended_s = 0.0
+
+    def open(self) -> None:
         """Open it.
 
         Raises:
             SourceError: it cannot be opened, or has no picture.
         """
-        self._name = options.name
-        self._relay: Relay | None = None
+        options = self._options
         try:
-            self._container = self._open(str(options.source), options.path is None)
+            self._container = self._connect(str(options.source), options.path is None)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"no programme from {self._name}: {_reason(error)}") from error
         if not self._container.streams.video:
-            self.close()
             raise SourceError(f"{self._name} has no picture: give a programme that shows something")
         self._video = self._container.streams.video[0]
         sounds = self._container.streams.audio if options.sound else ()
+        self._is_playlist = self._container.format.name in _PLAYLISTS
+        whole = (self._container.duration or 0) > 0
+        self.in_pieces = options.path is None and (self._is_playlist or whole)
         self._audio = next((stream for stream in sounds if stream.codec_context is not None), None)
         self.has_sound = self._audio is not None
         rate = float(self._video.average_rate or self._video.guessed_rate or _USUAL_FPS)
         self.fps = rate if _SLOWEST_FPS <= rate <= _FASTEST_FPS else _USUAL_FPS
         self._pixel_shape = _pixel_shape(self._video)
         self.size = round(self._video.codec_context.width * self._pixel_shape), self._video.height
-        self._resampler: av.AudioResampler | None = None
         start = self._video.start_time
         # Media time 0 is the first picture, as it is for a signer's clip.
         self._start_s = float(start * self._video.time_base) if start is not None else None
-        self._ended_s = 0.0
 
     def __iter__(self) -> Iterator[Picture | Sound]:
         """Yield what comes; ends with the file, or where the connection is lost."""
@@ -99,27 +114,34 @@ class Feed:
                 return
             except (av.error.FFmpegError, OSError):
                 continue  # one broken packet does not cost the good ones after it
+            if self._is_playlist and not self._given.add((packet.stream_index, packet.pts, packet.size)):
+                continue  # decoded all the same: what comes next builds on it
             for frame in decoded:
                 yield from self._convert(frame)
 
     def stop(self) -> None:
-        """Let a waiting reader end soon; from any thread."""
+        """Let whoever opens or reads it come to an end soon; from any thread."""
+        self._stopped = True
         if self._relay is not None:
             self._relay.stop()
 
     def close(self) -> None:
         """Give it back. May be called twice."""
-        self._container.close()
+        if self._container is not None:
+            self._container.close()
         if self._relay is not None:
             self._relay.close()
 
-    def _open(self, address: str, live: bool) -> av.container.InputContainer:
+    def _connect(self, address: str, live: bool) -> av.container.InputContainer:
         if not live:
             return av.open(address)
         self._relay = open_relay(address)
         if self._relay is not None:
-            return self._relay.container
-        return av.open(address, timeout=(_OPEN_S, _SILENT_S), options=_live_settings(address))
+            if self._stopped:
+                self._relay.stop()
+            return self._relay.open()
+        silent_s = _SILENT_PLAYLIST_S if _is_playlist(address) else _SILENT_S
+        return av.open(address, timeout=(_OPEN_S, silent_s), options=_live_settings(address))
 
     def _convert(self, frame: av.VideoFrame | av.AudioFrame) -> Iterator[Picture | Sound]:
         if isinstance(frame, av.AudioFrame):
@@ -152,16 +174,37 @@ class Feed:
         return time_s - self._start_s
 
 
+class Given:
+    """Which packets of a playlist were given: opened again, it begins with some of them; never twice on the air."""
+
+    def __init__(self) -> None:
+        self._order: deque[tuple] = deque(maxlen=_MOST_PACKETS)
+        self._known: set[tuple] = set()
+
+    def add(self, packet: tuple) -> bool:
+        """Remember a packet; False where it was given before."""
+        if packet in self._known:
+            return False
+        if len(self._order) == _MOST_PACKETS:
+            self._known.discard(self._order[0])
+        self._order.append(packet)
+        self._known.add(packet)
+        return True
+
+
 class CameraFeed:
     """A camera as a programme: pictures only. Its times are those of the monotonic clock."""
 
     has_sound = False
 
     def __init__(self, options: ShowOptions):
-        """Open it; SourceError where there is none."""
+        """Store the options."""
         width_px, height_px = (options.width or 1280), (options.height or 720)
         known = {"index": options.camera, "width": width_px, "height": height_px}
         self.source = WebcamSource(WebcamSource.Options(**known, fps=options.fps or _USUAL_FPS))
+
+    def open(self) -> None:
+        """Open it; SourceError where there is none."""
         self.source.open()
         self.size = self.source.mode[:2]
         self.fps = self.source.mode[2] if 1 < self.source.mode[2] <= _FASTEST_FPS else _USUAL_FPS
@@ -207,6 +250,31 @@ class ArrivalClock:
             self._offset_s += self.RISE_PER_S * (now_s - self._last_s)
             self._offset_s = min(self._offset_s, late_s)
         self._last_s = now_s
+        return media_s + self._offset_s
+
+
+class PlayingClock:
+    """Puts media times on the monotonic clock as a player does: steadily from the first one on.
+
+    What comes too late to be played moves everything after it by as much.
+    """
+
+    def __init__(self, latest_s: float, offset_s: float | None = None):
+        """Prepare.
+
+        Args:
+            latest_s: so late it still comes in time.
+            offset_s: when media time 0 is played, and nothing that is far ahead is ever a new beginning; None: the
+                first part is played when it comes.
+        """
+        self._latest_s, self._offset_s, self._live = latest_s, offset_s, offset_s is None
+
+    def capture_s(self, media_s: float, now_s: float | None = None) -> float:
+        """Return when a picture or sound of this media time, which is here now, is played."""
+        now_s = time.monotonic() if now_s is None else now_s
+        late_s = None if self._offset_s is None else now_s - media_s - self._offset_s
+        if late_s is None or late_s > self._latest_s or (self._live and late_s < -_FARTHEST_S):
+            self._offset_s = now_s - media_s
         return media_s + self._offset_s
 
 
@@ -270,7 +338,13 @@ def _live_settings(address: str) -> dict[str, str]:
     settings = {"fflags": "nobuffer", "analyzeduration": "1000000", "probesize": "500000"}
     if address.startswith("rtsp"):
         settings["rtsp_transport"] = "tcp"
+    if _is_playlist(address):
+        settings["rw_timeout"] = str(round(1e6 * _OPEN_S))
     return settings
+
+
+def _is_playlist(address: str) -> bool:
+    return urlsplit(address).path.endswith(".m3u8")
 
 
 def _reason(error: Exception) -> str:

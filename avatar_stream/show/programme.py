@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from avatar_stream.errors import SourceError
-from avatar_stream.show.feed import ArrivalClock, CameraFeed, Feed, Picture
+from avatar_stream.show.feed import ArrivalClock, CameraFeed, Feed, Given, Picture, PlayingClock
 from avatar_stream.show.options import ShowOptions
 from avatar_stream.types import Sound
 
@@ -33,11 +33,13 @@ class Programme:
     """Reads on a thread of its own and keeps what is not yet due, and no more.
 
     A file's moments count from `begin`, at its own pace. What comes live is captured when it arrives, steadied by its
-    own times (`ArrivalClock`). A live programme that is lost is tried again each second.
+    own times (`ArrivalClock`); what comes in pieces of seconds (HLS) is played, from the first one on (`PlayingClock`).
+    A live programme that is lost is tried again each second.
 
     Attributes:
         live: it is a camera or an address.
-        size: (width, height) of the outgoing picture, px, known after `open`.
+        size: (width, height) of the outgoing picture, px, known after `open`; 1280x720 where an address gave nothing
+            by then and none was asked for.
         fps: of the outgoing picture, at least: where the programme has fewer pictures, its last one is shown again.
         has_sound: known after `open` for a file; of an address only what was asked for.
         ended: a file has come to its end, or reading has failed: nothing more will be added.
@@ -55,7 +57,8 @@ class Programme:
             changed: told where something new is here; its lock guards what is kept.
         """
         self.options, self.live = options, options.path is None
-        self.size, self.fps = _USUAL_SIZE, options.fps or _USUAL_FPS
+        asked = (options.width, options.height) if options.width else _USUAL_SIZE
+        self.size, self.fps = asked, options.fps or _USUAL_FPS
         self.has_sound, self.ended = options.sound and options.camera is None, False
         self._latest_s = max(_LATEST_S, delay_s)  # so late it is still in time
         self._kept_s = delay_s + _KEPT_LONGER_S + _AHEAD_S
@@ -63,11 +66,13 @@ class Programme:
         self._pictures: deque[Picture] = deque()
         self._sounds: deque[Sound] = deque()
         self._feed: Feed | CameraFeed | None = None
+        self._given = Given()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self.error: Exception | None = None
         self._trouble, self._came_s, self._seen = "", time.monotonic(), False
         self._grid_s: float | None = None
+        self._settled = False  # `open` is over: the size stays, whatever comes then
 
     # Opening and closing -----------------------------------------------------------------------------------
 
@@ -79,12 +84,13 @@ class Programme:
         """
         self._stopped.clear()
         if not self.live or self.options.camera is not None:
-            self._feed = self._connect()
+            self._connect()
             self._know(self._feed)
         if self.live:
             self._start(self._follow)
             with self._changed:
                 self._changed.wait_for(lambda: self._seen or self._stopped.is_set(), _FIRST_PICTURE_S)
+                self._settled = True
 
     def begin(self, now_s: float) -> None:
         """Play a file, its first picture at `now_s` (`time.monotonic()`); nothing to do for what is live."""
@@ -132,7 +138,8 @@ class Programme:
         if not self.live or self._stopped.is_set() or silent_s < _SILENT_S:
             return ""
         what = "its last picture stays" if self._seen else "the signer stands alone"
-        trouble = self._trouble or f"nothing from {self.options.name}"
+        camera = self._feed.source.notice if isinstance(self._feed, CameraFeed) else ""
+        trouble = self._trouble or camera or f"nothing from {self.options.name}"
         return f"programme: {trouble}, for {silent_s:.0f} s; {what} until it comes"
 
     # Offline ------------------------------------------------------------------------------------------------
@@ -151,7 +158,7 @@ class Programme:
             if not self.options.loop or last_s == 0.0:
                 return
             passed_s += last_s
-            self._feed = self._connect()
+            self._connect()
 
     # The thread ---------------------------------------------------------------------------------------------
 
@@ -172,20 +179,24 @@ class Programme:
                 self._changed.notify_all()
 
     def _play(self, begun_s: float) -> None:
+        clock = PlayingClock(self._latest_s, begun_s)
         for item in self.moments():
-            due_s = begun_s + item.time_s
-            late_s = time.monotonic() - due_s
-            if late_s > self._latest_s:
-                begun_s, due_s = begun_s + late_s, due_s + late_s
-            if self._stopped.wait(max(0.0, -late_s - _AHEAD_S)):
+            if not self._add_when_due(item, clock):
                 return
-            self._add(dataclasses.replace(item, time_s=due_s))
+
+    def _add_when_due(self, item: Picture | Sound, clock: ArrivalClock | PlayingClock) -> bool:
+        # False where nothing more is wanted.
+        time_s = clock.capture_s(item.time_s)
+        if self._stopped.wait(max(0.0, time_s - time.monotonic() - _AHEAD_S)):
+            return False
+        self._add(dataclasses.replace(item, time_s=time_s))
+        return True
 
     def _follow(self) -> None:
         while not self._stopped.is_set():
             try:
                 if self._feed is None:
-                    self._feed = self._connect()
+                    self._connect()
                     logger.info("the programme %s is here", self.options.name)
                 self._trouble = ""
                 self._follow_feed(self._feed)
@@ -199,27 +210,34 @@ class Programme:
             self._stopped.wait(_RETRY_S)
 
     def _follow_feed(self, feed: Feed | CameraFeed) -> None:
-        clock = ArrivalClock()
+        in_pieces = isinstance(feed, Feed) and feed.in_pieces
+        clock = PlayingClock(self._latest_s) if in_pieces else ArrivalClock()
         for item in feed:
             if self._stopped.is_set():
                 return
             if not self._seen:
                 self._know(feed)
-            if isinstance(feed, Feed):
-                item = dataclasses.replace(item, time_s=clock.capture_s(item.time_s))
-            if isinstance(item, Sound) or self._is_wanted(item.time_s):
+            if isinstance(item, Picture) and not self._is_wanted(item.time_s):
+                continue
+            if isinstance(feed, CameraFeed):
                 self._add(item)
+            else:
+                self._add_when_due(item, clock)
 
-    def _connect(self) -> Feed | CameraFeed:
-        return Feed(self.options) if self.options.camera is None else CameraFeed(self.options)
+    def _connect(self) -> None:
+        # Known before it is open: who waits for an address must be able to be stopped.
+        camera = self.options.camera is not None
+        self._feed = CameraFeed(self.options) if camera else Feed(self.options, self._given)
+        self._feed.open()
 
     def _know(self, feed: Feed | CameraFeed) -> None:
-        # Only once: what leaves keeps its size, whatever the programme does later.
         if self.options.width:
-            self.size = self.options.width, self.options.height
+            size = self.options.width, self.options.height
         else:
             scale = min(1.0, _LARGEST_SIDE_PX / max(feed.size))
-            self.size = tuple(max(64, 2 * round(side * scale / 2)) for side in feed.size)
+            size = tuple(max(64, 2 * round(side * scale / 2)) for side in feed.size)
+        with self._changed:
+            self.size = self.size if self._settled else size
         self.fps = self.options.fps or (feed.fps if feed.fps >= _LEAST_FPS else _USUAL_FPS)
         if not self.live:
             self.has_sound = self.has_sound and feed.has_sound

@@ -9,29 +9,29 @@ import av
 from avatar_stream.errors import SourceError
 
 _READING = "-v error -fflags nobuffer -probesize 500k -analyzeduration 1000000 -f concat -safe 0".split()
-_WRITING = "-map 0:v:0 -map 0:a:0? -c copy -flush_packets 1 -f nut pipe:1".split()
+# Pictures do not wait for sound that comes in larger parts.
+_WRITING = "-map 0:v:0 -map 0:a:0? -c copy -max_interleave_delta 1 -flush_packets 1 -f nut pipe:1".split()
 _ENDED_S = 3.0
 
 
 class Relay:
-    """One run of ffmpeg.
-
-    Attributes:
-        container: what it brings.
-    """
+    """One run of ffmpeg."""
 
     def __init__(self, address: str, program: str):
-        """Connect and wait for what comes first.
+        """Begin to connect; OSError where the program does not start.
 
         Args:
             address: SRT's.
             program: path of ffmpeg.
-
-        Raises:
-            OSError: nothing comes; also PyAV's errors.
         """
         command = [program, *_READING, "-protocol_whitelist", "pipe,srt", "-i", "pipe:0", *_WRITING]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        # No buffers of Python's: they would wait until they are full, with quiet pictures for seconds.
+        pipes = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.DEVNULL,
+            "bufsize": 0,
+        }
         # In a session of its own: Ctrl-C is for the pipeline. The address goes through a pipe, for what stands in a
         # command every user of this machine may read, and it may hold a password.
         self._process = subprocess.Popen(command, **pipes, start_new_session=True)
@@ -39,13 +39,20 @@ class Relay:
         try:
             self._process.stdin.write(f"ffconcat version 1.0\nfile '{quoted}'\n".encode())
             self._process.stdin.close()
-            self.container = av.open(self._process.stdout, format="nut")
         except BaseException:
             self.close()
             raise
 
+    def open(self) -> av.container.InputContainer:
+        """Wait for what comes first, for ever where the address is a listener's, and return it.
+
+        Raises:
+            OSError: nothing comes, or `stop` was called; also PyAV's errors.
+        """
+        return av.open(self._process.stdout, format="nut")
+
     def stop(self) -> None:
-        """End the program: whoever reads comes to the end. From any thread."""
+        """End the program: whoever waits or reads comes to the end. From any thread."""
         self._process.kill()
 
     def close(self) -> None:
