@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 
 from avatar_stream import stages
 from avatar_stream.errors import ConfigError
+from avatar_stream.fitting import fit
 from avatar_stream.lettering import draw_label
 from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, RIGHT_HAND, Frame, Pose
 
@@ -202,8 +203,9 @@ def side_by_side(driver: Frame, pose: Pose, shown: Frame, draw_driver: bool = Fa
         A Frame with image (512, 1536, 3) uint8 RGB, `shown`'s time and index.
     """
     board = np.zeros((CANVAS_PX, CANVAS_PX, 3), np.uint8)
-    left = _fit(draw_pose(driver.image, driver.pose) if draw_driver else driver.image)
-    right = shown.image if shown.image.shape == board.shape else _fit(shown.image)
+    square = (CANVAS_PX, CANVAS_PX)
+    left = fit(draw_pose(driver.image, driver.pose) if draw_driver else driver.image, square)
+    right = fit(shown.image, square)
     image = np.concatenate([left, draw_pose(board, pose), right], axis=1)
     return dataclasses.replace(shown, image=image, alpha=None)
 
@@ -246,18 +248,6 @@ def _draw_chain(canvas: np.ndarray, points: np.ndarray, colour: tuple[int, int, 
         if usable[k] and usable[k + 1]:
             start, end = (int(v) for v in fixed[k]), (int(v) for v in fixed[k + 1])
             cv2.line(canvas, tuple(start), tuple(end), colour, width_px, cv2.LINE_AA, shift=4)
-
-
-def _fit(image: np.ndarray) -> np.ndarray:
-    # The whole picture in a square of the canvas' side, on black.
-    height_px, width_px = image.shape[:2]
-    scale = CANVAS_PX / max(height_px, width_px)
-    size = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    square = np.zeros((CANVAS_PX, CANVAS_PX, 3), np.uint8)
-    top, left = (CANVAS_PX - size[1]) // 2, (CANVAS_PX - size[0]) // 2
-    square[top : top + size[1], left : left + size[0]] = small
-    return square
 
 
 def _resize(

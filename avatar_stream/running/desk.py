@@ -77,11 +77,6 @@ class Desk:
             what = synthesizer.quality_levels[level]
             self._quality_text = f"this machine is too slow for full quality: {what}"
 
-    def forget_output(self, output: object) -> None:
-        """An output failed: if it is the recording, there is none any more."""
-        if output is self._recording:
-            self._recording = None
-
     def say(self, text: str, for_s: float = _SAID_FOR_S) -> None:
         """Show a line for some seconds; from any thread."""
         with self._lock:
@@ -112,7 +107,7 @@ class Desk:
             dropped=dropped,
             stages=stages,
             avatar=self._pipeline.cast.name,
-            recording=self._recording is not None,
+            recording=self._records(),
             frozen=self._freeze,
             skeleton=self._pipeline.skeleton,
             held=self._hold,
@@ -139,7 +134,7 @@ class Desk:
             self._calibrate.set()
             self.say("measuring the signer anew")
         elif wish is Wish.RECORD:
-            self._switch_recording(self._recording is None if to is None else to)
+            self._switch_recording(not self._records() if to is None else to)
         elif wish is Wish.NEXT_BACKGROUND:
             change = getattr(pipeline.composer, "next_background", None)
             if change is not None:
@@ -149,10 +144,13 @@ class Desk:
         else:
             self._change_avatar(self._neighbour(1 if wish is Wish.NEXT_AVATAR else -1), worker)
 
+    def _records(self) -> bool:
+        return self._recording is not None and not self._recording.done  # one that failed has ended by itself
+
     def _switch_recording(self, on: bool) -> None:
-        if on == (self._recording is not None):
+        if on == self._records():
             return
-        if self._recording is not None:
+        if self._records():
             self._end_output(self._recording)
             self.say(f"recorded {self._recording.output.name}")
             self._recording = None

@@ -250,7 +250,6 @@ class _Run:
         if outlet.opened or outlet.turn is None:
             logger.warning("%s", error)
             self._failures.append(str(error))
-            self._desk.forget_output(outlet)
             self._desk.say(str(error), 30.0)
         else:
             logger.info("without %s: %s", outlet.output.name, error)

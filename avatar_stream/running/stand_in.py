@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 
-import cv2
 import numpy as np
 
+from avatar_stream.fitting import fit
 from avatar_stream.lettering import draw_lines
 from avatar_stream.pipeline import Rendered
 from avatar_stream.types import CANVAS_PX, Frame
@@ -29,8 +29,8 @@ class StandIn:
     def signer(self, rendered: Rendered) -> Rendered:
         """Return the source's own picture, whole, on a plain ground."""
         height_px, width_px = rendered.shown.image.shape[:2]
-        image = _fit(rendered.frame.image, width_px, height_px)
-        person = _fit(rendered.frame.image, CANVAS_PX, CANVAS_PX)
+        image = fit(rendered.frame.image, (width_px, height_px), _CARD)
+        person = fit(rendered.frame.image, (CANVAS_PX, CANVAS_PX), _CARD)
         return in_place_of(rendered, _frame(rendered, image, person))
 
 
@@ -61,14 +61,3 @@ def _draw_card(width_px: int, height_px: int) -> np.ndarray:
     target[:] = (text[..., :3] * alpha + target * (255 - alpha) + 127) // 255
     card.flags.writeable = False  # one for all frames
     return card
-
-
-def _fit(image: np.ndarray, width_px: int, height_px: int) -> np.ndarray:
-    # The whole picture: a hand at its edge must not be cut off. What is left is the card's ground.
-    scale = min(width_px / image.shape[1], height_px / image.shape[0])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    fitted = np.full((height_px, width_px, 3), _CARD, np.uint8)
-    top, left = (height_px - size[1]) // 2, (width_px - size[0]) // 2
-    fitted[top : top + size[1], left : left + size[0]] = small
-    return fitted

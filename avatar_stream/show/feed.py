@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import av
-import cv2
 import numpy as np
 
 from avatar_stream.errors import EndOfStream, SourceError
+from avatar_stream.fitting import fit, fitted_size
 from avatar_stream.show.options import ShowOptions
 from avatar_stream.show.relay import Relay, open_relay
 from avatar_stream.sources.webcam import WebcamSource
@@ -290,33 +290,16 @@ def to_rgb(picture: Picture, size: tuple[int, int]) -> np.ndarray:
     """
     content = picture.content
     if isinstance(content, np.ndarray):
-        fitted = _fitted((content.shape[1], content.shape[0]), size)
-        same = fitted == (content.shape[1], content.shape[0])
-        image = content.copy() if same else cv2.resize(content, fitted, interpolation=cv2.INTER_AREA)
-        return _on_black(image, size)
+        fitted = fit(content, size)
+        return fitted.copy() if fitted is content else fitted
     turns = round((content.rotation or 0) / 90) % 4
     shown = (round(content.width * picture.pixel_shape), content.height)
-    fitted = _fitted(shown[::-1] if turns % 2 else shown, size)
+    fitted = fitted_size(shown[::-1] if turns % 2 else shown, size)
     width_px, height_px = fitted[::-1] if turns % 2 else fitted
     unsaid = content.colorspace not in (1, 5, 6, 7, 9)
     matrix = "itu709" if unsaid and content.height >= _HD_ROWS else None
     small = content.reformat(width=width_px, height=height_px, format="rgb24", src_colorspace=matrix)
-    return _on_black(np.rot90(small.to_ndarray(), turns), size)
-
-
-def _fitted(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:
-    scale = min(outer[0] / inner[0], outer[1] / inner[1])
-    return max(1, round(inner[0] * scale)), max(1, round(inner[1] * scale))
-
-
-def _on_black(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    height_px, width_px = image.shape[:2]
-    if (width_px, height_px) == size:
-        return np.ascontiguousarray(image)
-    canvas = np.zeros((size[1], size[0], 3), np.uint8)
-    top, left = (size[1] - height_px) // 2, (size[0] - width_px) // 2
-    canvas[top : top + height_px, left : left + width_px] = image
-    return canvas
+    return fit(np.rot90(small.to_ndarray(), turns), size)
 
 
 def _pixel_shape(stream: av.VideoStream) -> float:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import cv2
 import numpy as np
 from PIL import ImageColor
 from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import SinkError
+from avatar_stream.fitting import fit
 from avatar_stream.types import Frame
 
 Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
@@ -104,32 +104,6 @@ class VirtualCameraSink:
         camera, self._camera = self._camera, None
         if camera is not None:
             camera.close()
-
-
-def fit(image: np.ndarray, size: tuple[int, int], margin: tuple[int, int, int]) -> np.ndarray:
-    """Show a whole picture in the middle of another size.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        size: width and height, px.
-        margin: RGB, 0..255, of what is left over.
-
-    Returns:
-        (height, width, 3) uint8 RGB, C-contiguous.
-    """
-    width_px, height_px = size
-    if image.shape[:2] == (height_px, width_px):
-        return np.ascontiguousarray(image)
-    scale = min(width_px / image.shape[1], height_px / image.shape[0])
-    inner = (
-        min(width_px, max(1, round(image.shape[1] * scale))),
-        min(height_px, max(1, round(image.shape[0] * scale))),
-    )
-    smaller = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    left, top = (width_px - inner[0]) // 2, (height_px - inner[1]) // 2
-    picture = np.full((height_px, width_px, 3), margin, np.uint8)
-    picture[top : top + inner[1], left : left + inner[0]] = smaller
-    return picture
 
 
 STAGE = VirtualCameraSink
