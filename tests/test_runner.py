@@ -324,6 +324,20 @@ def test_wishes_are_answered():
     assert len(synthesizers["one"].threads) == len(synthesizers["two"].threads) == 1
 
 
+def test_after_a_recording_that_cannot_begin_the_next_wish_begins_another():
+    class Full(Collector):
+        def open(self):
+            raise SinkError("the disk is full")
+
+    good, sink = Collector(), Asking({10: [Wish.RECORD], 60: [Wish.RECORD], 120: [Wish.QUIT]})
+    sinks = iter([Full(), good])
+    pipeline = make_pipeline(
+        [sink], live=True, frames=None, fps=100, new_recording=lambda: Output(next(sinks), "recording")
+    )
+    report = runner.run(pipeline)
+    assert good.frames and sink.told[-1].recording and report.failures == ("the disk is full",)
+
+
 def test_recordings_that_have_ended_leave_nothing_but_their_count():
     sink, recordings = Asking({10 * k: [Wish.RECORD] for k in range(1, 9)} | {100: [Wish.QUIT]}), []
     first_is_gone = []
