@@ -342,6 +342,7 @@ def test_arrivals_say_when_a_live_picture_was_captured():
         ({"source": 0, "plate": "blurple"}, "show.plate: given 'blurple'; expected a colour"),
         ({"source": 0, "corner": "middle"}, "show.corner: given 'middle'"),
         ({"source": 0, "sise": 1}, "show.sise: given 1; unknown key, did you mean 'size'"),
+        ({"source": "rtmp://studio:live/x"}, "an address with one of"),
         ({"source": 0, "width": 640}, "width and height: give both or none"),
     ],
 )

@@ -79,9 +79,14 @@ class Feed:
             self._container = self._connect(str(options.source), options.path is None)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(f"no programme from {self._name}: {_reason(error)}") from error
-        if not self._container.streams.video:
-            raise SourceError(f"{self._name} has no picture: give a programme that shows something")
-        self._video = self._container.streams.video[0]
+        # A stream whose decoder FFmpeg lacks has no context.
+        videos = [stream for stream in self._container.streams.video if stream.codec_context is not None]
+        if not videos:
+            self.close()
+            raise SourceError(
+                f"{self._name} has no picture that can be decoded: give a programme that shows something"
+            )
+        self._video = videos[0]
         sounds = self._container.streams.audio if options.sound else ()
         self._is_playlist = self._container.format.name in _PLAYLISTS
         whole = (self._container.duration or 0) > 0

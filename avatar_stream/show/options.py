@@ -61,7 +61,7 @@ class ShowOptions(stages.Options):
     @classmethod
     def _is_known(cls, source: int | str) -> int | str:
         wrong = source < 0 if isinstance(source, int) else not source
-        if wrong or ("://" in str(source) and urlsplit(source).scheme not in SCHEMES):
+        if wrong or ("://" in str(source) and not _is_address(source)):
             raise ValueError(f"a file, a camera's number, or an address with one of {', '.join(SCHEMES)}")
         return source
 
@@ -91,6 +91,14 @@ class ShowOptions(stages.Options):
         address = urlsplit(self.source)
         place = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
         return f"{address.scheme}://{place}" + (f":{address.port}" if address.port else "")
+
+
+def _is_address(source: str) -> bool:
+    try:
+        address = urlsplit(source)
+        return address.scheme in SCHEMES and (address.port is None or address.port > 0)
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
 
 
 def signer_side_px(options: ShowOptions, width_px: int, height_px: int) -> int:

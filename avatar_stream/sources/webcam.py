@@ -87,8 +87,7 @@ class WebcamSource:
         self._index, self.notice = 0, ""
         if not self._connect():
             raise SourceError(
-                f"cannot open camera {self.options.index}: {_whats_there()}. "
-                'Another program may use it; "avatar-stream doctor" shows more'
+                f'cannot open camera {self.options.index}: {_whats_there()}; "avatar-stream doctor" shows more'
             )
         if not any(self._grab() is not None for _ in range(_FIRST_FRAMES)):
             self.close()
@@ -230,9 +229,11 @@ def probe_modes(index: int | str) -> list[str]:
 
 def _whats_there() -> str:
     if not sys.platform.startswith("linux"):
-        return f"try other numbers, 0 to {_NUMBERS_TRIED - 1}"
+        return f"another program may use it, or try other numbers, 0 to {_NUMBERS_TRIED - 1}"
     cameras = list_cameras()
-    return f"here are {', '.join(cameras)}" if cameras else "no camera is connected to this machine"
+    if not cameras:
+        return "no camera is connected to this machine"
+    return f"here are {', '.join(cameras)}; another program may use it"
 
 
 def _open_capture(index: int | str) -> cv2.VideoCapture:

@@ -96,7 +96,9 @@ function show(status) {
   // Beside a show every picture leaves at the same age; how well that is kept matters to the crew.
   const { target_delay_ms: target, left_ms: left, spread_ms: spread, late } = status;
   $("target-row").hidden = typeof target !== "number";
-  if (typeof target === "number") $("target").textContent = `${target}, ${left.toFixed(1)}, ${spread.toFixed(1)} ms, ${late}`;
+  if (typeof target === "number") {
+    $("target").textContent = `${target} ms; left after ${left.toFixed(1)} ms, spread ${spread.toFixed(1)} ms; late: ${late}`;
+  }
   $("viewers").textContent = status.connected === undefined ? "–" : String(status.connected);
   const onAir = status.held ? "hold card" : status.human ? "human signer" : `avatar ${status.avatar}`;
   const text = `${onAir}${status.recording ? ", recording" : ""}`;
