@@ -65,6 +65,7 @@ test-tools:
 
 lint: setup
 	$(BIN)/ruff check avatar_stream deploy scripts tests
+	$(BIN)/ruff format --check avatar_stream scripts tests
 
 demo: setup
 	$(BIN)/avatar-stream demo
