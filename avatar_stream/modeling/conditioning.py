@@ -26,7 +26,7 @@ FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
 _FEATHER_PX = 16
 _PATCH_PX = 8  # of the autoencoders, ours and stock ones
-_BODY_RIM_PX, _HEAD_RIM_PX = 2.0, 1.2  # how smooth outlines are drawn, px of their views
+_BODY_RIM_PX, _HEAD_RIM_PX, _HAND_RIM_PX = 2.0, 1.2, 0.65  # how smooth outlines are drawn, px of their views
 _SEEN, _FILL_PX = (
     250,
     8,
@@ -234,8 +234,7 @@ def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> n
     for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
         left, top = (int(place) for place in views.corners[window])
         picture = _without_patches(windows[window])
-        if window == FACE_WINDOW:
-            picture = pasting.mend_rim(picture, _HEAD_RIM_PX)
+        picture = pasting.mend_rim(picture, _HEAD_RIM_PX if window == FACE_WINDOW else _HAND_RIM_PX)
         pasting.blend_window(canvas, picture, _feather(), left, top, window == LEFT_WINDOW)
     straight = np.empty(canvas.shape, np.uint8)
     pasting.straighten(canvas, straight)

@@ -11,6 +11,7 @@ _NOTHING, _ALL = 0.1, 0.9
 _OPACITY, _LESS = np.float32(255.0 / (_ALL - _NOTHING)), np.float32(255.0 * _NOTHING / (_ALL - _NOTHING))
 _ZERO, _HALF, _ONE, _BYTE = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(255.0)
 _FAINT = np.float32(1e-3)  # no matte is divided by less
+_WHOLE = np.float32(0.999)
 _FOUR, _EIGHTH = np.float32(4.0), np.float32(0.125)
 _STEP, _MOST = (
     np.float32(0.08),
@@ -76,8 +77,8 @@ def mend_rim(view: np.ndarray, smooth_px: float) -> np.ndarray:
     weighted = np.empty(view.shape, np.float32)
     alpha = np.empty(view.shape[:2], np.float32)
     _weigh(view, weighted, alpha)
-    near = cv2.GaussianBlur(weighted, (9, 9), smooth_px)
-    line = cv2.GaussianBlur(alpha, (11, 11), smooth_px)
+    size = 2 * int(np.ceil(2 * smooth_px)) + 1
+    near, line = (cv2.GaussianBlur(each, (size, size), smooth_px) for each in (weighted, alpha))
     mended = np.empty(view.shape, np.float32)
     _mend(view.reshape(-1, 4), near.reshape(-1, 4), line.reshape(-1), mended.reshape(-1, 4))
     return mended
@@ -100,6 +101,11 @@ def _mend(view: np.ndarray, near: np.ndarray, line: np.ndarray, mended: np.ndarr
     """All (N, 4), `line` (N,): its own colour inside, that of near places at the rim; the line made steep again."""
     for i in range(view.shape[0]):
         alpha = min(max((line[i] - _HALF) * _STEEP + _HALF, _ZERO), _ONE)
+        if alpha == _ZERO or line[i] > _WHOLE:  # nothing to mend, nearly everywhere
+            for channel in range(3):
+                mended[i, channel] = min(max(view[i, channel], _ZERO), _ONE) * alpha
+            mended[i, 3] = alpha
+            continue
         own = min(max((line[i] - _INSIDE) / (_ONE - _INSIDE), _ZERO), _ONE)
         of_own, of_near = own / max(view[i, 3], _FAINT), (_ONE - own) / max(near[i, 3], _FAINT)
         for channel in range(3):
