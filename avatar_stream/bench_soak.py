@@ -99,7 +99,9 @@ def summarize(samples: np.ndarray, report: Report) -> dict[str, Any]:
     }
     slopes = [np.polyfit(late[:, 0] / 60, late[:, k + 1], 1)[0] for k in range(len(names))]
     growth = {name: round(float(slope), 3) for name, slope in zip(names, slopes, strict=True)}
-    return figures | {"growth_per_min": growth, "frames": report.frames}
+    minutes = late[:, 0] // 60
+    by_minute = [round(float(np.median(late[minutes == minute, 1])), 1) for minute in np.unique(minutes)]
+    return figures | {"growth_per_min": growth, "rss_mb_by_minute": by_minute, "frames": report.frames}
 
 
 def _pipeline(clip: Path | None, synthesizer: str, folder: str) -> dict[str, Any]:
