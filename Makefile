@@ -14,12 +14,13 @@ SERVER_PACKAGES := ffmpeg nginx libnginx-mod-rtmp janus coturn openssl gstreamer
 PACKAGES := libegl1 libgl1 libgl1-mesa-dri libegl-mesa0 libglib2.0-0
 TORCH := 2.13.0
 
-.PHONY: help setup test lint demo system test-tools
+.PHONY: help setup test lint demo picture system test-tools
 help:
 	@echo "make setup   install everything into $(VENV)"
 	@echo "make demo    show the bundled clip and the avatar live, in a page (and a window where there is a display)"
 	@echo "make test    run the tests"
 	@echo "make lint    check the style"
+	@echo "make picture make the README's moving picture anew"
 	@echo "make test-tools   install other people's software that some tests run against (Debian, npm)"
 
 setup: $(STAMP)
@@ -69,3 +70,8 @@ lint: setup
 
 demo: setup
 	$(BIN)/avatar-stream demo
+
+# The README's moving picture, with the model as it is now.
+picture: setup
+	$(BIN)/avatar-stream demo --record
+	$(BIN)/python scripts/readme_picture.py

@@ -1,6 +1,6 @@
 """Make the README's moving picture from the demonstration's side-by-side video.
 
-.venv/bin/avatar-stream demo --record && .venv/bin/python scripts/readme_picture.py
+`make picture` renders that video first.
 """
 
 from __future__ import annotations
