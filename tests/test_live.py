@@ -88,8 +88,8 @@ def test_a_thousand_starts_and_stops_leave_nothing():
     ).stdout
     first_mb, first_handles, first_objects, last_mb, last_handles, last_objects = map(float, spoken.split())
     assert last_handles <= first_handles and last_objects < first_objects + 200
-    # The allocator keeps more or less of what was given back; a picture lost at each start would be 800 MB.
-    assert last_mb < first_mb + 40
+    # The allocator keeps more or less of what is given back, seen: -10 to 42 MB; a picture lost each time would be 800.
+    assert last_mb < first_mb + 80
 
 
 def test_no_camera_is_one_line_and_1(capfd):

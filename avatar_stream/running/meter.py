@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import mmap
 import threading
 import time
 from collections import deque
@@ -86,9 +87,10 @@ class Measured:
     """The newest measurements of one thing, each with its time. For one thread at a time."""
 
     def __init__(self) -> None:
-        # In one piece, all of it taken at once: as Python's own numbers they grew by 12 MB in ten minutes, between
-        # pictures that come and go, so that neither could be given back.
-        self._rows = np.full((_KEPT, 2), -np.inf)
+        # In one piece, straight from the system, which gives pages as they are written and takes all back at the end:
+        # as Python's own numbers they grew by 12 MB in ten minutes, between pictures that come and go, so that neither
+        # could be given back.
+        self._rows = np.frombuffer(mmap.mmap(-1, 2 * 8 * _KEPT)).reshape(_KEPT, 2)
         self._count = 0
 
     def add(self, time_s: float, took_ms: float) -> None:
@@ -104,7 +106,8 @@ class Measured:
 
     def since(self, time_s: float) -> np.ndarray:
         """(N, 2) float64: those of this moment and later, in any order."""
-        return self._rows[self._rows[:, 0] >= time_s]
+        rows = self._rows[: self._count]  # all of them, once it has been round
+        return rows[rows[:, 0] >= time_s]
 
 
 class Meter:
