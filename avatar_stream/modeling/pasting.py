@@ -13,10 +13,8 @@ _ZERO, _HALF, _ONE, _BYTE = np.float32(0.0), np.float32(0.5), np.float32(1.0), n
 _FAINT = np.float32(1e-3)  # no matte is divided by less
 _WHOLE = np.float32(0.999)
 _FOUR, _EIGHTH = np.float32(4.0), np.float32(0.125)
-_STEP, _MOST = (
-    np.float32(0.08),
-    np.float32(0.02),
-)  # what is no real edge between patches, and how far values move
+# A step between patches that is no real edge, and how far values move.
+_STEP, _MOST = np.float32(0.08), np.float32(0.02)
 _COMPILED = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 _STEEP = np.float32(3.0)  # how steep a smoothed rim becomes again
 _INSIDE = np.float32(0.85)  # smoothed matte above which a place's own colour begins to count
@@ -36,9 +34,9 @@ def smooth_patches(view: np.ndarray, patch_px: int) -> None:
     height, width = view.shape[:2]
     flat = view.reshape(height, -1)
     for row in range(height):
+        line = flat[row]
         for edge in range(4 * patch_px, 4 * width, 4 * patch_px):
             for i in range(edge, edge + 4):
-                line = flat[row]
                 _smooth_edge(line, i - 12, line, i - 8, line, i - 4, line, i, line, i + 4, line, i + 8)
     for edge in range(patch_px, height, patch_px):
         a, b, c = flat[edge - 3], flat[edge - 2], flat[edge - 1]

@@ -16,6 +16,7 @@ const LOST_AFTER_MS = 3000;
 const SILENT_AFTER_S = 2;
 const CLOCK_SAMPLES = 60;
 const DELAYS_SHOWN = 50;
+const CROWDED = "Too many connections from this address: this page tries again by itself";
 const FULL = "All places are taken: this page tries again by itself";
 const PRIVATE = "This broadcast is private: open it by the address that has the token in it";
 
@@ -107,7 +108,7 @@ export class WhepPlayer extends Session {
   }
 
   words(error) {
-    return error.waitMs ? FULL : super.words(error);
+    return { 429: CROWDED, 503: FULL }[error.status] ?? super.words(error);
   }
 
   lockedOut() {
