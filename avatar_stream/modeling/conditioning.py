@@ -220,40 +220,40 @@ def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> n
     """Put the made views together: the windows, if there are any, over the enlarged and mended body, with soft edges.
 
     Args:
-        body: (S, S, 4) float32 premultiplied RGBA, 0..1, S up to 512; smaller where `views` are trimmed.
+        body: (S, S, 4) float32 premultiplied RGBA, 0..1, S up to 512; smaller where `views` are trimmed. Used up.
         windows: (3, 128, 128, 4) float32, the same; None: only the body.
         views: whose corners say where the windows belong.
 
     Returns:
         (512, 512, 4) uint8 RGBA, straight alpha.
     """
-    body = _without_patches(body)
+    body = np.ascontiguousarray(body, np.float32)
+    pasting.smooth_patches(body, _PATCH_PX)
     if windows is not None:  # without them the body's own fingers are seen, too thin for it
-        body = pasting.mend_rim(body, _BODY_RIM_PX)
-    canvas = cv2.resize(_untrimmed(body, views), (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_CUBIC)
+        body = pasting.mend_rim(body, pasting.rim_kernel(_BODY_RIM_PX))
+    canvas = _enlarged(body, views)
     for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
+        picture = np.ascontiguousarray(windows[window], np.float32)
+        kernel = pasting.rim_kernel(_HEAD_RIM_PX if window == FACE_WINDOW else _HAND_RIM_PX)
         left, top = (int(place) for place in views.corners[window])
-        picture = _without_patches(windows[window])
-        picture = pasting.mend_rim(picture, _HEAD_RIM_PX if window == FACE_WINDOW else _HAND_RIM_PX)
-        pasting.blend_window(canvas, picture, _feather(), left, top, window == LEFT_WINDOW)
+        mirrored = window == LEFT_WINDOW
+        pasting.add_window(canvas, picture, _PATCH_PX, kernel, _feather(), left, top, mirrored)
     straight = np.empty(canvas.shape, np.uint8)
     pasting.straighten(canvas, straight)
     return straight
 
 
-def _without_patches(view: np.ndarray) -> np.ndarray:
-    smoothed = np.array(view, np.float32, order="C")  # the caller's stays as it is
-    pasting.smooth_patches(smoothed, _PATCH_PX)
-    return smoothed
-
-
-def _untrimmed(body: np.ndarray, views: Views) -> np.ndarray:
-    if body.shape[0] == body.shape[1]:
-        return body
-    (left, top), side = views.body_place, views.body_px
-    whole = np.zeros((side, side, 4), np.float32)
-    whole[top : top + body.shape[0], left : left + body.shape[1]] = body
-    return whole
+def _enlarged(body: np.ndarray, views: Views) -> np.ndarray:
+    """The body's view on the whole canvas; where it was trimmed there is nothing."""
+    left, top, height, width = (
+        each * CANVAS_PX // views.body_px for each in (*views.body_place, *body.shape[:2])
+    )
+    large = cv2.resize(body, (width, height), interpolation=cv2.INTER_CUBIC)
+    if width == CANVAS_PX:
+        return large
+    canvas = np.zeros((CANVAS_PX, CANVAS_PX, 4), np.float32)
+    canvas[top : top + height, left : left + width] = large
+    return canvas
 
 
 @cache

@@ -77,7 +77,7 @@ class LiveSigner:
         views = picture.views
         body = self._run((SOURCE,), BODY, views.body, ())
         windows = self._run((SOURCE,), FACE, views.windows, ())
-        return LiveSource(picture, tuple(body), tuple(map(_join_windows, windows)))
+        return LiveSource(picture, tuple(map(np.copy, body)), tuple(map(_join_windows, windows)))
 
     def warm_up(self, source: LiveSource) -> None:
         """Load all that frames need."""
@@ -102,13 +102,12 @@ class LiveSigner:
         return conditioning.paste_views(body[0], details, views)
 
     def _frame(self, size: int, drawn: conditioning.Drawn, memory: tuple[np.ndarray, ...]) -> np.ndarray:
-        return self._run((FRAME, *_ONE_STEP), size, drawn, memory)[0]
+        return self._run((FRAME, *_ONE_STEP), size, drawn, memory)[0]  # until the next frame of its size
 
     def _run(
         self, name: tuple, size: int, drawn: conditioning.Drawn, memory: tuple[np.ndarray, ...]
     ) -> list[np.ndarray]:
-        look = np.ascontiguousarray(drawn.look).astype(np.float32) / np.float32(255)
-        arrays = (look, drawn.maps, drawn.parts, *memory)
+        arrays = (np.ascontiguousarray(drawn.look), drawn.maps, drawn.parts, *memory)
 
         def make():
             from avatar_stream.modeling.openvino_engine import trace_folder

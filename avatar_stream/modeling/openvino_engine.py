@@ -139,9 +139,8 @@ class OpenVinoEngine(Engine):
 
     def _run(self, graph, name: tuple, kinds: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
         arrays, places = [each.float().contiguous().numpy() for each in inputs], kinds.tolist()
-        return torch.from_numpy(
-            self._graphs.run(name, places, arrays, lambda: _convert(graph(places), arrays))[0]
-        )
+        made = self._graphs.run(name, places, arrays, lambda: _convert(graph(places), arrays))[0]
+        return torch.from_numpy(made.copy())
 
 
 def trace_folder(
@@ -169,7 +168,7 @@ def trace_folder(
 
 
 def _convert(module: nn.Module, arrays: Sequence[np.ndarray]) -> openvino.Model:
-    """Trace a module into a model of fixed shapes.
+    """Trace a module into a model of fixed shapes; inputs of bytes become 0..1 within it.
 
     By the frontend that `openvino.convert_model` is built on: that function itself reports each use to its maker, over
     the network and without asking, from a process that it forks.
@@ -186,7 +185,15 @@ def _convert(module: nn.Module, arrays: Sequence[np.ndarray]) -> openvino.Model:
     for parameter in model.get_parameters():
         parameter.set_element_type(openvino.Type.f32)
     model.reshape({place: list(each.shape) for place, each in enumerate(arrays)})
-    return model
+    return _from_bytes(model, [place for place, each in enumerate(arrays) if each.dtype == np.uint8])
+
+
+def _from_bytes(model: openvino.Model, places: Sequence[int]) -> openvino.Model:
+    steps = openvino.preprocess.PrePostProcessor(model)
+    for place in places:
+        steps.input(place).tensor().set_element_type(openvino.Type.u8)
+        steps.input(place).preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
+    return steps.build()
 
 
 def _digest(tensors: Iterable[torch.Tensor]) -> str:

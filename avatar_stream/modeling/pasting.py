@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 from numba import njit
@@ -17,6 +19,7 @@ _FOUR, _EIGHTH = np.float32(4.0), np.float32(0.125)
 _STEP, _MOST = np.float32(0.08), np.float32(0.02)
 _COMPILED = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 _STEEP = np.float32(3.0)  # how steep a smoothed rim becomes again
+_WEIGHED = 5  # values of a pixel that are smoothed
 _INSIDE = np.float32(0.85)  # smoothed matte above which a place's own colour begins to count
 
 
@@ -58,74 +61,130 @@ def _smooth_edge(row_p2, i_p2, row_p1, i_p1, row_p0, i_p0, row_q0, i_q0, row_q1,
         row_p0[i_p0], row_q0[i_q0] = p0 + near, q0 - near
 
 
-def mend_rim(view: np.ndarray, smooth_px: float) -> np.ndarray:
+@cache
+def rim_kernel(smooth_px: float) -> np.ndarray:
+    """(2 n + 1,) float32: the Gaussian by which `mend_rim` smoothes. Not to be changed."""
+    return cv2.getGaussianKernel(2 * int(np.ceil(2 * smooth_px)) + 1, smooth_px, cv2.CV_32F)[:, 0]
+
+
+@njit(**_COMPILED)
+def mend_rim(view: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Draw the outline of a person as a smooth line, and give its rim the colour of what lies inside.
 
     The network makes a picture of patches, each a little wrong about where the person ends and what colour half a
     person has: along an arm that is a scalloped edge with coloured specks. What is not much wider than the smoothing,
     as fingers are in the body's view, would be lost.
 
+    All in one, with a blur of our own: between two calls of OpenCV the other threads take the GIL.
+
     Args:
-        view: (H, W, 4) float32 premultiplied RGBA, about 0..1, contiguous.
-        smooth_px: of the Gaussian that smoothes, up to 2.
+        view: (H, W, 4) float32 premultiplied RGBA, about 0..1, contiguous; H and W larger than the kernel.
+        kernel: from `rim_kernel`.
 
     Returns:
         the same, new, 0..1.
     """
-    weighted = np.empty(view.shape, np.float32)
-    alpha = np.empty(view.shape[:2], np.float32)
-    _weigh(view, weighted, alpha)
-    size = 2 * int(np.ceil(2 * smooth_px)) + 1
-    near, line = (cv2.GaussianBlur(each, (size, size), smooth_px) for each in (weighted, alpha))
-    mended = np.empty(view.shape, np.float32)
-    _mend(view.reshape(-1, 4), near.reshape(-1, 4), line.reshape(-1), mended.reshape(-1, 4))
+    height, width = view.shape[:2]
+    radius, row_length = kernel.shape[0] // 2, _WEIGHED * width
+    weighed, near = np.empty((height, row_length), np.float32), np.empty(row_length, np.float32)
+    padded, mended = (
+        np.empty(row_length + 2 * _WEIGHED * radius, np.float32),
+        np.empty(view.shape, np.float32),
+    )
+    for row in range(height):
+        _weigh(view[row], weighed[row])
+    for row in range(height):
+        middle = padded[_WEIGHED * radius : _WEIGHED * radius + row_length]
+        middle[:] = _ZERO
+        for k in range(kernel.shape[0]):
+            _add(weighed[_mirrored(row + k - radius, height)], kernel[k], middle)
+        _mirror_ends(padded, radius, width)
+        near[:] = _ZERO
+        for k in range(kernel.shape[0]):
+            _add(padded[_WEIGHED * k : _WEIGHED * k + row_length], kernel[k], near)
+        _mend(view[row], near, mended[row])
     return mended
 
 
-@njit(**_COMPILED)
-def _weigh(view: np.ndarray, weighted: np.ndarray, alpha: np.ndarray) -> None:
-    """The matte within 0..1, and the picture times its square: a place that is hardly there says little of colour."""
-    for row in range(view.shape[0]):
-        for column in range(view.shape[1]):
-            opacity = min(max(view[row, column, 3], _ZERO), _ONE)
-            alpha[row, column] = opacity
-            for channel in range(3):
-                weighted[row, column, channel] = view[row, column, channel] * opacity * opacity
-            weighted[row, column, 3] = opacity * opacity * opacity
+@njit(inline="always", **_COMPILED)
+def _add(values, share, total):  # pragma: no cover - compiled
+    for i in range(np.uint64(total.shape[0])):
+        total[i] += values[i] * share
 
 
-@njit(**_COMPILED)
-def _mend(view: np.ndarray, near: np.ndarray, line: np.ndarray, mended: np.ndarray) -> None:
-    """All (N, 4), `line` (N,): its own colour inside, that of near places at the rim; the line made steep again."""
-    for i in range(view.shape[0]):
-        alpha = min(max((line[i] - _HALF) * _STEEP + _HALF, _ZERO), _ONE)
-        if alpha == _ZERO or line[i] > _WHOLE:  # nothing to mend, nearly everywhere
+@njit(inline="always", **_COMPILED)
+def _mirrored(place, count):  # pragma: no cover - compiled
+    """Beyond the edge the picture goes on as in a mirror."""
+    return count - 1 - abs(count - 1 - abs(place))
+
+
+@njit(inline="always", **_COMPILED)
+def _mirror_ends(padded, radius, width):  # pragma: no cover - compiled
+    for away in range(1, radius + 1):
+        for value in range(_WEIGHED):
+            padded[_WEIGHED * (radius - away) + value] = padded[_WEIGHED * (radius + away) + value]
+            last = radius + width - 1
+            padded[_WEIGHED * (last + away) + value] = padded[_WEIGHED * (last - away) + value]
+
+
+@njit(inline="always", **_COMPILED)
+def _weigh(pixels, weighed):  # pragma: no cover - compiled
+    """One row (W, 4) -> five values a pixel: the picture times its matte's square, and the matte within 0..1.
+
+    A place that is hardly there says little of colour.
+    """
+    for i in range(np.uint64(pixels.shape[0])):
+        opacity = min(max(pixels[i, 3], _ZERO), _ONE)
+        square = opacity * opacity
+        for channel in range(3):
+            weighed[_WEIGHED * i + channel] = pixels[i, channel] * square
+        weighed[_WEIGHED * i + 3], weighed[_WEIGHED * i + 4] = square * opacity, opacity
+
+
+@njit(inline="always", **_COMPILED)
+def _mend(pixels, near, mended):  # pragma: no cover - compiled
+    """One row (W, 4): its own colour inside, that of near places at the rim; the smooth line made steep again."""
+    for i in range(np.uint64(pixels.shape[0])):
+        line = near[_WEIGHED * i + 4]
+        alpha = min(max((line - _HALF) * _STEEP + _HALF, _ZERO), _ONE)
+        if alpha == _ZERO or line > _WHOLE:  # nothing to mend, nearly everywhere
             for channel in range(3):
-                mended[i, channel] = min(max(view[i, channel], _ZERO), _ONE) * alpha
+                mended[i, channel] = min(max(pixels[i, channel], _ZERO), _ONE) * alpha
             mended[i, 3] = alpha
             continue
-        own = min(max((line[i] - _INSIDE) / (_ONE - _INSIDE), _ZERO), _ONE)
-        of_own, of_near = own / max(view[i, 3], _FAINT), (_ONE - own) / max(near[i, 3], _FAINT)
+        own = min(max((line - _INSIDE) / (_ONE - _INSIDE), _ZERO), _ONE)
+        of_own, of_near = own / max(pixels[i, 3], _FAINT), (_ONE - own) / max(near[_WEIGHED * i + 3], _FAINT)
         for channel in range(3):
-            colour = view[i, channel] * of_own + near[i, channel] * of_near
+            colour = pixels[i, channel] * of_own + near[_WEIGHED * i + channel] * of_near
             mended[i, channel] = min(max(colour, _ZERO), _ONE) * alpha
         mended[i, 3] = alpha
 
 
 @njit(**_COMPILED)
-def blend_window(
-    canvas: np.ndarray, window: np.ndarray, weight: np.ndarray, left: int, top: int, mirrored: bool
+def add_window(
+    canvas: np.ndarray,
+    window: np.ndarray,
+    patch_px: int,
+    kernel: np.ndarray,
+    weight: np.ndarray,
+    left: int,
+    top: int,
+    mirrored: bool,
 ) -> None:
-    """Blend a window into the canvas, in place; what reaches over the canvas' edge is left out.
+    """Smooth and mend a window and blend it into the canvas; what reaches over the canvas' edge is left out.
 
     Args:
-        canvas: (H, W, 4) float32.
-        window: (S, S, 4) float32.
+        canvas: (H, W, 4) float32, changed.
+        window: (S, S, 4) float32, contiguous; used up.
+        patch_px: see `smooth_patches`.
+        kernel: see `mend_rim`.
         weight: (S, S) float32, 0..1, how much the window counts.
         left: canvas px of the window's left edge, may be outside.
         top: the same of its upper edge.
         mirrored: the window is read from right to left.
     """
+    smooth_patches(window, patch_px)
+    window = mend_rim(window, kernel)
     height, width = canvas.shape[:2]
     side = window.shape[0]
     for row in range(max(0, -top), min(side, height - top)):

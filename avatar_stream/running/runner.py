@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import cv2
 from threadpoolctl import threadpool_limits
 
 from avatar_stream.controls import Controls
@@ -65,6 +66,22 @@ def run(
     return _Run(pipeline, controls or Controls(), on_frame, seconds, on_open).go()
 
 
+@contextlib.contextmanager
+def _without_helpers() -> Iterator[None]:
+    """Keep numpy's and OpenCV's own threads still: the frames' threads already fill the processors.
+
+    Products and pictures are small here. Between them OpenBLAS' threads turn in circles, and OpenCV wakes its own for
+    tenths of a millisecond; see docs/experiments.md.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 class _Run:
     """One run of one pipeline."""
 
@@ -95,8 +112,7 @@ class _Run:
         self._told_s, self._captured = 0.0, 0
 
     def go(self) -> Report:
-        # Products are tiny here: between them numpy's OpenBLAS threads would turn in circles on the frames' processors.
-        with threadpool_limits(1, user_api="blas"), on_interrupt(self._interrupt):
+        with _without_helpers(), on_interrupt(self._interrupt):
             try:
                 self._crew.start("capture", self._capture, Worker(self._meter), self._frames.end)
                 self._crew.start("analyze", self._analyze, Worker(self._meter), self._end_analyze)
