@@ -6,11 +6,13 @@ torso or the other hand, the wrist is moved so that distances to what is near co
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from avatar_stream.retarget.layout import HIPS, SHOULDERS
+from avatar_stream.retarget.bones import gaps, middle
+from avatar_stream.retarget.layout import HIPS, PALM, SHOULDERS
 from avatar_stream.types import FACE
 
 # Places of the face that signs use: chin, mouth, nose, cheeks, temples, forehead, ears, brows, eyes' corners.
@@ -57,9 +59,15 @@ class Scene:
     right_before: float = 0.0
 
 
-def smooth_step(value: np.ndarray | float, none: float, full: float) -> np.ndarray | float:
+def smooth_step(value: float, none: float, full: float) -> float:
     """0 at `none`, 1 at `full`, smooth between; either may be the larger one."""
-    part = np.minimum(np.maximum((value - none) / (full - none), 0.0), 1.0)
+    part = min(max(float(value - none) / (full - none), 0.0), 1.0)
+    return part * part * (3.0 - 2.0 * part)
+
+
+def smooth_steps(values: np.ndarray, none: float, full: float) -> np.ndarray:
+    """`smooth_step` of an array."""
+    part = np.minimum(np.maximum((values - none) / (full - none), 0.0), 1.0)
     return part * part * (3.0 - 2.0 * part)
 
 
@@ -84,16 +92,16 @@ class Front:
             step_s: seconds since the last frame.
             joined: 0..1, how near the hands are to each other.
         """
-        if np.isfinite(right_nearer_m):
+        if math.isfinite(right_nearer_m):
             apart_s, joined_s = _FRONT_S
-            part = 1.0 - np.exp(-step_s / (apart_s + joined * (joined_s - apart_s)))
-            sure = float(np.tanh((right_nearer_m - _FRONT_BIAS_M) / _FRONT_SURE_M))
+            part = 1.0 - math.exp(-step_s / (apart_s + joined * (joined_s - apart_s)))
+            sure = math.tanh((right_nearer_m - _FRONT_BIAS_M) / _FRONT_SURE_M)
             before = sure if self._evidence is None else self._evidence
             self._evidence = before + part * (sure - before)
             if abs(self._evidence) > _FRONT_TURNS:
-                self._side = float(np.sign(self._evidence))
+                self._side = math.copysign(1.0, self._evidence)
         most = step_s / _PASS_S
-        self.right_before += float(np.clip(self._side - self.right_before, -most, most))
+        self.right_before += min(max(self._side - self.right_before, -most), most)
 
 
 def contact_shifts(
@@ -111,14 +119,11 @@ def contact_shifts(
         (2, 3) px, and 0..1, how much the hands belong together.
     """
     joined = 0.0
-    shifts, firm = np.zeros((2, 3)), np.zeros(2)
-    for side in (0, 1):
-        if weights[side] <= 0:
-            continue
-        torso = _torso_shift(driver, avatar, side)
+    shifts, firm, torso = np.zeros((2, 3)), np.zeros(2), _torso_shifts(driver, avatar)
+    for side in np.flatnonzero(weights > 0):
         face, strength = _face_shift(driver, avatar, side) if face_weight > 0 else (np.zeros(3), 0.0)
         firm[side] = strength * face_weight
-        shifts[side] = weights[side] * (firm[side] * face + (1.0 - firm[side]) * torso)
+        shifts[side] = weights[side] * (firm[side] * face + (1.0 - firm[side]) * torso[side])
     if (weights > 0).all():
         moved = avatar.hands + shifts[:, None]
         gap, joined = _hands_shift(driver, avatar.palm, moved)
@@ -131,12 +136,10 @@ def contact_shifts(
     return shifts, joined
 
 
-def _near(distance: np.ndarray, blur: float, ranks: np.ndarray) -> np.ndarray:
-    # Weights of pairs: the nearest counts most, and which one that is may change without a jump. What touches
-    # counts nearly alone.
-    nearest = float(distance.min())
-    width = 0.3 * blur + 0.7 * min(nearest, blur)
-    weight = np.exp(-(distance**2 - nearest**2) / width**2) * ranks
+def _pair_weights(distance: np.ndarray, nearest: float, width: float, ranks: np.ndarray) -> np.ndarray:
+    # The nearest pair counts most, and which one that is may change without a jump.
+    # Sums of it over all pairs need no pairs: its sums over either side weigh that side's points.
+    weight = np.exp((nearest**2 - distance**2) / width**2) * ranks
     return weight / weight.sum()
 
 
@@ -147,63 +150,61 @@ def _hand_weights() -> np.ndarray:
 
 
 _HAND_WEIGHTS = _hand_weights()
+_HAND_PAIRS = _HAND_WEIGHTS[:, None] * _HAND_WEIGHTS
 
 
 def _face_shift(driver: Scene, avatar: Scene, side: int) -> tuple[np.ndarray, float]:
     places, goals = driver.points[FACE_PLACES], avatar.points[FACE_PLACES]
-    offsets = driver.hands[side][:, None, :2] - places[None, :, :2]
-    distance = np.linalg.norm(offsets, axis=2) / driver.face
-    strength = float(smooth_step(distance.min(), _FACE_REACH[1], _FACE_REACH[0]))
+    hand, made = driver.hands[side], avatar.hands[side]
+    distance = gaps(hand, places) / driver.face
+    nearest = float(distance.min())
+    strength = smooth_step(nearest, _FACE_REACH[1], _FACE_REACH[0])
     if strength <= 0:
         return np.zeros(3), 0.0
-    weight = _near(distance, _FACE_BLUR, _HAND_WEIGHTS[:, None])
-    hand = avatar.hands[side]
-    wanted = goals[None, :, :2] + offsets * (avatar.face / driver.face)
-    shift = np.zeros(3)
-    shift[:2] = (weight[..., None] * (wanted - hand[:, None, :2])).sum(axis=(0, 1))
+    # What touches counts nearly alone.
+    width = 0.3 * _FACE_BLUR + 0.7 * min(nearest, _FACE_BLUR)
+    weight = _pair_weights(distance, nearest, width, _HAND_WEIGHTS[:, None])
+    of_hand, of_face = weight.sum(axis=1), weight.sum(axis=0)
+    offset = (of_hand @ hand - of_face @ places) * (avatar.face / driver.face)
+    shift = of_face @ goals - of_hand @ made
     # A hand over the face is in front of it, however far; depth only ever moves towards the viewer.
-    behind = (weight * (hand[:, None, 2] - goals[None, :, 2])).sum()
-    shift[2] = -max(float(behind), 0.0)
-    return shift, strength
+    return np.array([shift[0] + offset[0], shift[1] + offset[1], min(shift[2], 0.0)]), strength
 
 
-def _torso_shift(driver: Scene, avatar: Scene, side: int) -> np.ndarray:
-    middle, goal = (person.points[SHOULDERS].mean(axis=0) for person in (driver, avatar))
-    palm, made = (person.hands[side][[0, 5, 9, 13, 17]].mean(axis=0) for person in (driver, avatar))
-    place = (palm - middle) / driver.shoulders
-    outside = max(abs(place[0]) - 0.5, -place[1], place[1] - 1.45, 0.0)
-    depth = (made[2] - goal[2]) / avatar.shoulders
-    strength = smooth_step(outside, _TORSO_MARGIN, 0.0) * smooth_step(
-        abs(depth), _TORSO_DEPTH[1], _TORSO_DEPTH[0]
+def _torso_shifts(driver: Scene, avatar: Scene) -> np.ndarray:
+    places, made = (  # of the palms, from between the shoulders
+        (person.hands[:, PALM].sum(axis=1) / len(PALM) - middle(person.points, SHOULDERS)) / person.shoulders
+        for person in (driver, avatar)
     )
-    shift = np.zeros(3)
-    shift[:2] = goal[:2] + place[:2] * avatar.shoulders - made[:2]
-    # Never inside the body: the surface of the chest is about a quarter of the shoulders before their plane.
-    surface = goal[2] + (avatar.points[HIPS, 2].mean() - goal[2]) * np.clip(place[1] / 1.43, 0, 1)
-    surface -= 0.25 * avatar.shoulders
-    inside = smooth_step(outside, 0.15, 0.0) * max(float(made[2] - surface), 0.0)
-    return np.array([*(_TORSO_STRENGTH * strength * shift[:2]), -inside])
+    torso_z = (middle(avatar.points, HIPS) - middle(avatar.points, SHOULDERS))[2] / avatar.shoulders
+    shifts = places - made
+    for side in (0, 1):
+        (x, y, _), made_z = places[side].tolist(), float(made[side, 2])
+        outside = max(abs(x) - 0.5, -y, y - 1.45, 0.0)
+        near = smooth_step(outside, _TORSO_MARGIN, 0.0)
+        near *= smooth_step(abs(made_z), _TORSO_DEPTH[1], _TORSO_DEPTH[0])
+        shifts[side, :2] *= _TORSO_STRENGTH * near
+        # Never inside the body: the surface of the chest is about a quarter of the shoulders before their plane.
+        surface_z = torso_z * min(max(y / 1.43, 0.0), 1.0) - 0.25
+        shifts[side, 2] = -smooth_step(outside, 0.15, 0.0) * max(made_z - surface_z, 0.0)
+    return shifts * avatar.shoulders
 
 
 def _hands_shift(driver: Scene, avatar_palm: float, made_hands: np.ndarray) -> tuple[np.ndarray, float]:
     left, right = driver.hands
-    offsets = (left[:, None, :2] - right[None, :, :2]) / driver.palm
-    distance = np.linalg.norm(offsets, axis=2)
+    distance = gaps(left, right) / driver.palm
     nearest = float(distance.min())
-    strength = float(smooth_step(nearest, _HAND_REACH[1], _HAND_REACH[0]))
+    strength = smooth_step(nearest, _HAND_REACH[1], _HAND_REACH[0])
     if strength <= 0:
         return np.zeros(3), 0.0
     # Hands that lie on each other touch at many places, fingertips at one; apart, all of a hand counts.
-    width = _HAND_BLUR + _FAR_BLUR * nearest
-    weight = np.exp(-(distance**2 - nearest**2) / width**2) * _HAND_WEIGHTS[:, None] * _HAND_WEIGHTS
-    weight = (weight / weight.sum())[..., None]
-    made = made_hands[0][:, None] - made_hands[1][None]
-    shift = np.zeros(3)
-    shift[:2] = (weight * (offsets * avatar_palm - made[..., :2])).sum(axis=(0, 1))
+    weight = _pair_weights(distance, nearest, _HAND_BLUR + _FAR_BLUR * nearest, _HAND_PAIRS)
+    of_left, of_right = weight.sum(axis=1), weight.sum(axis=0)
+    made = of_left @ made_hands[0] - of_right @ made_hands[1]
+    shift = (of_left @ left - of_right @ right) * (avatar_palm / driver.palm) - made
     # What is seen at one place lies one on the other; what is seen side by side touches with its sides.
     apart = np.sqrt(np.maximum(_THICKNESS**2 - distance**2, 0.0)) * avatar_palm
-    depth = float((weight[..., 0] * made[..., 2]).sum())
     known = abs(driver.right_before)  # else the avatar's own arms say which hand is in front
-    front = driver.right_before + (1.0 - known) * np.tanh(depth / avatar_palm)
-    shift[2] = front * float((weight[..., 0] * apart).sum()) - depth
+    front = driver.right_before + (1.0 - known) * math.tanh(made[2] / avatar_palm)
+    shift[2] = front * float((weight * apart).sum()) - made[2]
     return shift, strength

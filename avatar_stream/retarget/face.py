@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from avatar_stream.retarget.bones import length
 from avatar_stream.retarget.layout import (
     CHIN,
     EARS_OF_FACE,
@@ -31,6 +33,8 @@ _NEUTRAL_GAZE = 0.06
 _NEUTRAL_MOUTH = 0.06  # gap of a closed mouth at most, in widths of the mouth
 # How far the usual view of a head may be put down to the camera: nod (cameras stand high or low), turn, tilt.
 _LARGEST_NEUTRAL_TURN = np.deg2rad([15.0, 5.0, 5.0])
+_IRIS_ROWS = IRISES[:, None] + np.arange(5)
+_QUARTER_TURN = np.array([-1.0, 1.0, 0.0])
 _FIRST_S = 1.0
 _MOST_SAMPLES = 64
 
@@ -72,12 +76,12 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, np.nd
         source: (N, 3), N >= 3, not on one line.
         target: (N, 3).
     """
-    source_middle, target_middle = source.mean(axis=0), target.mean(axis=0)
+    source_middle, target_middle = source.sum(axis=0) / len(source), target.sum(axis=0) / len(target)
     a, b = source - source_middle, target - target_middle
-    u, values, vt = np.linalg.svd(b.T @ a)
-    flip = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    values, u, vt = cv2.SVDecomp(b.T @ a)
+    flip = np.array([1.0, 1.0, math.copysign(1.0, cv2.determinant(u @ vt))])
     turn = (u * flip) @ vt
-    scale = float((values * flip).sum() / max((a**2).sum(), 1e-9))
+    scale = float(flip @ values[:, 0]) / max(float((a * a).sum()), 1e-9)
     return scale, turn, target_middle - scale * turn @ source_middle
 
 
@@ -87,9 +91,12 @@ class FaceTransfer:
     def __init__(self, rest: np.ndarray):
         """`rest`: (478, 3) float64, the avatar's face in its portrait, canvas px."""
         self.centre = rest[EARS_OF_FACE].mean(axis=0)
-        self.rest = rest - self.centre
+        self.rest = rest = rest - self.centre
         self.height = float(np.linalg.norm(rest[FOREHEAD] - rest[CHIN]))
         self._mouth = float(np.linalg.norm(rest[MOUTH_CORNERS[0]] - rest[MOUTH_CORNERS[1]]))
+        self._lids = rest[LOWER_LIDS], rest[UPPER_LIDS] - rest[LOWER_LIDS]  # (2, 7, 3) lower lids, open gaps
+        self._corners, self._irises = rest[EYE_CORNERS], rest[_IRIS_ROWS]
+        self._eye_axes = _eye_axes(rest)
         self._fillers: dict[bytes, np.ndarray] = {}
         self.reset()
 
@@ -141,16 +148,13 @@ class FaceTransfer:
             return self.rest.copy()
         face = self.rest + weight * expression.offsets
         self._shut_lips(face)
-        for eye in (0, 1):
-            self._set_eye(
-                face, eye, 1.0 + weight * (expression.lids[eye] - 1.0), weight * expression.gaze[eye]
-            )
+        self._set_eyes(face, 1.0 + weight * (expression.lids - 1.0), weight * expression.gaze)
         return face
 
     def _learn(self, straight: np.ndarray, turn: np.ndarray, step_s: float) -> None:
         self._seen_s += min(step_s, 0.2)
         # Neutral is a shut mouth in a face seen from the front; from aside, a mesh is half a guess.
-        aside = abs(float(np.arctan2(turn[0, 2], turn[2, 2])))
+        aside = abs(math.atan2(turn[0, 2], turn[2, 2]))
         unrest = _mouth_gap(straight) + 0.3 * max(0.0, aside - 0.15)
         if self._neutral is None or (self._seen_s <= _FIRST_S and len(self._samples) < _MOST_SAMPLES):
             self._samples.append((unrest, straight))
@@ -164,7 +168,7 @@ class FaceTransfer:
         if unrest > self._neutral_unrest + 0.03:
             return
         time_s = 0.5 if unrest < self._neutral_unrest - 0.03 else 20.0
-        part = 1.0 - np.exp(-step_s / time_s)
+        part = 1.0 - math.exp(-step_s / time_s)
         self._neutral += part * (straight - self._neutral)
         self._neutral_unrest += part * (unrest - self._neutral_unrest)
 
@@ -172,10 +176,8 @@ class FaceTransfer:
         neutral = _close_mouth(self._neutral)
         offsets = straight - neutral
         # Around the mouth, moves count in mouths: a wide mouth opens wider.
-        mouth = np.linalg.norm(neutral[MOUTH_CORNERS[0]] - neutral[MOUTH_CORNERS[1]])
-        ratio = np.clip(self._mouth / max(mouth, 1e-3), 0.7, 1.4)
-        below = neutral[:, 1] > neutral[1, 1]
-        offsets[below] *= ratio
+        ratio = min(max(self._mouth / max(_mouth_width(neutral), 1e-3), 0.7), 1.4)
+        offsets *= np.where(neutral[:, 1] > neutral[1, 1], ratio, 1.0)[:, None]
         offsets[_MESH:] = 0.0  # irises go by gaze
         return offsets
 
@@ -189,16 +191,16 @@ class FaceTransfer:
         self, face: np.ndarray, straight: np.ndarray, lids: np.ndarray, step_s: float
     ) -> np.ndarray:
         if np.isfinite(face[IRISES]).all() and lids.min() > 0.4:
-            gaze = np.stack([_iris_place(straight, eye) for eye in (0, 1)])
+            gaze = _iris_places(straight)
             usual = np.clip(self._gaze_rest.update(gaze, step_s), -_NEUTRAL_GAZE, _NEUTRAL_GAZE)
             self._gaze = np.clip(gaze - usual, -_LARGEST_GAZE, _LARGEST_GAZE)
         return self._gaze
 
     def _fill(self, straight: np.ndarray) -> np.ndarray:
         """Give unseen points (reduced layouts) the moves of the seen ones near them."""
-        seen = np.isfinite(straight).all(axis=1)
-        if seen.all():
+        if np.isfinite(straight).all():
             return straight
+        seen = np.isfinite(straight).all(axis=1)
         key = np.packbits(seen).tobytes()
         if key not in self._fillers:
             between = np.linalg.norm(self.rest[~seen][:, None] - self.rest[seen][None], axis=2)
@@ -215,37 +217,35 @@ class FaceTransfer:
         if crossed > 0:
             face[:_MESH] += _jaw_weights(face)[:, None] * np.array([0.0, crossed, 0.0])
 
-    def _set_eye(self, face: np.ndarray, eye: int, opening: float, gaze: np.ndarray) -> None:
-        lower, upper = self.rest[LOWER_LIDS[eye]], self.rest[UPPER_LIDS[eye]]
-        gap = upper - lower
-        face[LOWER_LIDS[eye]] = lower + 0.15 * (1.0 - min(opening, 1.0)) * gap
-        face[UPPER_LIDS[eye]] = face[LOWER_LIDS[eye]] + max(opening, 0.0) * gap
-        face[EYE_CORNERS[eye]] = self.rest[EYE_CORNERS[eye]]
-        along, across = _eye_axes(self.rest, eye)
-        iris = slice(IRISES[eye], IRISES[eye] + 5)
-        face[iris] = self.rest[iris] + gaze[0] * along + gaze[1] * across
+    def _set_eyes(self, face: np.ndarray, openings: np.ndarray, gaze: np.ndarray) -> None:
+        lower, gap = self._lids
+        openings = openings[:, None, None]
+        lower = lower + 0.15 * (1.0 - np.minimum(openings, 1.0)) * gap
+        face[LOWER_LIDS], face[UPPER_LIDS] = lower, lower + np.maximum(openings, 0.0) * gap
+        face[EYE_CORNERS] = self._corners
+        face[_IRIS_ROWS] = self._irises + gaze[:, None] @ self._eye_axes
+
+
+def _mouth_width(face: np.ndarray) -> float:
+    return math.dist(face[MOUTH_CORNERS[0]], face[MOUTH_CORNERS[1]])
 
 
 def _mouth_gap(face: np.ndarray) -> float:
-    mouth = np.linalg.norm(face[MOUTH_CORNERS[0]] - face[MOUTH_CORNERS[1]])
-    return float((face[LOWER_LIP, 1] - face[UPPER_LIP, 1]) / max(mouth, 1e-6))
+    return float(face[LOWER_LIP, 1] - face[UPPER_LIP, 1]) / max(_mouth_width(face), 1e-6)
 
 
 def _jaw_weights(face: np.ndarray) -> np.ndarray:
     """(468,) how much each point goes with the lower jaw: 1 under the mouth, 0 above and aside."""
     right, left = face[MOUTH_CORNERS]
-    middle, half = (right + left) / 2, max(float(np.linalg.norm(left - right)) / 2, 1e-6)
-    line = (
-        min(face[UPPER_LIP, 1], face[LOWER_LIP, 1]) * 0.5 + max(face[UPPER_LIP, 1], face[LOWER_LIP, 1]) * 0.5
-    )
-    aside = np.clip(1.0 - ((face[:_MESH, 0] - middle[0]) / (1.3 * half)) ** 2, 0.0, 1.0)
+    middle_x, half = 0.5 * (right[0] + left[0]), max(0.5 * _mouth_width(face), 1e-6)
+    line = 0.5 * (face[UPPER_LIP, 1] + face[LOWER_LIP, 1])
+    aside = np.maximum(1.0 - ((face[:_MESH, 0] - middle_x) / (1.3 * half)) ** 2, 0.0)
     return aside * (face[:_MESH, 1] >= line)
 
 
 def _close_mouth(neutral: np.ndarray) -> np.ndarray:
     """The neutral face, its mouth shut where nothing but an open one was seen yet."""
-    mouth = np.linalg.norm(neutral[MOUTH_CORNERS[0]] - neutral[MOUTH_CORNERS[1]])
-    excess = (_mouth_gap(neutral) - _NEUTRAL_MOUTH) * mouth
+    excess = (_mouth_gap(neutral) - _NEUTRAL_MOUTH) * _mouth_width(neutral)
     if excess <= 0:
         return neutral
     closed = neutral.copy()
@@ -254,22 +254,22 @@ def _close_mouth(neutral: np.ndarray) -> np.ndarray:
 
 
 def _lid_gaps(face: np.ndarray) -> np.ndarray:
-    gaps = np.linalg.norm(face[UPPER_LIDS[:, 1:6]] - face[LOWER_LIDS[:, 1:6]], axis=2).mean(axis=1)
-    widths = np.linalg.norm(face[EYE_CORNERS[:, 0]] - face[EYE_CORNERS[:, 1]], axis=1)
-    return gaps / np.maximum(widths, 1e-6)
+    lids = length(face[UPPER_LIDS[:, 1:6]] - face[LOWER_LIDS[:, 1:6]]).sum(axis=1) / 5
+    widths = length(face[EYE_CORNERS[:, 0]] - face[EYE_CORNERS[:, 1]])
+    return lids / np.maximum(widths, 1e-6)
 
 
-def _eye_axes(face: np.ndarray, eye: int) -> tuple[np.ndarray, np.ndarray]:
-    # Along: towards the picture's right with the eye's width as length; across: the same length, downwards.
-    along = face[EYE_CORNERS[eye, 0]] - face[EYE_CORNERS[eye, 1]]
-    along = along * np.sign(along[0] if along[0] != 0 else 1.0)
-    across = np.array([-along[1], along[0], 0.0])
-    return along, across
+def _eye_axes(face: np.ndarray) -> np.ndarray:
+    # (2, 2, 3) of each eye: towards the picture's right with the eye's width as length; as long, downwards.
+    along = face[EYE_CORNERS[:, 0]] - face[EYE_CORNERS[:, 1]]
+    along[along[:, 0] < 0] *= -1.0
+    across = along[:, [1, 0, 2]] * _QUARTER_TURN
+    return np.array([along, across]).swapaxes(0, 1)
 
 
-def _iris_place(face: np.ndarray, eye: int) -> np.ndarray:
-    along, across = _eye_axes(face, eye)
-    offset = face[IRISES[eye]] - face[EYE_CORNERS[eye]].mean(axis=0)
-    return np.array([offset[:2] @ along[:2], offset[:2] @ across[:2]]) / max(
-        float(along[:2] @ along[:2]), 1e-9
-    )
+def _iris_places(face: np.ndarray) -> np.ndarray:
+    # (2, 2) of each eye: along and across it from its middle, in its widths, as the picture shows them.
+    corners, axes = face[EYE_CORNERS], _eye_axes(face)[..., :2]
+    offsets = face[IRISES] - 0.5 * (corners[:, 0] + corners[:, 1])
+    places = (axes @ offsets[:, :2, None])[..., 0]
+    return places / np.maximum((axes[:, 0] ** 2).sum(axis=1), 1e-9)[:, None]

@@ -49,14 +49,12 @@ class FramingGuard:
 
     def look(self, frame: Frame) -> None:
         """Judge a tracked frame: image (H, W, 3) uint8 RGB, `pose` in its pixels or None for nobody."""
-        step_s = (
-            0.0 if self._time_s is None else float(np.clip(frame.time_s - self._time_s, 0, _LONGEST_STEP_S))
-        )
+        step_s = 0.0 if self._time_s is None else min(max(frame.time_s - self._time_s, 0.0), _LONGEST_STEP_S)
         self._time_s = frame.time_s
         wrong = _judge(frame)
         for cause in _NOTICES:
             change_s = step_s / _RISE_S if cause in wrong else -step_s / _FALL_S
-            self._wrong_s[cause] = float(np.clip(self._wrong_s[cause] + change_s, 0.0, 1.0))
+            self._wrong_s[cause] = min(max(self._wrong_s[cause] + change_s, 0.0), 1.0)
             if self._wrong_s[cause] >= 1.0:
                 self._shown.add(cause)
             elif self._wrong_s[cause] <= 0.0:

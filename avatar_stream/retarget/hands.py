@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from avatar_stream.retarget.bones import part_of_turn, unit
-from avatar_stream.retarget.layout import HAND_CHAIN, HAND_RATIOS, HANDS, WRISTS, hand_bones
+from avatar_stream.retarget.bones import cross, gaps, length, part_of_turn, unit
+from avatar_stream.retarget.layout import (
+    HAND_CHAIN,
+    HAND_RATIOS,
+    PALMS_IN_BONES,
+    WRISTS,
+    both_hands,
+    hand_bones,
+)
 from avatar_stream.retarget.proportions import PALM_RATIO
 
 _LOW_CONFIDENCE = 0.3
@@ -20,9 +27,9 @@ _SHORT_BONE = 0.75
 _STRANGE_BONE = 2.6  # a bone this many times its usual length
 
 
-def palm_px(hand: np.ndarray) -> float:
-    """Palm length (wrist to middle knuckle) of a hand (21, 3); from all bones, and thus hardly noisy."""
-    return float(np.linalg.norm(hand_bones(hand), axis=1).sum() / HAND_RATIOS.sum())
+def palm_px(hands: np.ndarray) -> np.ndarray:
+    """Palm length (wrist to middle knuckle) of hands (..., 21, 3) -> (...); from all bones, and thus hardly noisy."""
+    return length(hand_bones(hands)).sum(axis=-1) / PALMS_IN_BONES
 
 
 def _usual_size(palm: float, shoulders: float, usual: np.ndarray | None) -> bool:
@@ -32,16 +39,21 @@ def _usual_size(palm: float, shoulders: float, usual: np.ndarray | None) -> bool
 
 
 class HandGate:
-    """Refuses hands that a tracker made up: too far, too large, jumping, on the other wrist, found twice."""
+    """Refuses hands that a tracker made up: too far, too large, jumping, on the other wrist, found twice.
+
+    Attributes:
+        palms: (2,) palm lengths of the frame, px; NaN where there is no hand.
+    """
 
     def __init__(self) -> None:
         """Start without a past."""
-        self._palms: list[tuple[float, float] | None] = [None, None]
+        self.palms = np.full(2, np.nan)
+        self._last: list[tuple[float, float] | None] = [None, None]  # palm, px, and time, s
         self._doubled: int | None = None
 
     def reset(self) -> None:
         """Forget sizes seen before."""
-        self._palms = [None, None]
+        self._last = [None, None]
         self._doubled = None
 
     def accept(
@@ -64,86 +76,79 @@ class HandGate:
         Returns:
             (2,) bool, left and right.
         """
-        accepted = np.array([
-            self._plausible(points, confidence, side, shoulders, usual_palm, time_s) for side in (0, 1)
-        ])  # fmt: skip
+        hands = both_hands(points)
+        lengths = length(hand_bones(hands))
+        self.palms = palms = lengths.sum(axis=1) / PALMS_IN_BONES
+        # Most points of a hand must be sure, and none of its bones as long as in no hand.
+        sure = (both_hands(confidence) >= _LOW_CONFIDENCE).sum(axis=1) > 10
+        ordinary = (lengths <= _STRANGE_BONE * HAND_RATIOS * palms[:, None] + 1e-6).all(axis=1)
+        wrist_gaps = gaps(hands[:, 0], points[WRISTS])
+        trusted_gaps = np.where(confidence[WRISTS] > _LOW_CONFIDENCE, wrist_gaps, np.nan)
+        accepted = sure & ordinary  # False with NaN
+        for side in np.flatnonzero(accepted):
+            accepted[side] = (
+                _usual_size(palms[side], shoulders, usual_palm)
+                and not self._jumps(side, time_s)
+                and _on_own_wrist(trusted_gaps, side, shoulders, alone=bool(np.isnan(palms[1 - side])))
+            )
         if accepted.all():
-            self._doubled = self._find_double(points)
+            self._doubled = self._find_double(hands, wrist_gaps.diagonal())
             if self._doubled is not None:
                 accepted[self._doubled] = False
         for side in np.flatnonzero(accepted):
-            self._palms[side] = (palm_px(points[HANDS[side]]), time_s)
+            self._last[side] = (palms[side], time_s)
         return accepted
 
-    def _plausible(self, points, confidence, side: int, shoulders: float, usual_palm, time_s: float) -> bool:
-        hand = points[HANDS[side]]
-        if not np.isfinite(hand).all() or np.median(confidence[HANDS[side]]) < _LOW_CONFIDENCE:
+    def _jumps(self, side: int, time_s: float) -> bool:
+        if self._last[side] is None:
             return False
-        palm = palm_px(hand)
-        if not _usual_size(palm, shoulders, usual_palm) or self._strange_bones(hand, palm):
-            return False
-        last = self._palms[side]
-        if last is not None and time_s - last[1] < _JUMP_S and not 1 / _JUMP < palm / last[0] < _JUMP:
-            return False
-        own, other = points[WRISTS[side]], points[WRISTS[1 - side]]
-        own_px = (
-            np.linalg.norm(hand[0, :2] - own[:2]) if confidence[WRISTS[side]] > _LOW_CONFIDENCE else np.nan
-        )
-        other_px = (
-            np.linalg.norm(hand[0, :2] - other[:2])
-            if confidence[WRISTS[1 - side]] > _LOW_CONFIDENCE
-            else np.nan
-        )
-        # Alone, a hand that lies on the other wrist is the other hand; beside it, it may well touch that wrist.
-        alone = not np.isfinite(points[HANDS[1 - side]]).all()
-        most_px, least_px = (0.4 * own_px, 0.2 * shoulders) if alone else (0.15 * shoulders, 0.3 * shoulders)
-        swapped = other_px < most_px and own_px > least_px  # False with NaN
-        return not (swapped or own_px > _FAR * shoulders)
+        palm, last_s = self._last[side]
+        return time_s - last_s < _JUMP_S and not 1 / _JUMP < self.palms[side] / palm < _JUMP
 
-    def _strange_bones(self, hand: np.ndarray, palm: float) -> bool:
-        lengths = np.linalg.norm(hand_bones(hand), axis=1)
-        return bool((lengths > _STRANGE_BONE * HAND_RATIOS * palm + 1e-6).any())
-
-    def _find_double(self, points: np.ndarray) -> int | None:
+    def _find_double(self, hands: np.ndarray, wrist_gaps: np.ndarray) -> int | None:
         """The side whose hand is the other one, found twice; None where there are two."""
-        left, right = points[HANDS[0], :2], points[HANDS[1], :2]
-        palm = max(palm_px(points[hand]) for hand in HANDS)
+        palm = self.palms.max()
         most = _SAME_PLACE if self._doubled is None else _STILL_SAME_PLACE
-        if np.linalg.norm(left - right, axis=1).mean() > most * palm:
+        if length(hands[0, :, :2] - hands[1, :, :2]).mean() > most * palm:
             return None
-        gaps = np.array([
-            np.linalg.norm(points[hand][0, :2] - points[wrist, :2])
-            for hand, wrist in zip(HANDS, WRISTS, strict=True)
-        ])  # fmt: skip
+        away = wrist_gaps.copy()
         if self._doubled is not None:  # which one it is must not change with every frame
-            gaps[self._doubled] += _OTHER_IS_IT * palm
-        return int(np.nanargmax(gaps)) if np.isfinite(gaps).any() else 0
+            away[self._doubled] += _OTHER_IS_IT * palm
+        return int(np.nanargmax(away)) if np.isfinite(away).any() else 0
 
 
-def transfer_hand(hand: np.ndarray, lengths: np.ndarray, least_palm: float = 0.0) -> np.ndarray:
-    """Make the same handshape with other bones.
+def _on_own_wrist(wrist_gaps: np.ndarray, side: int, shoulders: float, alone: bool) -> bool:
+    """Whether a hand is at its own wrist and not at the other one; `wrist_gaps`: (2, 2) px, [hand, wrist]."""
+    own_px, other_px = wrist_gaps[side, side], wrist_gaps[side, 1 - side]
+    # Alone, a hand that lies on the other wrist is the other hand; beside it, it may well touch that wrist.
+    most_px, least_px = (0.4 * own_px, 0.2 * shoulders) if alone else (0.15 * shoulders, 0.3 * shoulders)
+    swapped = other_px < most_px and own_px > least_px  # False with NaN
+    return not (swapped or own_px > _FAR * shoulders)
+
+
+def transfer_hands(hands: np.ndarray, lengths: np.ndarray, least_palm: float = 0.0) -> np.ndarray:
+    """Make the same handshapes with other bones.
 
     Args:
-        hand: (21, 3) driver's px, z on the wrist.
+        hands: (N, 21, 3) driver's px, z on the wrist.
         lengths: (21,) the avatar's bone lengths, px.
-        least_palm: the palm is at least as long, driver's px, whatever the tracker says: from the edge, it takes
+        least_palm: a palm is at least as long, driver's px, whatever the tracker says: from the edge, it takes
             a hand for a small one instead of a turned one.
 
     Returns:
-        (21, 3) px, offsets from the wrist.
+        (N, 21, 3) px, offsets from the wrist.
     """
-    bones = hand_bones(hand)
-    measured = np.linalg.norm(bones, axis=1)
-    seen_palm = measured.sum() / HAND_RATIOS.sum()
-    palm = max(seen_palm, least_palm)
-    expected = HAND_RATIOS * palm
+    bones = hand_bones(hands)
+    measured = length(bones)
+    seen_palm = measured.sum(axis=1, keepdims=True) / PALMS_IN_BONES
+    palm = np.maximum(seen_palm, least_palm)
     # A bone that came out far too short points at the camera and lost its depth: its length gives it back. In a
     # hand that is too short as a whole, all did.
-    least = np.interp(seen_palm / (palm + 1e-9), [0.8, 1.0], [1.0, _SHORT_BONE])
-    flat = bones[:, :2] / (np.maximum(measured, least * expected) + 1e-9)[:, None]
-    depth = np.sqrt(np.maximum(1.0 - (flat**2).sum(axis=1), 0.0)) * np.where(bones[:, 2] > 0, 1.0, -1.0)
-    made = np.concatenate([flat, depth[:, None]], axis=1) * lengths[:, None]
-    made[0] = 0.0
+    least = np.interp(seen_palm / (palm + 1e-9), [0.8, 1.0], [1.0, _SHORT_BONE]) * palm
+    flat = bones[..., :2] / (np.maximum(measured, least * HAND_RATIOS) + 1e-9)[..., None]
+    depth = np.sqrt(np.maximum(1.0 - (flat**2).sum(axis=2), 0.0)) * np.where(bones[..., 2] > 0, 1.0, -1.0)
+    made = np.concatenate([flat, depth[..., None]], axis=2) * lengths[:, None]
+    made[:, 0] = 0.0
     return HAND_CHAIN @ made
 
 
@@ -159,5 +164,5 @@ def blend_hands(rest: np.ndarray, seen: np.ndarray, weight: float) -> np.ndarray
 def _palm_frame(hand: np.ndarray) -> np.ndarray:
     # (3, 3) columns: along the palm, out of it, across it.
     along = unit(hand[9] - hand[0])
-    out = unit(np.cross(along, hand[17] - hand[5]))
-    return np.stack([along, out, np.cross(along, out)], axis=1)
+    out = unit(cross(along, hand[17] - hand[5]))
+    return np.array([along, out, cross(along, out)]).T

@@ -13,6 +13,8 @@ SHOULDERS = np.array([11, 12])
 ELBOWS = np.array([13, 14])
 WRISTS = np.array([15, 16])
 HIPS = np.array([23, 24])
+# Where the four bones of the arms begin and end: both upper arms, both forearms.
+BONE_STARTS, BONE_ENDS = slice(11, 15), slice(13, 17)
 HANDS = (LEFT_HAND, RIGHT_HAND)
 HEAD_ROWS = slice(0, 11)  # body points of the head
 # The face point that stands where each body point of the head does, and where each body point of a hand does.
@@ -21,6 +23,7 @@ HAND_OF_BODY = {17: 17, 19: 5, 21: 3}  # body row of the left hand (right: + 1) 
 
 HAND_PARENTS = np.array([0, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19])
 PALM = np.array([0, 5, 9, 13, 17])
+PALM_ENDS = np.array([5, 17])  # knuckles of the forefinger and the little finger
 # Bone lengths of a hand in lengths of its palm (wrist to middle knuckle), each at its outer landmark.
 HAND_RATIOS = np.array(
     [0.0, 0.40, 0.45, 0.37, 0.30]
@@ -29,6 +32,7 @@ HAND_RATIOS = np.array(
     + [0.95, 0.46, 0.31, 0.26]
     + [0.92, 0.36, 0.22, 0.21]
 )
+PALMS_IN_BONES = float(HAND_RATIOS.sum())
 
 # Face points that expressions hardly move: forehead, temples, nose bridge, corners of the eyes.
 STABLE_FACE = np.array(
@@ -92,9 +96,14 @@ HAND_CHAIN = _chain()
 MIRROR_ROWS = _mirror_rows()
 
 
+def both_hands(points: np.ndarray) -> np.ndarray:
+    """(553, ...) of a whole pose -> (2, 21, ...) of its left and right hand, a view."""
+    return points[LEFT_HAND.start : RIGHT_HAND.stop].reshape(2, 21, *points.shape[1:])
+
+
 def hand_bones(hands: np.ndarray) -> np.ndarray:
     """(..., 21, 3) hand points -> (..., 21, 3) bones, each at its outer landmark; the wrist's is zero."""
-    return hands - hands[..., HAND_PARENTS, :]
+    return hands - hands.take(HAND_PARENTS, axis=-2)
 
 
 def mirror_pose(pose: Pose) -> Pose:

@@ -7,16 +7,19 @@ direction; its shape is what it was, or that of its partner.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
-from avatar_stream.retarget.contacts import smooth_step
+from avatar_stream.retarget.bones import gaps, length, middle
+from avatar_stream.retarget.contacts import smooth_step, smooth_steps
 from avatar_stream.retarget.hands import blend_hands, palm_px
-from avatar_stream.retarget.layout import HANDS, WRISTS
+from avatar_stream.retarget.layout import HANDS, PALM_ENDS, WRISTS
 from avatar_stream.types import Pose
 
+_PALM_ROWS = slice(15, 21)  # the body's wrists and outer and inner knuckles
 _SEEN = (0.3, 0.7)  # confidence of the body's points: no use, full use
 _WAY_LENGTH = (0.2, 0.45)  # palm lengths; knuckles that point at the camera have no direction in the picture
 _LEARN_S = 0.12  # a hand that was seen for less is a guess in a blur
@@ -51,25 +54,24 @@ class PalmWays:
 
 def palm_ways(pose: Pose, palm: float) -> PalmWays:
     """Look at the body's wrists and knuckles; `palm` is a palm's usual length, px."""
-    rows = np.stack([WRISTS, WRISTS + 2, WRISTS + 4])
-    points = pose.points[rows, :2].astype(np.float64)
-    flat = points[1:].mean(axis=0) - points[0]
+    wrists, outer, inner = pose.points[_PALM_ROWS, :2].astype(np.float64).reshape(3, 2, 2)
+    flat = 0.5 * (outer + inner) - wrists
     known = np.isfinite(flat).all(axis=1)
     flat[~known] = 0.0
-    sure = smooth_step(pose.confidence[rows].min(axis=0), *_SEEN) * known
-    sure = sure * smooth_step(np.linalg.norm(flat, axis=1) / palm, *_WAY_LENGTH)
+    sure = smooth_steps(pose.confidence[_PALM_ROWS].reshape(3, 2).min(axis=0), *_SEEN) * known
+    sure = sure * smooth_steps(length(flat) / palm, *_WAY_LENGTH)
     return PalmWays(np.arctan2(flat[:, 1], flat[:, 0]), sure)
 
 
 def palm_angle(hand: np.ndarray) -> float:
     """Where the palm of a hand (21, 3) points in the picture, radians from x towards y."""
-    x, y = hand[[5, 17], :2].mean(axis=0) - hand[0, :2]
-    return float(np.arctan2(y, x))
+    x, y = middle(hand[:, :2], PALM_ENDS) - hand[0, :2]
+    return math.atan2(y, x)
 
 
 def turn_in_picture(offsets: np.ndarray, angle: float) -> np.ndarray:
     """Turn (N, 3) offsets about the line of sight by `angle`, radians from x towards y."""
-    cosine, sine = np.cos(angle), np.sin(angle)
+    cosine, sine = math.cos(angle), math.sin(angle)
     return offsets @ np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
@@ -95,24 +97,26 @@ class HandMemory:
         self._known = np.zeros(2)  # 0..1, how long the shape was seen
         self._age_s = np.zeros(2)
 
-    def learn(self, side: int, points: np.ndarray, body_wrist: np.ndarray, ways: PalmWays, step_s: float):
+    def learn(
+        self, side: int, hand: np.ndarray, palm: float, body_wrist: np.ndarray, ways: PalmWays, step_s: float
+    ) -> None:
         """Take a hand that is seen.
 
         Args:
             side: 0 left, 1 right.
-            points: (553, 3) driver's px.
+            hand: (21, 3) driver's px.
+            palm: its palm length, px.
             body_wrist: (3,) the body's own wrist, px; may be NaN.
             ways: of this frame.
             step_s: seconds since the last frame.
         """
-        hand = points[HANDS[side]]
-        shape = hand - hand[0] * [1.0, 1.0, 0.0]
+        shape = _from_wrist(hand)
         # By how much the body's knuckles err, the part of it that is known: it goes on while the hand is lost.
         angle = palm_angle(shape)
         angle += ways.sure[side] * _wrapped(ways.angles[side] - angle)
-        gap = np.nan_to_num(hand[0, :2] - body_wrist[:2])
-        most = _MOST_GAP * palm_px(shape)
-        gap *= min(1.0, most / max(float(np.linalg.norm(gap)), 1e-6))
+        gap = hand[0, :2] - body_wrist[:2]
+        gap[np.isnan(gap)] = 0.0
+        gap *= min(1.0, _MOST_GAP * palm / max(math.hypot(*gap), 1e-6))
         self._past[side].append(_Past(shape, float(angle), gap))
         self._usual[side] = None
         self._known[side] = min(1.0, self._known[side] + step_s / _LEARN_S)
@@ -122,7 +126,7 @@ class HandMemory:
         """(2,) px from the body's wrist to the lost hand's; the two differ, and a hand must not jump when lost."""
         self._age_s[side] += step_s
         past = self._past[side]
-        return past[-1].gap * np.exp(-self._age_s[side] / _GAP_S) if past else np.zeros(2)
+        return past[-1].gap * math.exp(-self._age_s[side] / _GAP_S) if past else np.zeros(2)
 
     def complete(self, side: int, points: np.ndarray, seen: np.ndarray, ways: PalmWays, step_s: float):
         """Guess a lost hand.
@@ -154,29 +158,28 @@ class HandMemory:
             self._usual[side] = _most_alike(past)
         # What was known well turns no faster than this: the rest is a turn in depth, which leaves the thumb up.
         sudden = _TURN_AT_ONCE + _TURN_PER_S * self._age_s[side]
-        most = sudden + (np.pi - sudden) * float(smooth_step(self._known[side], 0.9, 0.6))
+        most = sudden + (np.pi - sudden) * smooth_step(self._known[side], 0.9, 0.6)
         # The last frames before a hand is lost are often wrong already: it eases to how it was before them.
         last, usual = (
-            turn_in_picture(each.shape, np.clip(ways.turn(side, each.angle), -most, most))
+            turn_in_picture(each.shape, min(max(ways.turn(side, each.angle), -most), most))
             for each in (past[-1], self._usual[side])
         )
         return blend_hands(last, usual, min(self._age_s[side] / _EASE_S, 1.0))
 
     def _join(self, side: int, place: np.ndarray, held: np.ndarray | None, other: np.ndarray):
         """Wrist (3,) and shape (21, 3) of a lost hand beside a seen one (21, 3), and `touching`."""
-        mirrored = (other - other[0] * [1.0, 1.0, 0.0]) * [-1.0, 1.0, 1.0]
+        mirrored = _from_wrist(other) * [-1.0, 1.0, 1.0]
         palm = max(palm_px(other), 1e-6)
         hand = place + (mirrored if held is None else held)
-        gaps = np.linalg.norm(hand[:, None, :2] - other[None, :, :2], axis=2)
-        self.touching[side] = near = float(smooth_step(gaps.min() / palm, *_NEAR))
+        self.touching[side] = near = smooth_step(gaps(hand, other).min() / palm, *_NEAR)
         # Palm on palm is what hides a hand that was hardly ever seen; one that was seen keeps its shape.
-        part = near * (1.0 - float(smooth_step(self._known[side], 0.4, 0.9)))
+        part = near * (1.0 - smooth_step(self._known[side], 0.4, 0.9))
         if held is None or part >= 1.0:
             held = mirrored
         elif part > 0.0:
             held = blend_hands(mirrored, held, 1.0 - part)
         lower = other[0, 1] - place[1]
-        level = part * _LEVEL * float(smooth_step(abs(lower) / palm, 1.2, 0.6))
+        level = part * _LEVEL * smooth_step(abs(lower) / palm, 1.2, 0.6)
         return place + np.array([0.0, level * lower, 0.0]), held
 
 
@@ -184,8 +187,15 @@ def _wrapped(angle: np.ndarray | float) -> np.ndarray | float:
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
+def _from_wrist(hand: np.ndarray) -> np.ndarray:
+    # (21, 3); a hand's z counts from its wrist already.
+    offsets = hand.copy()
+    offsets[:, :2] -= hand[0, :2]
+    return offsets
+
+
 def _most_alike(past: deque[_Past]) -> _Past:
     """The one whose shape is least away from the others'."""
     stack = np.stack([each.shape for each in past])
-    away = np.linalg.norm(stack[:, None] - stack[None], axis=3).mean(axis=2).sum(axis=1)
+    away = length(stack[:, None] - stack).mean(axis=2).sum(axis=1)
     return past[int(away.argmin())]

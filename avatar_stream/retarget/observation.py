@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from avatar_stream.retarget.bones import gaps, middle
 from avatar_stream.retarget.contacts import FACE_PLACES, smooth_step
 from avatar_stream.retarget.face import Head
 from avatar_stream.retarget.hands import HandGate, palm_px
-from avatar_stream.retarget.layout import ELBOWS, HANDS, HIPS, SHOULDERS, STABLE_FACE, WRISTS
+from avatar_stream.retarget.layout import ELBOWS, HANDS, HIPS, SHOULDERS, STABLE_FACE, WRISTS, both_hands
 from avatar_stream.retarget.lost_hands import HandMemory, PalmWays, palm_ways
 from avatar_stream.retarget.proportions import PALM_RATIO, DriverProportions
 from avatar_stream.types import FACE, NOSE, Pose
 
 # Parts that are seen or lost on their own; pairs are (left, right).
-UPPER, FORE, HAND, FACE_PART, PARTS = slice(0, 2), slice(2, 4), slice(4, 6), 6, 7
+UPPER, FORE, ARMS, HAND, FACE_PART, PARTS = slice(0, 2), slice(2, 4), slice(0, 4), slice(4, 6), 6, 7
 
 _SEEN_JOINT = 0.3
 _CUT_SHIFT = 0.3  # shoulders' jump between two frames, in shoulder widths
@@ -50,6 +53,16 @@ class Observation:
     facing: float
     right_nearer_m: float
 
+    @cached_property
+    def middle(self) -> np.ndarray:
+        """(2,) driver's px, between the shoulders."""
+        return middle(self.points[:, :2], SHOULDERS)
+
+    @cached_property
+    def known_hands(self) -> np.ndarray:
+        """(2,) bool, which hands are seen or remembered."""
+        return np.isfinite(both_hands(self.points)).all(axis=(1, 2))
+
     def head_centre(self, head: Head) -> np.ndarray:
         """(2,) driver's px of the middle of the head, also while the face is lost."""
         return head.centre[:2] + self.face_shift
@@ -69,19 +82,19 @@ class Observer:
         if last is None or not np.isfinite(shoulders).all() or step_s > _CUT_WITHIN_S:
             return False
         before = last.points[SHOULDERS, :2]
-        width, width_before = (np.linalg.norm(pair[0] - pair[1]) + 1e-6 for pair in (shoulders, before))
-        moved = np.linalg.norm(shoulders.mean(axis=0) - before.mean(axis=0)) / driver.shoulders
+        width, width_before = (math.dist(*pair) + 1e-6 for pair in (shoulders, before))
+        moved = math.dist(0.5 * (shoulders[0] + shoulders[1]), last.middle) / driver.shoulders
         return bool(moved > _CUT_SHIFT or not 1 / _CUT_SCALE < width / width_before < _CUT_SCALE)
 
     def observe(
         self, pose: Pose, driver: DriverProportions, last: Observation | None, step_s: float
     ) -> Observation | None:
         """Complete one pose, `step_s` seconds after the last one; None where the shoulders are not seen."""
-        points = np.where(pose.confidence[:, None] > 0, pose.points, np.nan).astype(np.float64)
-        confidence = pose.confidence
+        points, confidence = pose.points.astype(np.float64), pose.confidence
+        points[~(confidence > 0)] = np.nan
         if not np.isfinite(points[SHOULDERS]).all():
             return None
-        width = float(np.linalg.norm(points[11, :2] - points[12, :2]))
+        width = math.dist(points[11, :2], points[12, :2])
         shoulders = width if last is None else driver.shoulders
         if shoulders < 1e-3:
             return None
@@ -93,8 +106,9 @@ class Observer:
         body_wrists = points[WRISTS].copy()
         self._complete_arms(points, confidence, seen, last, shoulders, step_s)
         for side in np.flatnonzero(seen[HAND]):
-            self._memory.learn(side, points, body_wrists[side], ways, step_s)
-            driver.palm_px.update(palm_px(points[HANDS[side]]), 1 / 30)
+            palm = self._gate.palms[side]
+            self._memory.learn(side, points[HANDS[side]], palm, body_wrists[side], ways, step_s)
+            driver.palm_px.update(palm, 1 / 30)
         for side in np.flatnonzero(~seen[HAND]):
             points[HANDS[side]] = self._memory.complete(side, points, seen[HAND], ways, step_s)
         shift = self._complete_face(points, seen, last)
@@ -111,10 +125,10 @@ class Observer:
         for side in np.flatnonzero(~seen[HAND] & seen[FORE]):
             hand = points[HANDS[side]]
             if np.isfinite(hand).all():
-                gaps = np.linalg.norm(hand[:, None, :2] - points[None, FACE_PLACES, :2], axis=2)
-                nearest = np.min(gaps, where=np.isfinite(gaps), initial=np.inf)
+                distance = gaps(hand, points[FACE_PLACES])
+                nearest = np.min(distance, where=np.isfinite(distance), initial=np.inf)
                 near = smooth_step(nearest / max(palm_px(hand), 1e-6), *_NEAR_FACE)
-                touching[side] = max(touching[side], float(near))
+                touching[side] = max(touching[side], near)
         return touching
 
     def _right_nearer_m(self, pose: Pose) -> float:
@@ -152,7 +166,7 @@ class Observer:
                     wrist[:] = elbow + last.points[WRISTS[side]] - last.points[ELBOWS[side]]
 
     def _complete_face(self, points, seen, last: Observation | None) -> np.ndarray:
-        seen[FACE_PART] = np.isfinite(points[FACE.start + STABLE_FACE]).all(axis=1).sum() >= 6
+        seen[FACE_PART] = np.isfinite(points[FACE][STABLE_FACE]).all(axis=1).sum() >= 6
         if seen[FACE_PART] or last is None:
             return np.zeros(2)
         moved = points[NOSE, :2] - last.points[NOSE, :2]
@@ -165,4 +179,5 @@ def _facing(pose: Pose) -> float:
     across = pose.world[SHOULDERS[0]] - pose.world[SHOULDERS[1]]
     if not np.isfinite(across).all():
         return 1.0
-    return float(np.clip(np.hypot(*across[:2]) / (np.linalg.norm(across) + 1e-6), _LEAST_FACING, 1.0))
+    shown = math.hypot(*across[:2]) / (math.hypot(*across) + 1e-6)
+    return min(max(shown, _LEAST_FACING), 1.0)

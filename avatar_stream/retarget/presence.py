@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avatar_stream.retarget.contacts import smooth_step
+from avatar_stream.retarget.contacts import smooth_step, smooth_steps
 from avatar_stream.retarget.observation import FACE_PART, HAND, PARTS, UPPER
 
 _RISE_S = 0.12
@@ -61,12 +61,12 @@ class Presence:
             self._gone_s = 0.0
             self._update_parts(seen, step_s, np.zeros(2) if touching is None else touching)
             self._fresh = False
-        return smooth_step(self._weight, 0.0, 1.0) * self.present
+        return smooth_steps(self._weight, 0.0, 1.0) * self.present
 
     @property
     def present(self) -> float:
         """0 (at rest, nobody there) .. 1 (somebody, or held)."""
-        return float(smooth_step(self._present, 0.0, 1.0))
+        return smooth_step(self._present, 0.0, 1.0)
 
     @property
     def trust(self) -> float:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from avatar_stream.errors import AvatarError
+from avatar_stream.retarget.bones import length
 from avatar_stream.retarget.layout import (
+    BONE_ENDS,
+    BONE_STARTS,
     ELBOWS,
     HAND_CHAIN,
     HAND_RATIOS,
@@ -95,16 +99,14 @@ def _fill_body(rest: np.ndarray, shoulders: float) -> None:
 def _bone_length(rest: np.ndarray, start: np.ndarray, end: np.ndarray, usual: float) -> float:
     # A rendered portrait's depth is exact; a tracker's is much too deep: then the flat length serves.
     bones = rest[end] - rest[start]
-    for length in (np.linalg.norm(bones, axis=1).mean(), np.linalg.norm(bones[:, :2], axis=1).mean()):
-        if _TRUSTED[0] * usual <= length <= _TRUSTED[1] * usual:
-            return float(length)
+    for bone_px in (length(bones).mean(), length(bones[:, :2]).mean()):
+        if _TRUSTED[0] * usual <= bone_px <= _TRUSTED[1] * usual:
+            return float(bone_px)
     return usual
 
 
 def _hand_lengths(rest: np.ndarray, shoulders: float) -> np.ndarray:
-    lengths = [
-        np.linalg.norm(hand_bones(rest[hand]), axis=1) for hand in HANDS if np.isfinite(rest[hand]).all()
-    ]
+    lengths = [length(hand_bones(rest[hand])) for hand in HANDS if np.isfinite(rest[hand]).all()]
     usual = HAND_RATIOS * PALM_RATIO * shoulders
     if not lengths:
         return usual
@@ -133,7 +135,7 @@ class Tracked:
     """A value learnt over the first second (a percentile) and followed slowly afterwards.
 
     Attributes:
-        value: the present estimate, a float64 array, or None before the first sample.
+        value: the present estimate, float64 of the samples' shape, or None before the first sample.
     """
 
     def __init__(
@@ -147,7 +149,6 @@ class Tracked:
 
     def update(self, sample: np.ndarray | float, step_s: float) -> np.ndarray:
         """Take a sample, `step_s` seconds after the last; returns the estimate. NaN is left out."""
-        sample = np.asarray(sample, np.float64)
         if not np.isfinite(sample).all():
             return self.value
         self._seen_s += min(step_s, 0.2)
@@ -158,8 +159,9 @@ class Tracked:
             self.value = np.sort(np.asarray(self._samples), axis=0)[place]
             return self.value
         self._samples.clear()
-        time_s = np.where(sample > self.value, self._up_s, self._down_s)
-        self.value = self.value + (1.0 - np.exp(-step_s / time_s)) * (sample - self.value)
+        gap = sample - self.value
+        up, down = 1.0 - math.exp(-step_s / self._up_s), 1.0 - math.exp(-step_s / self._down_s)
+        self.value = self.value + (down + (up - down) * (gap > 0)) * gap
         return self.value
 
 
@@ -185,19 +187,18 @@ class DriverProportions:
         Args:
             points: (553, 3) driver's px.
             head_scale: driver's px per canvas px of the head (turning does not change it), NaN where no face.
-            arms_seen: (2, 2) bool, [side, upper arm or forearm].
+            arms_seen: (4,) bool, both upper arms, both forearms.
             step_s: seconds since the last frame.
             facing: 0..1, part of the shoulders' width that the picture shows: who begins turned aside is as wide.
         """
-        width = float(np.linalg.norm(points[11, :2] - points[12, :2])) / facing
+        width = math.dist(points[11, :2], points[12, :2]) / facing
         self._shoulders_px.update(width, step_s)
         face_px = self._face_px.update(head_scale * self._face_height, step_s)
-        if np.isfinite(head_scale) and face_px is not None:
+        if math.isfinite(head_scale) and face_px is not None:
             self._shoulders_per_face.update(width / (head_scale * self._face_height), step_s)
-        for k, (start, end) in enumerate(((11, 13), (13, 15), (12, 14), (14, 16))):
-            if arms_seen[k // 2, k % 2]:
-                flat = np.linalg.norm(points[end, :2] - points[start, :2])
-                self._reach[k].update(flat / self.shoulders, step_s)
+        reach = length(points[BONE_ENDS, :2] - points[BONE_STARTS, :2]) / self.shoulders
+        for bone in np.flatnonzero(arms_seen):
+            self._reach[bone].update(reach[bone], step_s)
 
     @property
     def shoulders(self) -> float:
@@ -210,7 +211,8 @@ class DriverProportions:
         """(2,) upper arm and forearm, driver's px."""
         lengths = np.empty(2)
         for bone, usual in enumerate(ARM_RATIOS):
-            seen = [t.value for t in (self._reach[bone], self._reach[2 + bone]) if t.value is not None]
+            pair = self._reach[2 * bone : 2 * bone + 2]
+            seen = [reach.value for reach in pair if reach.value is not None]
             part = max(seen) / usual if seen else 0.0
             # An arm seen only foreshortened says nothing; one that shows nearly its usual length is believed.
             lengths[bone] = usual * np.interp(part, [0.0, 0.55, 0.78, 1.3], [1.0, 1.0, 0.78, 1.3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,19 +13,30 @@ from avatar_stream.retarget import bones, contacts
 from avatar_stream.retarget import hands as hand_work
 from avatar_stream.retarget.face import Expression, FaceTransfer, Head
 from avatar_stream.retarget.layout import (
+    BONE_ENDS,
+    BONE_STARTS,
     ELBOWS,
     FACE_OF_HEAD,
     HAND_OF_BODY,
-    HAND_RATIOS,
     HANDS,
     HEAD_ROWS,
     HIPS,
+    PALMS_IN_BONES,
     SHOULDERS,
     WRISTS,
+    both_hands,
     mirror_pose,
 )
 from avatar_stream.retarget.lost_hands import palm_angle, turn_in_picture
-from avatar_stream.retarget.observation import FACE_PART, FORE, HAND, UPPER, Observation, Observer
+from avatar_stream.retarget.observation import (
+    ARMS,
+    FACE_PART,
+    FORE,
+    HAND,
+    UPPER,
+    Observation,
+    Observer,
+)
 from avatar_stream.retarget.presence import Presence
 from avatar_stream.retarget.proportions import DriverProportions, Tracked, measure_avatar
 from avatar_stream.retarget.smoothing import PoseSmoother
@@ -85,8 +97,20 @@ class Retargeter:
         self._face = FaceTransfer(self.avatar.rest[FACE])
         self._smoother = PoseSmoother(self.options.smoothing)
         self._presence = Presence(self.options.hold_hand_s, self.options.hold_lost_s, self.options.rest_s)
-        self._lifted_rest = _lift(self.avatar.rest, self._face_depth())
+        self._take_rest()
         self.reset()
+
+    def _take_rest(self) -> None:
+        # The avatar at rest, as poses are made: z counts from between the hips for every part.
+        self._rest, hands = self.avatar.rest.copy(), both_hands(self.avatar.rest)
+        # What the face's z must be raised by: body and mesh share the nose.
+        self._face_depth = float(self._rest[0, 2] - self._rest[FACE.start + 1, 2])
+        self._rest[FACE, 2] += self._face_depth
+        self._rest_hands = hands - hands[:, :1]  # (2, 21, 3) from their wrists
+        self._rest_middle = bones.middle(self._rest, SHOULDERS)
+        self._rest_head = self._face.centre + [0.0, 0.0, self._face_depth]
+        # Body points of the head keep their small distance from the mesh.
+        self._head_gaps = self._rest[HEAD_ROWS] - self._rest[FACE][FACE_OF_HEAD]
 
     def reset(self) -> None:
         """Forget the driver: the next pose starts a new calibration."""
@@ -117,7 +141,7 @@ class Retargeter:
             The avatar's pose, px of the 512 canvas, all 553 points finite; confidence 1 where it follows the
             driver, less while held, 0 at rest. `world` is NaN.
         """
-        step_s = 1 / 30 if self._time_s is None else float(np.clip(time_s - self._time_s, 1e-3, 10.0))
+        step_s = 1 / 30 if self._time_s is None else min(max(time_s - self._time_s, 1e-3), 10.0)
         if pose is not None and self.options.mirrored:
             pose = mirror_pose(pose)
         if pose is not None and self._observer.is_cut(pose, self._driver, step_s, self._last):
@@ -141,15 +165,14 @@ class Retargeter:
             return None
         face = seen.points[FACE]
         head = self._face.locate(face) if seen.seen[FACE_PART] else None
-        arms = np.stack([seen.seen[UPPER], seen.seen[FORE]], axis=1)
-        self._driver.update(seen.points, head.scale if head else np.nan, arms, step_s, seen.facing)
-        middle = seen.points[SHOULDERS, :2].mean(axis=0)
-        self._centre.update(middle, step_s)
+        scale = head.scale if head else math.nan
+        self._driver.update(seen.points, scale, seen.seen[ARMS], step_s, seen.facing)
+        self._centre.update(seen.middle, step_s)
         if seen.hips:
-            self._hip_centre.update(seen.points[HIPS, :2].mean(axis=0), step_s)
+            self._hip_centre.update(bones.middle(seen.points[:, :2], HIPS), step_s)
         if head is not None:
             self._expression, self._head = self._face.read(face, head, step_s), head
-            self._head_offset.update((head.centre[:2] - middle) / self._driver.shoulders, step_s)
+            self._head_offset.update((head.centre[:2] - seen.middle) / self._driver.shoulders, step_s)
         self._turn_signs(seen.points)
         self._front.update(seen.right_nearer_m, step_s, self._joined)
         self._last = seen
@@ -159,18 +182,15 @@ class Retargeter:
         # A signer's arms are in front; a bone points backwards only where the tracker insists, and
         # then until it takes that back: foreshortening cannot tell, and flicker is worse.
         unit = self._driver.shoulders
-        depth = (
-            np.concatenate([points[ELBOWS, 2] - points[SHOULDERS, 2], points[WRISTS, 2] - points[ELBOWS, 2]])
-            / unit
-        )
+        depth = (points[BONE_ENDS, 2] - points[BONE_STARTS, 2]) / unit
         self._depth_signs[depth > 0.3] = 1.0
         self._depth_signs[depth < 0.1] = -1.0
         turn = (points[11, 2] - points[12, 2]) / unit
         if abs(turn) > 0.1:
-            self._shoulder_sign = np.sign(turn)
+            self._shoulder_sign = math.copysign(1.0, turn)
 
     def _make(self, seen: Observation, weights: np.ndarray) -> tuple[np.ndarray, float]:
-        made = _Made(self._lifted_rest.copy(), np.zeros((2, 21, 3)), weights)
+        made = _Made(self._rest.copy(), np.zeros((2, 21, 3)), weights)
         self._place_trunk(made, seen)
         self._place_head(made, seen)
         self._place_arms(made, seen)
@@ -180,100 +200,94 @@ class Retargeter:
         return self._unlift(made), made.joined
 
     def _place_trunk(self, made: _Made, seen: Observation) -> None:
-        present = self._presence.present
+        present, rest = self._presence.present, self._rest
         avatar, unit = self.avatar, self._driver.shoulders
         scale = avatar.shoulders / unit
-        driver = seen.points[SHOULDERS, :2]
-        shift = present * _soft((driver.mean(axis=0) - self._centre.value) * scale, _MOST_SHIFT_PX)
-        rest = self._lifted_rest
+        shift = present * _soft((seen.middle - self._centre.value) * scale, _MOST_SHIFT_PX)
+        flat = (seen.points[11, :2] - seen.points[12, :2]) / unit
+        flat /= max(1.0, math.hypot(*flat))
+        depth = math.sqrt(max(_FLAT_SHOULDERS**2 - float(flat @ flat), 0.0)) * self._shoulder_sign
         rest_line = rest[11] - rest[12]
-        flat = (driver[0] - driver[1]) / unit
-        flat /= max(1.0, float(np.linalg.norm(flat)))
-        depth = np.sqrt(max(_FLAT_SHOULDERS**2 - float(flat @ flat), 0.0)) * self._shoulder_sign
-        line = (1 - present) * rest_line + present * avatar.shoulders * np.array([flat[0], flat[1], depth])
-        middle = rest[SHOULDERS].mean(axis=0) + [shift[0], shift[1], 0.0]
+        line = (1 - present) * rest_line + present * avatar.shoulders * np.array([*flat, depth])
+        middle = self._rest_middle + np.array([*shift, 0.0])
         made.points[11], made.points[12] = middle + line / 2, middle - line / 2
-        hips = _HIPS_FOLLOW * shift * [1.0, 0.0]
+        hips = np.array([_HIPS_FOLLOW * shift[0], 0.0])
         if seen.hips and self._hip_centre.value is not None:
-            moved = (seen.points[HIPS, :2].mean(axis=0) - self._hip_centre.value) * scale
+            moved = (bones.middle(seen.points[:, :2], HIPS) - self._hip_centre.value) * scale
             hips = present * _soft(moved, _MOST_SHIFT_PX)
         made.points[HIPS[0] : BODY.stop, :2] += hips
 
     def _place_head(self, made: _Made, seen: Observation) -> None:
-        weight, avatar, rest = made.weights[FACE_PART], self.avatar, self._lifted_rest
+        weight, width = made.weights[FACE_PART], self.avatar.shoulders
         face = self._face.make(self._expression, weight)
-        turn, shift = np.eye(3), np.zeros(3)
+        moved = bones.middle(made.points, SHOULDERS) - self._rest_middle
+        turn, centre = np.eye(3), self._rest_head + moved
         if weight > 0 and self._head is not None:
             turn = bones.part_of_turn(self._face.relative_turn(self._head), weight)
-            middle = seen.points[SHOULDERS, :2].mean(axis=0)
-            offset = (seen.head_centre(self._head) - middle) / self._driver.shoulders
+            offset = (seen.head_centre(self._head) - seen.middle) / self._driver.shoulders
             usual = self._head_offset.value
             # A longer neck swings further.
-            own = self._rest_head()[:2] - rest[SHOULDERS, :2].mean(axis=0)
-            neck = np.linalg.norm(own) / max(float(np.linalg.norm(usual)), 1e-3)
-            neck = np.clip(neck, 0.75 * avatar.shoulders, 1.33 * avatar.shoulders)
-            shift[:2] = weight * _soft((offset - usual) * neck, _MOST_HEAD_SHIFT * avatar.shoulders)
-        shift += made.points[SHOULDERS].mean(axis=0) - rest[SHOULDERS].mean(axis=0)
-        centre = self._rest_head() + shift
+            neck = math.dist(self._rest_head[:2], self._rest_middle[:2]) / max(math.hypot(*usual), 1e-3)
+            neck = min(max(neck, 0.75 * width), 1.33 * width)
+            centre[:2] += weight * _soft((offset - usual) * neck, _MOST_HEAD_SHIFT * width)
         made.points[FACE] = face @ turn.T + centre
-        # Body points of the head keep their small distance from the mesh.
-        gap = rest[HEAD_ROWS] - rest[FACE][FACE_OF_HEAD]
-        made.points[HEAD_ROWS] = made.points[FACE][FACE_OF_HEAD] + gap @ turn.T
+        made.points[HEAD_ROWS] = made.points[FACE][FACE_OF_HEAD] + self._head_gaps @ turn.T
 
     def _place_arms(self, made: _Made, seen: Observation) -> None:
-        lengths = self._driver.arm_lengths()
-        driver, avatar = seen.points, self.avatar
-        for bone, (start, end, part, rest) in enumerate((
-            (SHOULDERS, ELBOWS, UPPER, avatar.upper_arms), (ELBOWS, WRISTS, FORE, avatar.forearms)
-        )):  # fmt: skip
-            flat = np.nan_to_num(driver[end, :2] - driver[start, :2])
-            signs = self._depth_signs[2 * bone : 2 * bone + 2]
-            seen_way = bones.lift_bones(flat, np.full(2, lengths[bone]), signs)
-            way = bones.blend_directions(rest, seen_way, made.weights[part])
-            made.points[end] = made.points[start] + way * avatar.arms[:, bone, None]
+        avatar = self.avatar
+        flat = seen.points[BONE_ENDS, :2] - seen.points[BONE_STARTS, :2]
+        flat[np.isnan(flat)] = 0.0
+        seen_ways = bones.lift_bones(flat, self._driver.arm_lengths().repeat(2), self._depth_signs)
+        rest_ways = np.concatenate([avatar.upper_arms, avatar.forearms])
+        ways = bones.blend_directions(rest_ways, seen_ways, made.weights[ARMS])
+        arms = ways * avatar.arms.T.reshape(4, 1)
+        made.points[ELBOWS] = made.points[SHOULDERS] + arms[:2]
+        made.points[WRISTS] = made.points[ELBOWS] + arms[2:]
 
     def _place_hands(self, made: _Made, seen: Observation) -> None:
-        avatar = self.avatar
-        forearms = bones.unit(made.points[WRISTS] - made.points[ELBOWS])
+        weights = made.weights[HAND]
         usual = self._driver.palm_px.value
         least_palm = 0.0 if usual is None else _LEAST_PALM * float(usual)
-        for side, rows in enumerate(HANDS):
-            rest = avatar.rest[rows] - avatar.rest[rows][0]
-            turned = rest @ bones.turn_between(avatar.forearms[side], forearms[side]).T
-            weight = made.weights[HAND][side]
-            if not seen.seen[HAND][side]:
-                # A hand is lost in a blur while its arm is seen: its direction is not that of a hand at rest.
-                turn = seen.ways.turn(side, palm_angle(turned)) * made.weights[FORE][side]
-                turned = turn_in_picture(turned, turn)
-            hand = seen.points[rows]
-            if weight > 0 and np.isfinite(hand).all():
-                shape = hand_work.transfer_hand(hand, avatar.hand, least_palm)
-                turned = hand_work.blend_hands(turned, shape, weight)
-            made.offsets[side] = turned
+        follows = np.flatnonzero((weights > 0) & seen.known_hands)
+        hands = both_hands(seen.points)[follows]
+        made.offsets[follows] = hand_work.transfer_hands(hands, self.avatar.hand, least_palm)
+        for side in (0, 1):
+            if side not in follows:
+                made.offsets[side] = self._hang(made, seen, side)
+            elif weights[side] < 1.0:
+                rest = self._hang(made, seen, side)
+                made.offsets[side] = hand_work.blend_hands(rest, made.offsets[side], weights[side])
+
+    def _hang(self, made: _Made, seen: Observation, side: int) -> np.ndarray:
+        """(21, 3) px from the wrist, a hand at rest on its arm."""
+        forearm = bones.unit(made.points[WRISTS[side]] - made.points[ELBOWS[side]])
+        turned = self._rest_hands[side] @ bones.turn_between(self.avatar.forearms[side], forearm).T
+        if seen.seen[HAND][side]:
+            return turned
+        # A hand is lost in a blur while its arm is seen: its direction is not that of a hand at rest.
+        return turn_in_picture(turned, seen.ways.turn(side, palm_angle(turned)) * made.weights[FORE][side])
 
     def _keep_contacts(self, made: _Made, seen: Observation) -> None:
         avatar, weights = self.avatar, made.weights
         # Below half, a hand is on its way to rest and touches nothing any more.
-        hands = contacts.smooth_step(np.minimum(weights[HAND], weights[FORE]), 0.2, 0.8)
-        hands[~np.isfinite(seen.points[[rows.start for rows in HANDS]]).all(axis=1)] = 0.0
-        face_seen = self._head is not None and np.isfinite(seen.points[FACE][:468]).all()
+        hands = contacts.smooth_steps(np.minimum(weights[HAND], weights[FORE]), 0.2, 0.8) * seen.known_hands
         if not hands.any():
             return
-        palms = [hand_work.palm_px(seen.points[HANDS[side]]) for side in (0, 1) if hands[side] > 0]
-        usual = float(self._driver.palm_px.value)
-        palm = float(np.clip(max(palms), 0.85 * usual, 1.25 * usual))  # from the edge a hand looks too small
-        scale = self._head.scale if face_seen else 1.0
+        face_seen = self._head is not None and bool(np.isfinite(seen.points[FACE][:468]).all())
+        driver_hands, usual = both_hands(seen.points), float(self._driver.palm_px.value)
+        palm = float(hand_work.palm_px(driver_hands[hands > 0]).max())
+        palm = min(max(palm, 0.85 * usual), 1.25 * usual)  # from the edge a hand looks too small
+        face = self._face.height * (self._head.scale if face_seen else 1.0)
         driver = contacts.Scene(
-            seen.points, self._driver.shoulders, self._face.height * scale, palm,
-            np.stack([seen.points[rows] for rows in HANDS]), self._front.right_before,
-        )  # fmt: skip
-        palm = float(avatar.hand.sum() / HAND_RATIOS.sum())
+            seen.points, self._driver.shoulders, face, palm, driver_hands, self._front.right_before
+        )
         placed = made.points[WRISTS][:, None] + made.offsets
+        palm = float(avatar.hand.sum()) / PALMS_IN_BONES
         scene = contacts.Scene(made.points, avatar.shoulders, self._face.height, palm, placed)
         shifts, made.joined = contacts.contact_shifts(
             driver, scene, hands, float(weights[FACE_PART]) if face_seen else 0.0
         )
-        for side in np.flatnonzero(np.abs(shifts).sum(axis=1) > 0):
+        for side in np.flatnonzero(shifts.any(axis=1)):
             shoulder, elbow, wrist = SHOULDERS[side], ELBOWS[side], WRISTS[side]
             made.points[elbow], made.points[wrist] = bones.solve_elbow(
                 made.points[shoulder],
@@ -283,14 +297,14 @@ class Retargeter:
             )
 
     def _unlift(self, made: _Made) -> np.ndarray:
-        points = made.points
-        for side, rows in enumerate(HANDS):
-            points[rows] = made.offsets[side]
-            points[rows, :2] += points[WRISTS[side], :2]
-            for body, row in HAND_OF_BODY.items():
-                points[body + side] = points[WRISTS[side]] + made.offsets[side][row]
-        points[FACE, 2] -= self._face_depth()
-        points[BODY, 2] -= points[HIPS, 2].mean()
+        points, wrists = made.points, made.points[WRISTS]
+        hands = both_hands(points)
+        hands[:] = made.offsets
+        hands[..., :2] += wrists[:, None, :2]
+        for body, row in HAND_OF_BODY.items():
+            points[body : body + 2] = wrists + made.offsets[:, row]
+        points[FACE, 2] -= self._face_depth
+        points[BODY, 2] -= 0.5 * (points[HIPS[0], 2] + points[HIPS[1], 2])
         return points
 
     def _finish(self, points: np.ndarray, time_s: float) -> Pose:
@@ -305,19 +319,6 @@ class Retargeter:
         confidence[HIPS[0] : BODY.stop] *= self.avatar.known[HIPS[0] : BODY.stop]
         world = np.full((33, 3), np.nan, np.float32)
         return Pose(points.astype(np.float32), confidence, world, (CANVAS_PX, CANVAS_PX), time_s)
-
-    def _face_depth(self) -> float:
-        # What the face's z must be raised by to count from between the hips: body and mesh share the nose.
-        return float(self.avatar.rest[0, 2] - self.avatar.rest[FACE.start + 1, 2])
-
-    def _rest_head(self) -> np.ndarray:
-        return self._face.centre + [0.0, 0.0, self._face_depth()]
-
-
-def _lift(rest: np.ndarray, face_depth: float) -> np.ndarray:
-    lifted = rest.copy()
-    lifted[FACE, 2] += face_depth
-    return lifted
 
 
 def _soft(shift: np.ndarray, most: np.ndarray | float) -> np.ndarray:

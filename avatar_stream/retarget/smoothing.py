@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from avatar_stream.retarget.bones import length
 from avatar_stream.retarget.layout import FACE_OF_HEAD, HANDS, HEAD_ROWS, WRISTS
 from avatar_stream.types import FACE, POINT_COUNT
 
@@ -68,8 +69,8 @@ class PoseSmoother:
         self._raw = value
         self._speed += _weight(_SPEED_CUTOFF_HZ, step_s) * (speed - self._speed)
         # One cut-off for x and y together: a motion must not bend because one axis is slower.
-        flat = np.hypot(self._speed[:, 0], self._speed[:, 1])
-        pace = np.stack([flat, flat, np.abs(self._speed[:, 2])], axis=1)
+        pace = np.abs(self._speed)
+        pace[:, :2] = length(self._speed[:, :2])[:, None]
         pace[WRISTS] += joined * (pace[WRISTS].max(axis=0) - pace[WRISTS])
         cutoff_hz = (self._lowest_hz + self._per_speed * pace) / self.strength
         self._value = self._value + _weight(cutoff_hz, step_s) * (value - self._value)
@@ -78,7 +79,8 @@ class PoseSmoother:
 
 
 def _weight(cutoff_hz: np.ndarray | float, step_s: float) -> np.ndarray | float:
-    return 1.0 / (1.0 + 1.0 / (2.0 * np.pi * cutoff_hz * step_s))
+    turn = 2.0 * np.pi * step_s * cutoff_hz
+    return turn / (1.0 + turn)
 
 
 def _cutoffs() -> tuple[np.ndarray, np.ndarray]:
