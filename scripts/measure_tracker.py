@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,14 +64,16 @@ def look_at(frames: Iterable[Frame]) -> list[np.ndarray]:
     """(224, 224, 3) uint8 crops that a tracker shows the hand's network."""
     tracker, crops = HolisticFastTracker(), []
     tracker.open()
-    network = tracker._hands._networks.hand
+    networks = tracker._hands._networks
 
-    class Noting:
-        def __call__(self, crop: np.ndarray) -> list[np.ndarray]:
-            crops.append(crop.copy())
-            return network(crop)
+    def noting(network: Network) -> Callable:
+        def note(*seen: np.ndarray) -> list[np.ndarray]:
+            crops.extend(crop.copy() for crop in seen)
+            return network(*seen)
 
-    tracker._hands._networks.hand = Noting()
+        return note
+
+    networks.hand, networks.both_hands = noting(networks.hand), noting(networks.both_hands)
     with contextlib.closing(tracker):
         for frame in frames:
             tracker.track(frame)

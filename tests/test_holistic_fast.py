@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,10 +13,10 @@ from avatar_stream import compiled
 from avatar_stream.errors import EndOfStream
 from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers import _eight_bits, _face, _hands, _networks
-from avatar_stream.trackers._body import Body
+from avatar_stream.trackers._arms import Arm, Hand
 from avatar_stream.trackers._detectors import _anchors
 from avatar_stream.trackers._filters import OneEuro
-from avatar_stream.trackers._hands import Hand, _carried, _Memory
+from avatar_stream.trackers._hands import _carried, _Memory
 from avatar_stream.trackers._one_person import OnePerson
 from avatar_stream.trackers._regions import Region, angle_from_up, round_points
 from avatar_stream.trackers.holistic import HolisticTracker
@@ -61,9 +62,20 @@ def test_a_region_puts_points_back_where_they_were_cut_out():
     assert region.put_back(dot, 128)[0] == pytest.approx([80, 120], abs=0.5)
 
 
+@pytest.mark.parametrize("angle", [0.0, 0.08, -0.4, 3.0])
+def test_a_region_that_reaches_below_the_picture_shows_its_edge_there(angle):
+    image = np.random.default_rng(2).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    region = Region(70.0, 110.0, 190.0, angle)
+    plain = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    expected = cv2.warpAffine(
+        image, region.matrix(64), (64, 64), flags=plain, borderMode=cv2.BORDER_REPLICATE
+    )
+    assert np.array_equal(region.cut(image, 64), expected)
+
+
 def test_a_region_round_points_turns_them_up():
-    wrist, knuckle = np.array([50.0, 80.0]), np.array([90.0, 80.0])  # a hand that points to the right
-    region = round_points(np.array([wrist, knuckle]), angle_from_up(wrist, knuckle))
+    wrist, knuckle = 50 + 80j, 90 + 80j  # a hand that points to the right
+    region = round_points(np.array([[50.0, 80.0], [90.0, 80.0]]), angle_from_up(knuckle - wrist))
     marked = np.zeros((160, 160, 3), np.uint8)
     marked[78:83, 88:93] = 255
     rows, _ = np.nonzero(region.scaled(2.0).cut(marked, 64)[..., 0] > 128)
@@ -127,14 +139,9 @@ def test_remembered_fingers_follow_a_detected_palm():
     assert _carried(_Memory(read=hand, seen_s=1.0), Palm, 2.0) is None
 
 
-def arms(wrists: tuple, ways: tuple, visibility: float = 0.9) -> Body:
-    """A body of which only the hands are told: left and right wrist, px, and the ways from there to the knuckles."""
-    points = np.zeros((33, 3))
-    points[[11, 12], :2] = (260, 100), (60, 100)
-    for wrist, index, little, place, way in zip((15, 16), (19, 20), (17, 18), wrists, ways, strict=True):
-        points[wrist, :2] = place
-        points[[index, little], :2] = np.add(place, way)
-    return Body(points, points, np.full(33, visibility), np.zeros((33, 3)))
+def an_arm(wrist: complex, way: complex) -> Arm:
+    """An arm from the picture's corner, and the way from its wrist to the knuckles, px."""
+    return Arm(wrist, 0j, wrist + way, wrist + way, 0.9)
 
 
 def a_hand(wrist: tuple, way: tuple) -> Hand:
@@ -150,10 +157,10 @@ def test_a_hand_behind_the_other_is_carried_on_its_wrist_and_says_that_nobody_se
             self._shoulders_px = 200.0
 
     reader, up = Unread(), (0, -40)
-    then = arms(((200, 200), (140, 200)), (up, up))
+    then = an_arm(140 + 200j, -40j)
     reader._memories[1].read, reader._memories[1].seen_s = a_hand((140, 200), up), 1.0
-    reader._memories[1].read_palm = _hands._palm(then, 1)
-    other, now = a_hand((165, 210), up), arms(((165, 210), (160, 215)), (up, up))
+    reader._memories[1].read_arm = then
+    other, now = a_hand((165, 210), up), an_arm(160 + 215j, -40j)
     hidden = reader._hidden(1, other, now, 1.2)
     assert hidden.points[0, :2] == pytest.approx([160, 215])
     assert 0 < hidden.confidence < 0.3, "the retargeter takes no hand below that"
@@ -161,7 +168,7 @@ def test_a_hand_behind_the_other_is_carried_on_its_wrist_and_says_that_nobody_se
     assert reader._hidden(1, other, now, 4.0) is None, "forgotten"
     assert reader._hidden(1, None, now, 1.2) is None, "nothing hides it"
     assert reader._hidden(1, a_hand((400, 100), up), now, 1.2) is None, "the other hand is elsewhere"
-    assert reader._hidden(1, other, arms(((165, 210), (160, 215)), (up, (0, 40))), 1.2) is None, "it turned"
+    assert reader._hidden(1, other, an_arm(160 + 215j, 40j), 1.2) is None, "it turned"
 
 
 def test_eight_bits_are_for_the_hand_network_that_they_were_measured_on():
@@ -172,6 +179,16 @@ def test_eight_bits_are_for_the_hand_network_that_they_were_measured_on():
     assert all(low <= 0 < high for low, high in ranges.values())
     model = networks.exact_hand()
     assert _eight_bits.round_layers(networks.core, model, {"another": (0.0, 1.0)}) == 0
+
+
+def test_two_hands_read_at_once_are_those_read_one_by_one():
+    networks = _networks.Networks()
+    frame = read_clip("webcam-bystander.mp4", 0, 1)[0]
+    crops = [Region(x, 300.0, 200.0).cut(frame.image, 224) for x in (200.0, 400.0)]
+    both = [output.copy() for output in networks.both_hands(*crops)]
+    for place, crop in enumerate(crops):
+        for one, two in zip(networks.hand(crop), both, strict=True):
+            assert two[place] == pytest.approx(one[0], abs=1e-3)
 
 
 def test_eight_bits_find_the_same_hand():

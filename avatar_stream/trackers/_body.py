@@ -106,7 +106,7 @@ class BodyReader:
 
     def _filtered(self, points: np.ndarray, visibility: np.ndarray, world: np.ndarray, time_s: float) -> Body:
         raw, marks = points[:33], points[33:, :2]
-        size_px = 2 * float(np.linalg.norm(marks[1] - marks[0]))
+        size_px = 2 * math.dist(*marks)
         # The region is always smoothed: a network that looks from somewhere else each time answers otherwise.
         self._region = region_of(self._region_filter.filter(marks, time_s, size_px))
         if not self._smooth:
@@ -120,9 +120,8 @@ class BodyReader:
 
 def region_of(marks: np.ndarray) -> Region:
     """The region of a person: (2, 2) px between the hips and on a circle round the whole person."""
-    size_px = 2 * float(np.linalg.norm(marks[1] - marks[0]))
-    angle = angle_from_up(marks[0], marks[1])
-    return Region(float(marks[0, 0]), float(marks[0, 1]), size_px * _ROOM, angle)
+    middle, rim = (complex(*mark) for mark in marks[:2])
+    return Region(middle.real, middle.imag, 2 * abs(rim - middle) * _ROOM, angle_from_up(rim - middle))
 
 
 def _matte(logits: np.ndarray) -> np.ndarray:

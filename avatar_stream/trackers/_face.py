@@ -11,6 +11,7 @@ from avatar_stream.trackers._body import Body
 from avatar_stream.trackers._detectors import Detector, Found
 from avatar_stream.trackers._networks import Networks
 from avatar_stream.trackers._regions import Region
+from avatar_stream.types import NOSE
 
 _SIDE_PX = 192
 _ROOM = 1.5  # side of the region, in larger sides of the face
@@ -70,6 +71,7 @@ _RIM = 16  # so many of an eye's points are its rim
 _LOOKS = ((_LIPS, (61, 291)), (_EYE_33, (33, 133)), (_EYE_263, (362, 263)))
 _LOOK_ROWS = tuple(np.array(rows) for rows, _ in _LOOKS)
 _LOOK_CELLS, _LOOK_PX = 16, 64  # a look's features, and what its answers count in
+_LOOK_SCALE = np.array([_LOOK_CELLS / _LOOK_PX, _LOOK_CELLS / _LOOK_PX, 1.0])
 _LOOK_ROOM = 1.5
 _FEATURE_CELLS = 48
 
@@ -87,7 +89,7 @@ class FaceReader:
     def reset(self) -> None:
         """Forget the face."""
         self._points: np.ndarray | None = None
-        self._nose: np.ndarray | None = None
+        self._nose: complex | None = None
 
     def read(self, image: np.ndarray, body: Body) -> tuple[np.ndarray, float] | None:
         """Read the face of a person.
@@ -99,9 +101,9 @@ class FaceReader:
         Returns:
             (478, 3) float64 px (z from about the middle of the head), and the network's confidence, 0..1; or None.
         """
-        nose, before = body.raw[0, :2], self._nose
-        self._nose = nose
-        followed = self._follow(body, nose - before if before is not None else np.zeros(2))
+        nose = complex(*body.raw[NOSE, :2])
+        before, self._nose = self._nose, nose
+        followed = self._follow(body, nose - before if before is not None else 0j)
         made = self._read_region(image, followed) if followed is not None else None
         if made is None:
             region = self._find(image, body)
@@ -109,15 +111,15 @@ class FaceReader:
         self._points = None if made is None else made[0]
         return made
 
-    def _follow(self, body: Body, moved: np.ndarray) -> Region | None:
+    def _follow(self, body: Body, moved: complex) -> Region | None:
         if self._points is None:
             return None
         region = _region_of(self._points[:468, :2], self._points[_EYE_CORNERS, :2], _ROOM)
         # The body trembles by itself: a face that is nearly still is where it was.
-        still = min(1.0, float(np.linalg.norm(moved)) / (_STILL * region.side_px))
-        region = region.moved(*(moved * still**2))
-        away = float(np.linalg.norm(body.raw[_HEAD, :2].mean(axis=0) - region.centre))
-        return region if away < _MOST_AWAY * region.side_px else None
+        moved *= min(1.0, abs(moved) / (_STILL * region.side_px)) ** 2
+        region = region.moved(moved.real, moved.imag)
+        away_px = math.dist(body.raw[_HEAD, :2].mean(axis=0), (region.x, region.y))
+        return region if away_px < _MOST_AWAY * region.side_px else None
 
     def _find(self, image: np.ndarray, body: Body) -> Region | None:
         place = _region_of(body.raw[_HEAD, :2], body.raw[_BODY_EYES, :2], _ROOM_BODY)
@@ -130,16 +132,15 @@ class FaceReader:
         if not region.valid():
             return None
         mesh, features, flag = self._networks.face(region.cut(image, _SIDE_PX))
-        presence = 1 / (1 + math.exp(-float(np.clip(flag.ravel()[0], -50, 50))))
+        presence = 1 / (1 + math.exp(-min(max(flag.item(), -50.0), 50.0)))
         if presence < self._min_tracking:
             return None
         points = np.empty((478, 3))
         points[:468] = mesh.reshape(468, 3)
         self._look_closer(points, features[0])
-        made = np.empty((478, 3))
-        made[:, :2] = region.put_back(points, _SIDE_PX)
-        made[:, 2] = points[:, 2] * region.side_px / _SIDE_PX
-        return made, presence
+        points[:, :2] = region.put_back(points, _SIDE_PX)
+        points[:, 2] *= region.side_px / _SIDE_PX
+        return points, presence
 
     def _look_closer(self, points: np.ndarray, features: np.ndarray) -> None:
         """Improve lips and eyes and add the irises, in place.
@@ -151,24 +152,22 @@ class FaceReader:
             points: (478, 3) px of the crop, the first 468 filled.
             features: (48, 48, 32) float32 of the whole crop.
         """
-        scale = _FEATURE_CELLS / _SIDE_PX
-        matrices = [
-            _look(points[:468, :2] * scale, rows, level)
-            for rows, (_, level) in zip(_LOOK_ROWS, _LOOKS, strict=True)
-        ]
+        cell = _SIDE_PX / _FEATURE_CELLS
+        flat = points[:468, :2] / cell
+        matrices = [_look(flat, rows, level) for rows, (_, level) in zip(_LOOK_ROWS, _LOOKS, strict=True)]
         lips, *eyes = self._networks.face_details(*(_sample(features, matrix) for matrix in matrices))
-        step = _LOOK_CELLS / _LOOK_PX
-
-        def placed(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-            return (values.reshape(-1, 2) * step @ matrix[:, :2].T + matrix[:, 2]) / scale
-
-        points[_LOOK_ROWS[0], :2] = placed(lips, matrices[0])
-        for side in (0, 1):
-            rows, matrix = _LOOK_ROWS[1 + side], matrices[1 + side]
-            points[rows, :2] = placed(eyes[side], matrix)
-            iris = slice(468 + 5 * side, 473 + 5 * side)
-            points[iris, :2] = placed(eyes[2 + side], matrix)
+        # From what the answers count in to pixels of the crop.
+        lips_back, *eyes_back = (matrix * cell * _LOOK_SCALE for matrix in matrices)
+        points[_LOOK_ROWS[0], :2] = _placed(lips, lips_back)
+        for side, back in enumerate(eyes_back):
+            rows, iris = _LOOK_ROWS[1 + side], slice(468 + 5 * side, 473 + 5 * side)
+            points[rows, :2] = _placed(eyes[side], back)
+            points[iris, :2] = _placed(eyes[2 + side], back)
             points[iris, 2] = points[rows[:_RIM], 2].mean()
+
+
+def _placed(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return values.reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2]
 
 
 def _look(points: np.ndarray, rows: np.ndarray, level: tuple[int, int]) -> np.ndarray:
@@ -181,7 +180,7 @@ def _look(points: np.ndarray, rows: np.ndarray, level: tuple[int, int]) -> np.nd
     low, high = own.min(axis=0), own.max(axis=0)
     matrix = np.empty((2, 3))
     matrix[:, :2] = turn * ((high - low) * _LOOK_ROOM / _LOOK_CELLS)
-    matrix[:, 2] = turn @ ((low + high) / 2) - matrix[:, :2] @ np.full(2, _LOOK_CELLS / 2)
+    matrix[:, 2] = turn @ ((low + high) / 2) - matrix[:, :2].sum(axis=1) * (_LOOK_CELLS / 2)
     return matrix
 
 

@@ -43,26 +43,27 @@ class Network:
         import openvino
 
         self._request = compiled.create_infer_request()
-        self._inputs = []
+        self._inputs = []  # one array for each picture of a batch
         for place, port in enumerate(compiled.inputs):
             buffer = np.zeros(list(port.shape), port.element_type.to_dtype())
             self._request.set_input_tensor(place, openvino.Tensor(buffer, shared_memory=True))
-            self._inputs.append(buffer)
+            self._inputs.extend(buffer)
         self._places = range(len(compiled.outputs))
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Run it.
 
         Args:
-            inputs: what the network reads: a crop (side, side, 3) uint8 RGB for those that see pictures.
+            inputs: what the network reads: a crop (side, side, 3) uint8 RGB for those that see pictures, for
+                `both_hands` two of them.
 
         Returns:
             Its outputs, float32, valid until the next call.
         """
         # Buffers of our own: handing arrays over for each call costs a millisecond a frame.
         for buffer, array in zip(self._inputs, inputs, strict=True):
-            buffer[0] = array
-        self._request.infer()
+            buffer[...] = array
+        self._request.infer(share_outputs=True)
         return [self._request.get_output_tensor(place).data for place in self._places]
 
 
@@ -75,6 +76,7 @@ class Networks:
         body: (256, 256, 3) -> points (1, 195), presence (1, 1), heat maps (1, 64, 64, 39), world (1, 117), and,
             where that was asked for, how much each pixel is the person (1, 256, 256, 1), before the sigmoid.
         hand: (224, 224, 3) -> points (1, 63), presence (1, 1), how much a right hand (1, 1).
+        both_hands: the same for two crops at once: (2, 63), (2, 1), (2, 1).
         recrop: (256, 256, 3) -> where the hand is (1, 1, 1, 4).
         palms: finds palms: (192, 192, 3) -> boxes (1, 2016, 18), scores (1, 2016, 1).
         faces: finds faces: (128, 128, 3) -> boxes (1, 896, 16), scores (1, 896, 1).
@@ -116,6 +118,7 @@ class Networks:
             self.people = self._load("people", "pose_detection/pose_detection.tflite", _SIGNED)
             self.body = self._load("body", "pose_landmark/pose_landmark_full.tflite", _PARTS, body)
             self.hand = self._load("hand", *_HAND)
+            self.both_hands = self._load("hand", *_HAND, count=2)
             self.recrop = self._load("recrop", "holistic_landmark/hand_recrop.tflite", _PARTS)
             self.palms = self._load("palms", "palm_detection/palm_detection_full.tflite", _PARTS)
             self.faces = self._load("faces", "face_detection/face_detection_short_range.tflite", _SIGNED)
@@ -136,6 +139,7 @@ class Networks:
         bytes_scale: tuple[float, float] | None,
         outputs: Sequence[str] | None = None,
         read: Callable | None = None,
+        count: int = 1,
     ) -> Network:
         path = self._folder / place
         if not path.is_file():
@@ -148,12 +152,14 @@ class Networks:
             "ENABLE_CPU_PINNING": False,
         }
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        what = (name, content, bytes_scale, outputs, ranges)
+        what = (name, content, bytes_scale, outputs, ranges, count)
 
         def make():
             model = (read or self._read)(path, outputs)
             if ranges:
                 round_layers(self.core, model, ranges)
+            if count > 1:
+                model.reshape([count, *model.input().shape[1:]])
             return model if bytes_scale is None else _from_bytes(model, *bytes_scale)
 
         return Network(compile_once(self.core, make, what, settings, self._cache))

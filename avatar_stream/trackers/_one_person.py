@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -59,7 +61,7 @@ class OnePerson:
                 self._forget()
             return False
         middle = shoulders.mean(axis=0)
-        width_px = max(float(np.linalg.norm(shoulders[0] - shoulders[1])), 1.0)
+        width_px = max(math.dist(*shoulders), 1.0)
         if not (cut or waited) and self._is_other(middle, width_px, time_s):
             self._lost_s = time_s if self._lost_s is None else self._lost_s
             return True
@@ -108,7 +110,7 @@ class OnePerson:
         since_s = time_s - self._time_s
         if self._middle is None or (self._lost_s is None and since_s > _REMEMBERED_S):
             return False
-        shift = float(np.linalg.norm(middle - self._middle)) / self._width_px
+        shift = math.dist(middle, self._middle) / self._width_px
         scale = width_px / self._width_px
         return shift > _MOST_SHIFT + _SHIFT_PER_S * min(since_s, _REMEMBERED_S) or scale > _MOST_SCALE
 
@@ -120,5 +122,6 @@ class OnePerson:
 def _small_grey(image: np.ndarray) -> np.ndarray:
     # Sixteen pixels of each place tell shots apart; reading all would take most of a millisecond.
     step = max(1, min(image.shape[0] // (4 * _SMALL[1]), image.shape[1] // (4 * _SMALL[0])))
-    few = np.ascontiguousarray(image[::step, ::step])
+    size = -(-image.shape[1] // step), -(-image.shape[0] // step)
+    few = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
     return cv2.resize(cv2.cvtColor(few, cv2.COLOR_RGB2GRAY), _SMALL, interpolation=cv2.INTER_AREA)

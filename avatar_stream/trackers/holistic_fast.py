@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Annotated
 
 import numpy as np
@@ -122,7 +123,7 @@ class HolisticFastTracker:
         self._forget()
         found = self._body.find(image)
         middles = np.array([each.points[_SHOULDERS] for each in found]).reshape(-1, 2)
-        sizes_px = np.array([np.linalg.norm(each.points[1] - each.points[0]) for each in found])
+        sizes_px = np.array([math.dist(*each.points[:2]) for each in found])
         for number in self._person.order(middles, sizes_px, image.shape)[:_MOST_TRIED]:
             body = self._body.read(image, time_s, found[number])
             if body is not None and not self._is_other(image, body, time_s):
@@ -158,7 +159,7 @@ class HolisticFastTracker:
 def _as_pose(body: Body, face, hands, size: tuple[int, int], time_s: float) -> Pose:
     points = np.full((POINT_COUNT, 3), np.nan, np.float32)
     confidence = np.zeros(POINT_COUNT, np.float32)
-    points[BODY], confidence[BODY] = body.points, np.clip(body.visibility, 0, 1)
+    points[BODY], confidence[BODY] = body.points, body.visibility
     points[BODY][confidence[BODY] <= 0] = np.nan
     if face is not None:
         points[FACE], confidence[FACE] = face
