@@ -167,11 +167,11 @@ class _Run:
                 if self._desk.calibrate_asked():
                     pipeline.cast.retargeter.reset()
                 analyzed = pipeline.analyze(frame, worker.during, looked)
-                if not self._turns.reached(self._networks_turn + 1):
+                if self._live and not self._turns.reached(self._networks_turn + 1):
                     # A tracker at work would slow down the synthesizer's loading more than it gains.
                     self._turns.wait(self._networks_turn + 1)
                     self._frames.dropped = 0  # nobody waited for those
-                    if self._live and self._frames.waiting:
+                    if self._frames.waiting:
                         continue  # there is a newer one
                 if not self._analyzed.put(analyzed):
                     return
