@@ -1,4 +1,4 @@
-"""Networks that OpenVINO has compiled once, kept in the user's cache folder.
+"""Networks that OpenVINO has compiled once, and what they computed once, kept in the user's cache folder.
 
 Each file carries a checksum and a name that holds all it was made from, so that what is old or broken is never run.
 """
@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,11 +51,7 @@ def compile_once(
     Raises:
         RuntimeError: OpenVINO cannot compile it.
     """
-    import openvino
-
-    machine = (platform.machine(), core.get_property("CPU", "FULL_DEVICE_NAME"))
-    key = repr((what, dict(settings), openvino.__version__, machine))
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.graph"
+    path = folder / f"{_name(core, (what, dict(settings)))}.graph"
     found = _read_checked(path)
     if found is not None:
         with contextlib.suppress(RuntimeError):  # what this OpenVINO cannot read is compiled again
@@ -65,6 +61,35 @@ def compile_once(
     compiled.export_model(blob)
     _write_checked(path, blob.getvalue())
     return compiled
+
+
+def compute_once(
+    core: openvino.Core, compute: Callable[[], Sequence[np.ndarray]], what: object, folder: Path
+) -> list[np.ndarray]:
+    """Compute arrays, or read what an earlier start computed.
+
+    Args:
+        core: OpenVINO.
+        compute: called only where nothing that fits is kept.
+        what: all that they are computed from, as something whose `repr` tells it.
+        folder: as in `compile_once`.
+    """
+    path = folder / f"{_name(core, what)}.npz"
+    found = _read_checked(path)
+    if found is not None:
+        with np.load(io.BytesIO(found)) as held:
+            return [held[name] for name in held.files]
+    arrays, content = compute(), io.BytesIO()
+    np.savez(content, *arrays)
+    _write_checked(path, content.getvalue())
+    return list(arrays)
+
+
+def _name(core: openvino.Core, what: object) -> str:
+    import openvino
+
+    machine = (platform.machine(), core.get_property("CPU", "FULL_DEVICE_NAME"))
+    return hashlib.sha256(repr((what, openvino.__version__, machine)).encode()).hexdigest()[:32]
 
 
 def round_convolution(node: openvino.Node, weights: np.ndarray, low: float, high: float) -> None:
@@ -104,7 +129,9 @@ def _write_checked(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(hashlib.sha256(content).digest() + content)
         os.replace(part, path)
-        kept = sorted(path.parent.glob("*.graph"), key=lambda each: each.stat().st_mtime, reverse=True)
+        kept = sorted(
+            path.parent.glob(f"*{path.suffix}"), key=lambda each: each.stat().st_mtime, reverse=True
+        )
         for old in kept[_KEPT:]:
             old.unlink(missing_ok=True)
     except OSError as error:

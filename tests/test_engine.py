@@ -195,6 +195,32 @@ def test_the_live_way_makes_what_the_pipeline_makes(folder, cache):
     assert not np.array_equal(made, signer.picture(source, pose))
 
 
+def test_an_avatar_is_encoded_once_for_all_starts(folder, tmp_path, monkeypatch):
+    """A second start asks no network about an avatar that it knows; for another picture or half a file it does."""
+
+    def prepare(image: np.ndarray) -> live.LiveSource:
+        signer = live.LiveSigner(folder, eight_bits=False, reduced=False, threads=1, cache=tmp_path)
+        return signer.prepare(image, as_pose(standing_points()))
+
+    first = prepare(picture())
+    for path in tmp_path.glob("*.graph"):
+        path.unlink()
+    asked = []
+    trace = openvino_engine.trace_folder
+    monkeypatch.setattr(
+        openvino_engine, "trace_folder", lambda *args: (asked.append(args[1]), trace(*args))[1]
+    )
+    second = prepare(picture())
+    assert not asked
+    for entries, again in ((first.body, second.body), (first.windows, second.windows)):
+        assert all(map(np.array_equal, entries, again))
+    other = prepare(np.ascontiguousarray(picture()[::-1]))
+    assert asked and not np.array_equal(other.body[0], first.body[0])
+    for path in tmp_path.glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:1000])
+    assert all(map(np.array_equal, prepare(picture()).windows, first.windows))
+
+
 def test_the_live_way_is_for_models_that_it_can_run(folder, tmp_path):
     """What begins at noise, has another autoencoder or lacks files goes the other way."""
     assert live.fits(folder)

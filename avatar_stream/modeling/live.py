@@ -77,7 +77,7 @@ class LiveSigner:
         views = picture.views
         body = self._run((SOURCE,), BODY, views.body, ())
         windows = self._run((SOURCE,), FACE, views.windows, ())
-        return LiveSource(picture, tuple(map(np.copy, body)), tuple(map(_join_windows, windows)))
+        return LiveSource(picture, tuple(body), tuple(map(_join_windows, windows)))
 
     def warm_up(self, source: LiveSource) -> None:
         """Load all that frames need."""
@@ -114,7 +114,8 @@ class LiveSigner:
 
             return trace_folder(self._place, name[0], _KINDS[size], arrays)
 
-        return self._graphs.run(name, _KINDS[size], arrays, make)
+        run = self._graphs.run_once if name[0] == SOURCE else self._graphs.run
+        return run(name, _KINDS[size], arrays, make)
 
 
 def _join_windows(memory: np.ndarray) -> np.ndarray:
