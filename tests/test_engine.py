@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -338,12 +339,27 @@ def test_a_bodys_outline_is_a_smooth_line_in_the_persons_colour():
         body[top : top + 8, edge : edge + 2] = (*rng.uniform(0, 0.5, 3), 0.5)
     far = np.full((3, 2), 2000, np.int32)
     views, windows = dataclasses.replace(empty_views(), corners=far), np.zeros((3, 128, 128, 4), np.float32)
-    made = conditioning.paste_views(body, windows, views)[16:-16].astype(int)
-    rough = conditioning.paste_views(body, None, views)[16:-16].astype(int)
+    made = conditioning.paste_views(body.copy(), windows, views)[16:-16].astype(int)
+    assert np.array_equal(made, conditioning.paste_views(body.copy(), None, views)[16:-16])
+    rough = np.empty((512, 512, 4), np.uint8)
+    pasting.straighten(cv2.resize(body, (512, 512), interpolation=cv2.INTER_CUBIC), rough)
+    rough = rough[16:-16].astype(int)
     (edges, gaudy), (rough_edges, rough_gaudy) = outline(made), outline(rough)
     assert np.abs(np.diff(edges)).max() <= 2 and np.abs(np.diff(rough_edges)).max() >= 4
     assert abs(edges.mean() - rough_edges.mean()) < 2
     assert gaudy < rough_gaudy / 2
+
+
+@pytest.mark.parametrize("left", [86, -20])
+def test_without_windows_fingers_are_left_as_they_are(left):
+    """A finger is thinner than what smooths an arm: where a hand is, and only there, nothing is mended."""
+    body = np.zeros((256, 256, 4), np.float32)
+    body[:, left + 32 : left + 34] = 1.0
+    corners = np.full((3, 2), 2000, np.int32)
+    corners[conditioning.RIGHT_WINDOW] = 2 * left, 100
+    views = dataclasses.replace(empty_views(), corners=corners)
+    finger = conditioning.paste_views(body, None, views)[..., 3].max(axis=1)
+    assert finger[130:200].min() > 200 and finger[300:].max() < 60
 
 
 def test_patches_do_not_show_on_cloth_and_edges_stay():

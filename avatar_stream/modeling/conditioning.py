@@ -229,9 +229,10 @@ def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> n
     """
     body = np.ascontiguousarray(body, np.float32)
     pasting.smooth_patches(body, _PATCH_PX)
-    if windows is not None:  # without them the body's own fingers are seen, too thin for it
-        body = pasting.mend_rim(body, pasting.rim_kernel(_BODY_RIM_PX))
-    canvas = _enlarged(body, views)
+    mended = pasting.mend_rim(body, pasting.rim_kernel(_BODY_RIM_PX))
+    if windows is None:
+        _leave_hands(mended, body, views)
+    canvas = _enlarged(mended, views)
     for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
         picture = np.ascontiguousarray(windows[window], np.float32)
         kernel = pasting.rim_kernel(_HEAD_RIM_PX if window == FACE_WINDOW else _HAND_RIM_PX)
@@ -241,6 +242,20 @@ def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> n
     straight = np.empty(canvas.shape, np.uint8)
     pasting.straighten(canvas, straight)
     return straight
+
+
+def _leave_hands(mended: np.ndarray, body: np.ndarray, views: Views) -> None:
+    """Where no windows come over them, the body's own fingers are seen, too thin to be mended: leave them, in place."""
+    scale = views.body_px / CANVAS_PX
+    side = round(WINDOW_PX * scale)
+    share = cv2.resize(_feather(), (side, side), interpolation=cv2.INTER_AREA)[..., None]
+    for window in (RIGHT_WINDOW, LEFT_WINDOW):
+        x, y = np.round(views.corners[window] * scale).astype(int) - views.body_place
+        left, top = max(x, 0), max(y, 0)
+        right, bottom = max(min(x + side, body.shape[1]), left), max(min(y + side, body.shape[0]), top)
+        box = np.s_[top:bottom, left:right]
+        part = share[top - y : bottom - y, left - x : right - x]
+        mended[box] += part * (body[box] - mended[box])
 
 
 def _enlarged(body: np.ndarray, views: Views) -> np.ndarray:
