@@ -73,16 +73,19 @@ def compute_once(
         compute: called only where nothing that fits is kept.
         what: all that they are computed from, as something whose `repr` tells it.
         folder: as in `compile_once`.
+
+    Returns:
+        The arrays, the caller's own.
     """
     path = folder / f"{_name(core, what)}.npz"
     found = _read_checked(path)
     if found is not None:
         with np.load(io.BytesIO(found)) as held:
             return [held[name] for name in held.files]
-    arrays, content = compute(), io.BytesIO()
+    arrays, content = [np.array(each) for each in compute()], io.BytesIO()
     np.savez(content, *arrays)
     _write_checked(path, content.getvalue())
-    return list(arrays)
+    return arrays
 
 
 def _name(core: openvino.Core, what: object) -> str:

@@ -77,29 +77,23 @@ class Graphs:
             make: traces it; called only where no compiled one is on disk.
 
         Returns:
-            Its outputs, float32, valid until the next call of the same graph.
+            Its outputs, float32, valid until the next call of the same graph. What SourceNet says of an avatar is kept
+            on disk: for the same inputs no graph is run again.
         """
-        key = _key(name, kinds, arrays)
+        key = (*name, *kinds, *((each.shape, each.dtype.str) for each in arrays))
+        if name[0] != SOURCE:
+            return self._graph(key, kinds, make).run(arrays)
+        inputs = hashlib.sha256(b"".join(each.tobytes() for each in arrays)).hexdigest()
+        what = (key, inputs, *self._made_from, self._settings(SOURCE))
+        return compiled.compute_once(
+            self._core, lambda: self._graph(key, kinds, make).run(arrays), what, self._cache
+        )
+
+    def _graph(self, key: tuple, kinds: Sequence[int], make: Callable) -> _Graph:
         graph = self._graphs.get(key)
         if graph is None:
             graph = self._graphs[key] = _Graph(self._load(key, kinds, make))
-        return graph.run(arrays)
-
-    def run_once(
-        self,
-        name: tuple,
-        kinds: Sequence[int],
-        arrays: Sequence[np.ndarray],
-        make: Callable[[], openvino.Model],
-    ) -> list[np.ndarray]:
-        """The same for what an avatar needs once: the outputs are kept on disk too, and are the caller's own."""
-        inputs = hashlib.sha256(b"".join(each.tobytes() for each in arrays)).hexdigest()
-        what = (_key(name, kinds, arrays), inputs, *self._made_from, self._settings(name[0]))
-
-        def compute() -> list[np.ndarray]:
-            return [each.copy() for each in self.run(name, kinds, arrays, make)]
-
-        return compiled.compute_once(self._core, compute, what, self._cache)
+        return graph
 
     def _load(self, key: tuple, kinds: Sequence[int], make: Callable) -> openvino.CompiledModel:
         eight_bits = None
@@ -130,10 +124,6 @@ class Graphs:
         # a twentieth: taken where it is known to work, in the graph that everybody runs.
         unfused = name == VELOCITY or precision == "f32"
         return settings | ({"SNIPPETS_MODE": "DISABLE"} if unfused else {})
-
-
-def _key(name: tuple, kinds: Sequence[int], arrays: Sequence[np.ndarray]) -> tuple:
-    return (*name, *kinds, *((each.shape, each.dtype.str) for each in arrays))
 
 
 class _Graph:

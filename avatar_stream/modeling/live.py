@@ -114,8 +114,7 @@ class LiveSigner:
 
             return trace_folder(self._place, name[0], _KINDS[size], arrays)
 
-        run = self._graphs.run_once if name[0] == SOURCE else self._graphs.run
-        return run(name, _KINDS[size], arrays, make)
+        return self._graphs.run(name, _KINDS[size], arrays, make)
 
 
 def _join_windows(memory: np.ndarray) -> np.ndarray:
