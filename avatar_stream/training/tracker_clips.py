@@ -9,12 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from avatar_stream.config import DEFAULT_TRACKER, find_stage
+from avatar_stream.rendering import parts
 from avatar_stream.rendering.camera import Camera
 from avatar_stream.rendering.inverse_kinematics import RigSolver
 from avatar_stream.rendering.landmarks import landmarks
 from avatar_stream.rendering.look import Look
 from avatar_stream.rendering.motion import Sampler
-from avatar_stream.rendering.parts import LEFT_HAND, RIGHT_HAND
 from avatar_stream.rendering.people import Studio, random_variant
 from avatar_stream.rendering.renderer import Renderer
 from avatar_stream.rendering.rig import Rig
@@ -22,8 +23,8 @@ from avatar_stream.rendering.rotations import blend
 from avatar_stream.rendering.skeleton import RigPose
 from avatar_stream.retarget import Retargeter
 from avatar_stream.sources.pose_file import read_pose_file
-from avatar_stream.trackers.holistic import HolisticTracker
-from avatar_stream.types import CANVAS_PX, Frame, Pose
+from avatar_stream.stages import Tracker
+from avatar_stream.types import CANVAS_PX, LEFT_HAND, RIGHT_HAND, Frame, Pose
 
 FPS = 25
 STILL_FRAMES = 25  # before the signing, in the portrait's pose
@@ -31,6 +32,7 @@ SUBFRAMES = 3  # drawn for each frame of the clip; their mean is its motion blur
 _SHUTTER = 2  # of them that the shutter is open: webcams indoors expose for most of a frame
 _NOISE = (1.0, 5.0)  # standard deviation of a webcam's noise, grey levels
 _JPEG = (55, 90)  # a webcam's quality
+_HANDS, _GUESSED = slice(LEFT_HAND.start, RIGHT_HAND.stop), 0.3  # less sure hands are carried along unseen
 _LEAD_IN_S = 0.3  # from the portrait to the first posture of a file
 
 
@@ -67,7 +69,7 @@ class TrackedClip:
     Attributes:
         person: name of the file.
         exact: (N * SUBFRAMES, 553, 3) float32; frame n begins at row n * SUBFRAMES.
-        tracked: (N, 553, 3) float32, what the tracker reports, NaN where lost.
+        tracked: (N, 553, 3) float32, what the tracker sees, NaN where lost or only guessed.
         live: (N, 553, 3) the same after the Retargeter, on the same person's neutral portrait.
         trust: (N, 553) float32, the Retargeter's confidence.
         hand_pixels: (N, 2) float32, pixels of the canvas that show the left and right hand.
@@ -94,20 +96,28 @@ def _middle(exact: np.ndarray) -> np.ndarray:
     return 0.5 * (exact[::SUBFRAMES] + exact[_SHUTTER - 1 :: SUBFRAMES])
 
 
-def record_clip(person: Path, frames: int, random: np.random.Generator) -> TrackedClip:
+def record_clip(
+    person: Path, frames: int, random: np.random.Generator, tracker: str = DEFAULT_TRACKER
+) -> TrackedClip:
     """Draw one person signing, and bring the clip through tracker and retargeting.
 
     Args:
         person: a rigged glTF file.
         frames: of signing at 25 fps; STILL_FRAMES stand before them.
         random: look, camera, background, motion and noise come from it.
+        tracker: its type, a file's name in `trackers/`.
 
     Raises:
+        ConfigError: there is no such tracker.
         RenderError: OpenGL or the person cannot be used.
-        TrackerError: mediapipe is missing or failed.
+        TrackerError: the tracker's libraries are missing, or it failed.
     """
-    filmed = film_clip(person, frames, random)
-    tracked, live, trust = _track(filmed.pictures, filmed.portrait)
+    return track_clip(film_clip(person, frames, random), tracker)
+
+
+def track_clip(filmed: FilmedClip, tracker: str = DEFAULT_TRACKER) -> TrackedClip:
+    """Bring a clip through tracker and retargeting; see `record_clip` for errors."""
+    tracked, live, trust = _track(filmed.pictures, filmed.portrait, find_stage("trackers", tracker)())
     return TrackedClip(
         filmed.person,
         filmed.exact,
@@ -195,7 +205,9 @@ def _film(
             alpha = drawn.image[..., 3:].astype(np.float32) / 255
             light += drawn.image[..., :3] * alpha + background * (1 - alpha)
         # The part map has half the canvas's side.
-        hand_pixels.append([4.0 * (drawn.parts == part).sum() for part in (LEFT_HAND, RIGHT_HAND)])
+        hand_pixels.append(
+            [4.0 * (drawn.parts == part).sum() for part in (parts.LEFT_HAND, parts.RIGHT_HAND)]
+        )
         pictures.append(_through_webcam(light / _SHUTTER, noise, quality, random))
     return np.stack(pictures), np.array(hand_pixels, np.float32)
 
@@ -223,9 +235,11 @@ def draw_background(random: np.random.Generator) -> np.ndarray:
     return cv2.GaussianBlur(picture, (0, 0), random.uniform(0.5, 3.0))
 
 
-def _track(pictures: np.ndarray, portrait: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _track(
+    pictures: np.ndarray, portrait: Pose, tracker: Tracker
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What tracker and Retargeter give: (N, 553, 3) each, and the latter's confidence (N, 553)."""
-    tracker, retargeter = HolisticTracker(), Retargeter(portrait)
+    retargeter = Retargeter(portrait)
     tracked = np.full((len(pictures), *portrait.points.shape), np.nan, np.float32)
     live, trust = np.empty_like(tracked), np.empty(tracked.shape[:2], np.float32)
     tracker.open()
@@ -235,6 +249,7 @@ def _track(pictures: np.ndarray, portrait: Pose) -> tuple[np.ndarray, np.ndarray
             pose = tracker.track(Frame(picture, time_s, number))
             if pose is not None:
                 tracked[number] = pose.points
+                tracked[number, _HANDS][pose.confidence[_HANDS] < _GUESSED] = np.nan
             made = retargeter.retarget(pose, time_s)
             live[number], trust[number] = made.points, made.confidence
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from avatar_stream.config import DEFAULT_TRACKER, find_stage
 from avatar_stream.errors import ConfigError, SinkError
 from avatar_stream.rendering.people import select
 from avatar_stream.retarget.layout import ELBOWS, HAND_PARENTS, HANDS, SHOULDERS, WRISTS
@@ -324,13 +325,15 @@ def _binned(values: np.ndarray, lost: np.ndarray, edges: Sequence[float]) -> lis
     return entries
 
 
-def record(people: Sequence[Path], frames: int, seed: int) -> list[TrackedClip]:
+def record(
+    people: Sequence[Path], frames: int, seed: int, tracker: str = DEFAULT_TRACKER
+) -> list[TrackedClip]:
     """Record clips of 4 s until `frames` frames are there, each with a person drawn anew."""
     random = np.random.default_rng(seed)
     order = np.concatenate([random.permutation(len(people)) for _ in range(-(-frames // 100))])
     count = max(1, round(frames / _CLIP_FRAMES))
     return [
-        record_clip(people[order[number]], _CLIP_FRAMES, np.random.default_rng([seed, number]))
+        record_clip(people[order[number]], _CLIP_FRAMES, np.random.default_rng([seed, number]), tracker)
         for number in tqdm(range(count), unit="clip")
     ]
 
@@ -346,6 +349,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--names", nargs="+", metavar="NAME", help="only these (their names' beginnings)")
     parser.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="without these")
+    parser.add_argument(
+        "--tracker", default=DEFAULT_TRACKER, metavar="TYPE", help=f"which one ({DEFAULT_TRACKER})"
+    )
     parser.add_argument("--frames", type=int, default=1000, metavar="N", help="frames in all (1000)")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.json", help="the report")
@@ -366,12 +372,15 @@ def run(arguments: argparse.Namespace) -> int:
     people = select(arguments.people, arguments.names, arguments.exclude)
     if arguments.frames < _CLIP_FRAMES:
         raise ConfigError(f"--frames {arguments.frames}: {_CLIP_FRAMES} at least, one clip")
-    clips = record(people, arguments.frames, arguments.seed)
-    write(clips, arguments.output, arguments.table, arguments.seed)
+    find_stage("trackers", arguments.tracker)
+    clips = record(people, arguments.frames, arguments.seed, arguments.tracker)
+    write(clips, arguments.output, arguments.table, arguments.seed, arguments.tracker)
     return 0
 
 
-def write(clips: Sequence[TrackedClip], output: Path, table_path: Path | None, seed: int) -> None:
+def write(
+    clips: Sequence[TrackedClip], output: Path, table_path: Path | None, seed: int, tracker: str
+) -> None:
     """Measure clips and write report and table.
 
     Raises:
@@ -379,6 +388,7 @@ def write(clips: Sequence[TrackedClip], output: Path, table_path: Path | None, s
     """
     table, live = measure(clips, "live")
     report = {
+        "tracker": tracker,
         "people": [clip.person for clip in clips],
         "frames": sum(len(clip.tracked) for clip in clips),
         "seed": seed,
