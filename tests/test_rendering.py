@@ -16,9 +16,11 @@ from avatar_stream.rendering.face_points import FacePoints
 from avatar_stream.rendering.gltf import GltfFile
 from avatar_stream.rendering.landmarks import landmarks
 from avatar_stream.rendering.renderer import Renderer, straightened
+from avatar_stream.rendering.rig import BODY as BODY_KIND
 from avatar_stream.rendering.rig import EYE, Rig
 from avatar_stream.rendering.shape import random_shape, reshaped
 from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose, rest_rotations
+from avatar_stream.rendering.surface import UNKNOWN, chart
 from avatar_stream.types import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
 PEOPLE = Path(__file__).parents[1].parent / "shared" / "people"
@@ -205,6 +207,33 @@ def test_drawn_parts_lie_where_the_landmarks_say(rig, renderer, any_face):
     assert set(range(1, 8)) <= set(np.unique(drawn.parts).tolist())
 
 
+def test_the_surface_map_finds_a_point_of_the_skin_in_another_picture(rig, renderer):
+    moved = arms_down(root_m=np.array([0.03, 0.02, 0], np.float32), morphs={"MouthOpen_h": 0.5})
+    moved.rotations[INDEX["LeftForeArm"]] = turn_z(0.6)
+    camera = Camera().place(rig.bind_m)
+    rows = np.flatnonzero(rig.kinds == BODY_KIND)[::5]
+    truth = chart(rig)[rows] * 65534
+    maps, places = [], []
+    for pose in (arms_down(), moved):
+        maps.append(renderer.draw(rig, pose, camera).surface.astype(np.int32))
+        places.append(camera.project(rig.skinned(pose, rows), 128)[0] - 0.5)
+    inside = [((place > 1) & (place < 126)).all(1) for place in places]
+    first, second = (np.round(place[inside[0] & inside[1]]).astype(int) for place in places)
+    truth = truth[inside[0] & inside[1]]
+    there = [
+        np.abs(found[at[:, 1], at[:, 0]] - truth).max(1) < 400
+        for found, at in zip(maps, (first, second), strict=True)
+    ]
+    chosen = np.flatnonzero(there[0] & there[1])  # seen in both pictures
+    assert len(chosen) > 150
+    wanted = maps[0][first[chosen, 1], first[chosen, 0]]
+    distance = np.abs(maps[1][None] - wanted[:, None, None]).sum(-1).reshape(len(chosen), -1)
+    row, column = np.divmod(distance.argmin(1), 128)
+    error_px = np.hypot(row - second[chosen, 1], column - second[chosen, 0])
+    assert np.percentile(error_px, 95) < 2
+    assert (maps[0][0, 0] == UNKNOWN).all() and (maps[0][64, 64] < UNKNOWN).all()
+
+
 def test_alpha_is_straight_and_soft(rig, renderer):
     image = renderer.draw(rig, arms_down()).image
     alpha = image[..., 3]
@@ -300,6 +329,7 @@ def test_a_data_set_is_whole_and_repeats(tmp_path, renderer):
     assert first.shape == (4, 512, 512, 4) and (first[..., 3] == 255).mean((1, 2)).min() > 0.05
     meta = json.loads((tmp_path / "one" / "meta.json").read_text())
     assert [entry["person"] for entry in meta["variants"]] == ["person-02-a"] * 2
+    assert np.load(tmp_path / "one" / "surface.npy").shape == (4, 256, 256, 2)
     assert np.load(tmp_path / "one" / "person.npy").tolist() == [0, 0, 1, 1]
     points, labels = np.load(tmp_path / "one" / "points.npy"), np.load(tmp_path / "one" / "parts.npy")
     nose = (points[0, 0, :2] / 2).astype(int)

@@ -29,10 +29,11 @@ from avatar_stream.rendering.shape import random_shape, reshaped
 from avatar_stream.rendering.skeleton import RigPose
 from avatar_stream.types import CANVAS_PX, POINT_COUNT, Pose
 
-VERSION = 3
+VERSION = 4
 _ARRAYS = {
     "images": ((CANVAS_PX, CANVAS_PX, 4), np.uint8),
     "parts": ((CANVAS_PX // 2, CANVAS_PX // 2), np.uint8),
+    "surface": ((CANVAS_PX // 2, CANVAS_PX // 2, 2), np.uint16),
     "points": ((POINT_COUNT, 3), np.float32),
     "confidence": ((POINT_COUNT,), np.float32),
     "person": ((), np.int16),
@@ -253,6 +254,7 @@ def _render_variant(
         drawn = renderer.draw(rig, pose, camera, look)
         seen = landmarks(rig, face, pose, camera)
         maps["images"][row], maps["parts"][row] = drawn.image, drawn.parts
+        maps["surface"][row] = drawn.surface
         maps["points"][row], maps["confidence"][row] = seen.points, seen.confidence
         maps["person"][row] = variant.number
     entry = {

@@ -15,8 +15,10 @@ from avatar_stream.rendering.look import Look, tinted
 from avatar_stream.rendering.parts import region_weights
 from avatar_stream.rendering.rig import BODY, HAIR, Rig
 from avatar_stream.rendering.skeleton import JOINTS, RigPose
+from avatar_stream.rendering.surface import chart
 
 _CACHED_RIGS = 4
+_FIXED = ("normal", "texcoord", "weights", "joints", "region", "chart")  # what a pose does not change
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,13 @@ class Rendered:
     Attributes:
         image: (S, S, 4) uint8 RGBA, straight alpha, antialiased; 0 where nobody is.
         parts: (S // 2, S // 2) uint8 part map (numbers in docs/architecture.md), not antialiased.
+        surface: (S // 2, S // 2, 2) uint16, where on the person each pixel lies: `surface.chart` times 65534,
+            `surface.UNKNOWN` where nobody is; not antialiased. Pixel [y, x] of both maps is [2 y, 2 x] of the image.
     """
 
     image: np.ndarray
     parts: np.ndarray
+    surface: np.ndarray
 
 
 class Renderer:
@@ -70,6 +75,7 @@ class Renderer:
         colours = [
             self._context.renderbuffer(size, 4, samples=samples),
             self._context.renderbuffer(size, 1, samples=samples, dtype="u1"),
+            self._context.renderbuffer(size, 2, samples=samples, dtype="u2"),
         ]
         buffer = self._context.depth_renderbuffer(size, samples=samples) if depth else None
         return self._context.framebuffer(colours, buffer)
@@ -107,7 +113,10 @@ class Renderer:
         labels = np.frombuffer(self._resolved.read(components=1, attachment=1, dtype="u1"), np.uint8).reshape(
             shape
         )
-        return Rendered(straightened(image), labels[::2, ::2].copy())
+        places = np.frombuffer(self._resolved.read(components=2, attachment=2, dtype="u2"), np.uint16)
+        # The buffer holds one more than the chart, so that what is cleared to zero becomes UNKNOWN.
+        surface = places.reshape(*shape, 2)[::2, ::2] - np.uint16(1)
+        return Rendered(straightened(image), labels[::2, ::2].copy(), surface)
 
     def triangle_map(
         self, rig: Rig, pose: RigPose, camera: PlacedCamera, triangles: np.ndarray
@@ -192,7 +201,7 @@ class _Model:
             )
             layout = [
                 (self._positions, "3f", "position"),
-                (self._fixed, "3f 2f 4f1 4u1 4f1", "normal", "texcoord", "weights", "joints", "region"),
+                (self._fixed, "3f 2f 4f1 4u1 4f1 2f", *_FIXED),
             ]
             self._indices.append(index)
             closed = not np.any(rig.kinds[rig.triangles[first : first + count, 0]] == HAIR)
@@ -240,7 +249,7 @@ class _Model:
             self._positions.write(np.ascontiguousarray(morphed, np.float32).tobytes())
         program["clip"].write(camera.matrix().T.tobytes())
         index = self._context.buffer(np.ascontiguousarray(self.rig.triangles[triangles], np.uint32).tobytes())
-        layout = [(self._positions, "3f", "position"), (self._fixed, "20x 4f1 4u1 4x", "weights", "joints")]
+        layout = [(self._positions, "3f", "position"), (self._fixed, "20x 4f1 4u1 12x", "weights", "joints")]
         batch = self._context.vertex_array(program, layout, index)
         batch.render()
         batch.release()
@@ -265,10 +274,18 @@ def straightened(image: np.ndarray) -> np.ndarray:
 
 def _fixed_attributes(rig: Rig) -> np.ndarray:
     layout = np.dtype(
-        [("normal", "3f4"), ("texcoord", "2f4"), ("weights", "4u1"), ("joints", "4u1"), ("region", "4u1")]
+        [
+            ("normal", "3f4"),
+            ("texcoord", "2f4"),
+            ("weights", "4u1"),
+            ("joints", "4u1"),
+            ("region", "4u1"),
+            ("chart", "2f4"),
+        ]
     )
     rows = np.zeros(len(rig.positions_m), layout)
     rows["normal"], rows["texcoord"] = rig.normals, rig.texcoords
+    rows["chart"] = chart(rig)
     rows["weights"], rows["joints"] = np.round(rig.weights * 255), rig.joints
     rows["region"][:, :3] = np.round(region_weights(rig.joints, rig.weights) * 255)
     # One number a vertex: 0 body, 1 eyes, 2 teeth, 3 hair, spread so that it survives as a normalised byte.

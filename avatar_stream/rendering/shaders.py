@@ -10,11 +10,13 @@ in vec2 texcoord;
 in vec4 weights;
 in uvec4 joints;
 in vec4 region;
+in vec2 chart;
 out vec3 place;
 out vec3 outward;
 out vec2 uv;
 out vec4 part;
 out vec3 cloth;
+out vec2 on_chart;
 
 void main() {
     vec4 a = vec4(0.0), b = vec4(0.0), c = vec4(0.0);
@@ -31,6 +33,7 @@ void main() {
     uv = texcoord;
     part = region;
     cloth = position;
+    on_chart = chart;
     gl_Position = clip * vec4(place, 1.0);
 }
 """
@@ -50,10 +53,12 @@ in vec3 outward;
 in vec2 uv;
 in vec4 part;
 in vec3 cloth;
+in vec2 on_chart;
 uniform vec4 weave[6];  // Look.patterns
 uniform float softness;
 layout(location = 0) out vec4 colour;
 layout(location = 1) out uint label;
+layout(location = 2) out uvec2 surface;  // one more than the chart: 0 is nobody
 
 float band(float at) {  // 1 on every second stripe, soft by a pixel
     float soft = min(fwidth(at), 0.25);
@@ -79,6 +84,7 @@ float printed(vec3 way, vec3 second, float kind) {
 void main() {
     vec4 texel = texture(picture, uv);
     if (texel.a < 0.5) discard;
+    surface = uvec2(clamp(on_chart, 0.0, 1.0) * 65534.0 + 1.5);
     vec3 base = texel.rgb * texel.rgb;
     vec3 normal = normalize(outward);
     vec3 to_eye = normalize(eye_m - place);

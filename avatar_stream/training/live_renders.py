@@ -12,6 +12,7 @@ import numpy as np
 
 from avatar_stream.rendering import people as rendered_people
 from avatar_stream.rendering.landmarks import landmarks
+from avatar_stream.rendering.surface import UNKNOWN
 from avatar_stream.types import CANVAS_PX, POINT_COUNT
 
 
@@ -21,8 +22,9 @@ class LiveRenders:
     Attributes:
         live: True; `PairDataset` asks `choose` for a variant.
         share: how often, 0..1, where there are folders too.
-        images: (N, 512, 512, 4) uint8 RGBA, straight alpha; parts: (N, 256, 256) uint8; points: (N, 553, 3)
-            float32, canvas px: as in a data set folder. Rows of a variant that is not made yet are zero.
+        images: (N, 512, 512, 4) uint8 RGBA, straight alpha; parts: (N, 256, 256) uint8; surface:
+            (N, 256, 256, 2) uint16; points: (N, 553, 3) float32, canvas px: as in a data set folder.
+            Rows of a variant that is not made yet hold nobody.
         variants: rows of each place in the pool, the neutral portrait first.
         names: the person in each place; "" where none is made yet.
     """
@@ -46,7 +48,7 @@ class LiveRenders:
             share: how often samples come from here where there are data set folders too.
             frames: pictures of one variant.
             samples: how many samples are taken between two replacements.
-            places: variants kept at once; each picture takes 1.1 MB.
+            places: variants kept at once; each picture takes 1.4 MB.
 
         Raises:
             ConfigError: no person is left.
@@ -56,7 +58,7 @@ class LiveRenders:
         self._clear()
 
     def _clear(self) -> None:
-        self.images = self.parts = self.points = None
+        self.images = self.parts = self.surface = self.points = None
         self.variants = [np.arange(self.frames) + place * self.frames for place in range(self.places)]
         self.names = [""] * self.places
         self._taken = self._made = 0
@@ -90,6 +92,7 @@ class LiveRenders:
             count = self.places * self.frames
             self.images = np.zeros((count, CANVAS_PX, CANVAS_PX, 4), np.uint8)
             self.parts = np.zeros((count, CANVAS_PX // 2, CANVAS_PX // 2), np.uint8)
+            self.surface = np.full((*self.parts.shape, 2), UNKNOWN, np.uint16)
             self.points = np.zeros((count, POINT_COUNT, 3), np.float32)
         path = self.people[rng.integers(len(self.people))]
         renderer, rig, face = rendered_people.Studio.enter(path)
@@ -98,5 +101,6 @@ class LiveRenders:
         for row, pose in zip(self.variants[place], motion, strict=True):
             drawn = renderer.draw(rig, pose, camera, look)
             self.images[row], self.parts[row] = drawn.image, drawn.parts
+            self.surface[row] = drawn.surface
             self.points[row] = landmarks(rig, face, pose, camera).points
         self.names[place] = path.stem
