@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -31,6 +32,9 @@ SOUND_RATE = 48_000  # samples a second, everywhere
 # running both happen. It reaches from well below the waist to above the head, an elbow's width at
 # both sides: 1.2 m for an adult with 0.35 m between the shoulder joints and 0.5 m from them to the hips.
 CANVAS_PX = 512
+# Sides of the avatar's picture. Poses stay in canvas pixels, whatever the picture's size.
+PictureSide = Literal[512, 768, 1024]
+PICTURE_SIDES_PX = get_args(PictureSide)
 SHOULDER_CENTRE = (0.5, 0.46)  # where the middle of the shoulders stands, as parts of the side
 SIDE_PER_SHOULDERS_AND_TORSO = 1.41  # side = 1.41 * (shoulder width + shoulder-to-hip height)
 SIDE_PER_SHOULDERS = 3.45  # the same where the hips are not seen
@@ -70,7 +74,8 @@ class Frame:
         alpha: (H, W) uint8 matte or None, kept after composition for outputs that carry transparency.
         pose: filled by the tracker; None: not tracked yet, or nobody there.
         driver: (H, W, 3) uint8 RGB, the source's own picture, kept after composition for outputs that show it.
-        person: (512, 512, 4) uint8 RGBA, straight alpha: the avatar alone, for outputs that leave its place to others.
+        person: (S, S, 4) uint8 RGBA, straight alpha, S one of PICTURE_SIDES_PX: the avatar alone, for outputs that
+            leave its place to others.
         synthetic: False where no generated person is in the picture: a hold card, or the signer's own picture.
     """
 
@@ -112,8 +117,8 @@ class Avatar:
 
     Attributes:
         name: the folder's name under `assets/avatars/`.
-        image: (512, 512, 4) uint8 RGBA, straight alpha: the source image in the canonical signing frame.
-        pose: the pose found in `image`, in its pixels.
+        image: (S, S, 4) uint8 RGBA, straight alpha, S 512 to 2048: the source image in the canonical signing frame.
+        pose: the pose found in `image`, in canvas pixels: its size is (512, 512), whatever S is.
         credit: where the likeness comes from.
         rig_path: a rigged glTF file of the same person, or None.
     """

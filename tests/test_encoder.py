@@ -5,15 +5,17 @@ import numpy as np
 import pytest
 
 from avatar_stream.broadcast.encoder import (
-    LEVEL_31_BLOCKS,
+    MOST_BLOCKS,
+    MOST_OVERLAY_BLOCKS,
     TICKS_PER_S,
     Encoder,
     as_yuv,
     half_size,
     nvenc_works,
-    within_level,
+    within_blocks,
 )
 from avatar_stream.broadcast.settings import EncodingOptions
+from avatar_stream.types import PICTURE_SIDES_PX
 
 STEP = TICKS_PER_S // 25
 
@@ -138,14 +140,26 @@ def test_a_video_frame_is_taken_as_it_is():
 
 
 @pytest.mark.parametrize("size", [(1920, 1080), (1080, 1920), (4000, 300)])
-def test_large_pictures_are_made_to_fit_the_level(size):
-    image = moving(0, size)
-    smaller = within_level(image)
+def test_large_pictures_are_made_smaller(size):
+    smaller = within_blocks(moving(0, size))
     height, width = smaller.shape[:2]
-    assert -(-width // 16) * -(-height // 16) <= LEVEL_31_BLOCKS
+    assert -(-width // 16) * -(-height // 16) <= MOST_BLOCKS
     assert width / height == pytest.approx(size[0] / size[1], rel=0.12)
-    fits = moving(0, (1280, 720))
-    assert within_level(fits) is fits
+
+
+@pytest.mark.parametrize("side_px", PICTURE_SIDES_PX)
+def test_avatars_and_overlays_of_all_sizes_are_sent_as_they_are(side_px):
+    """One thread, so without slices; and the picture comes back as large as it was."""
+    picture, overlay = moving(0, (side_px, side_px)), moving(0, (side_px, 2 * side_px))
+    assert within_blocks(picture) is picture
+    assert within_blocks(overlay, MOST_OVERLAY_BLOCKS) is overlay
+    for codec in ("h264", "vp8"):
+        encoder = Encoder(codec, EncodingOptions())
+        (shown,) = decoded(codec, encoder.encode(overlay, 0))
+        assert (shown.width, shown.height) == (side_px, 2 * side_px)
+        error = shown.to_ndarray(format="rgb24").astype(int) - overlay
+        assert np.abs(error).mean() < 6
+        assert encoder._context.thread_count == 1
 
 
 def test_half_size():

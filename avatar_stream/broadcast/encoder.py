@@ -24,11 +24,14 @@ TIME_BASE = Fraction(1, TICKS_PER_S)
 Codec = Literal["h264", "vp8"]
 # What encoders reckon with; the true times are those of the pictures.
 _NOMINAL_FPS = 30
-# One thread cuts no picture into slices, which cost quality; a large one needs more to be ready in time.
-_PX_PER_THREAD = 1280 * 720
+# One thread cuts no picture into slices, which cost quality, and waits for no other where processors are busy; an
+# overlay of the largest avatar, 1024 x 2048, takes it 10 ms. A larger picture needs more to be ready in time.
+_PX_PER_THREAD = 1024 * 2048
 _MAX_THREADS = 4
-# ITU-T H.264 table A-1, level 3.1, baseline: what aiortc's answers promise, and what every player decodes.
-LEVEL_31_BLOCKS, LEVEL_31_KBPS = 3600, 14_000
+# Blocks of 16 x 16 px of the largest picture: the avatar's, 1024 x 1024. H.264 calls it level 3.2, its overlay level 4
+# (ITU-T H.264, table A-1). Browsers name 3.1 in their offers whatever they decode, and decode these.
+MOST_BLOCKS, MOST_OVERLAY_BLOCKS = 4096, 8192
+MOST_KBPS = 14_000  # of level 3.1, baseline
 # Quality that is enough; the bitrate is a bound, so that still pictures cost little and fast hands get what they need.
 _QUALITY_CRF = 20
 # A keyframe may be as large as this part of a second's bits: more would come late.
@@ -163,17 +166,18 @@ def half_size(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def within_level(image: np.ndarray) -> np.ndarray:
-    """Return a picture that fits H.264 level 3.1 (3600 macroblocks, 1280x720): itself, or a smaller one.
+def within_blocks(image: np.ndarray, most_blocks: int = MOST_BLOCKS) -> np.ndarray:
+    """Return a picture of so many macroblocks (16 x 16 px) at most: itself, or a smaller one.
 
     Args:
         image: (H, W, 3) uint8 RGB.
+        most_blocks: by default those of 1024 x 1024 px.
     """
     height, width = image.shape[:2]
     blocks = -(-width // 16) * -(-height // 16)
-    if blocks <= LEVEL_31_BLOCKS:
+    if blocks <= most_blocks:
         return image
-    scale = (LEVEL_31_BLOCKS / blocks) ** 0.5
+    scale = (most_blocks / blocks) ** 0.5
     # Down to whole macroblocks, so that rounding cannot lead above the bound again.
     size = tuple(max(16, int(side * scale) // 16 * 16) for side in (width, height))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -19,7 +19,7 @@ from avatar_stream.types import CANVAS_PX
 # Wide enough that a player which takes limited range (16..235) for full range keeps both exact. As in overlay.js.
 MATTE_RANGE = (24, 231)
 _PANEL = (16, 18, 24, 205)  # behind the label: letters must be read before whatever the overlay is put over
-_GAP_PX = CANVAS_PX // 50  # from the edge to the label
+_GAP_PART = 1 / 50  # of the side, from the edge to the label
 
 
 class OverlayPacker:
@@ -29,43 +29,37 @@ class OverlayPacker:
         label_box: left, top, right, bottom of the label as parts of the person's side, or None without a label.
     """
 
-    def __init__(self, label: str | None = None):
+    def __init__(self, label: str | None = None, side_px: int = CANVAS_PX):
         """Draw the label.
 
         Args:
             label: a small text at the top left, where hands seldom are; None for none.
+            side_px: of the persons to come; those of another side are packed too.
         """
         first, last = MATTE_RANGE
         levels = np.rint(np.linspace(first, last, 256)).astype(np.uint8)
         levels[[0, 255]] = 0, 255
         self._levels = levels
         self._lock = threading.Lock()
-        self._planes = [np.empty((CANVAS_PX, CANVAS_PX), np.uint8) for _ in range(4)]
-        self._label: np.ndarray | None = None
-        self.label_box: tuple[float, float, float, float] | None = None
-        if label is not None:
-            drawn = draw_label(label, CANVAS_PX - 2 * _GAP_PX, CANVAS_PX, _PANEL)
-            drawn = drawn[: CANVAS_PX - _GAP_PX, : CANVAS_PX - _GAP_PX].astype(np.uint16)
-            drawn[..., :3] = (drawn[..., :3] * drawn[..., 3:] + 127) // 255
-            self._label = drawn
-            ends = (_GAP_PX, _GAP_PX, _GAP_PX + drawn.shape[1], _GAP_PX + drawn.shape[0])
-            self.label_box = tuple(end / CANVAS_PX for end in ends)
+        self._text = label
+        self._fit(side_px)
 
     def pack(self, person: np.ndarray, synthetic: bool = True) -> np.ndarray:
         """Return a person as one opaque picture.
 
         Args:
-            person: (512, 512, 4) uint8 RGBA, straight alpha; not changed.
+            person: (S, S, 4) uint8 RGBA, straight alpha; not changed.
             synthetic: it is the avatar: the label is written on it.
 
         Returns:
-            (1024, 512, 3) uint8 RGB: above, the colour multiplied by alpha; below, alpha as grey, its levels 1..254
+            (2 S, S, 3) uint8 RGB: above, the colour multiplied by alpha; below, alpha as grey, its levels 1..254
             moved into `MATTE_RANGE`.
         """
         side_px = person.shape[0]
         packed = np.empty((2 * side_px, side_px, 3), np.uint8)
-        # Planes are kept from picture to picture: fresh memory would cost more than all the arithmetic.
         with self._lock:
+            if side_px != self._side_px:
+                self._fit(side_px)
             cv2.split(person, self._planes)
             *parts, alpha = self._planes
             for part in parts:
@@ -77,10 +71,28 @@ class OverlayPacker:
             cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB, dst=packed[side_px:])
         return packed
 
+    def _fit(self, side_px: int) -> None:
+        # Planes are kept from picture to picture: fresh memory would cost more than all the arithmetic.
+        self._side_px, self._gap_px = side_px, round(_GAP_PART * side_px)
+        self._planes = [np.empty((side_px, side_px), np.uint8) for _ in range(4)]
+        self._label = self._draw_label() if self._text is not None else None
+        high, wide = self._label.shape[:2] if self._label is not None else (0, 0)
+        box = tuple((self._gap_px + end) / side_px for end in (0, 0, wide, high))
+        # In one step: pages are told it meanwhile.
+        self.label_box = box if self._label is not None else None
+
+    def _draw_label(self) -> np.ndarray:
+        # (H, W, 4) uint16 RGBA, colours multiplied by alpha
+        most_px = self._side_px - self._gap_px
+        drawn = draw_label(self._text, most_px - self._gap_px, self._side_px, _PANEL)
+        drawn = drawn[:most_px, :most_px].astype(np.uint16)
+        drawn[..., :3] = (drawn[..., :3] * drawn[..., 3:] + 127) // 255
+        return drawn
+
     def _write_label(self, colour: np.ndarray, alpha: np.ndarray) -> None:
         # In place; both are this picture's own.
         high, wide = self._label.shape[:2]
-        place = (slice(_GAP_PX, _GAP_PX + high), slice(_GAP_PX, _GAP_PX + wide))
+        place = (slice(self._gap_px, self._gap_px + high), slice(self._gap_px, self._gap_px + wide))
         behind = 255 - self._label[..., 3]
         colour[place] = self._label[..., :3] + (colour[place] * behind[..., None] + 127) // 255
         alpha[place] = self._label[..., 3] + (alpha[place] * behind + 127) // 255

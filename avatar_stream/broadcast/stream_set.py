@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from avatar_stream.broadcast.encoder import MOST_BLOCKS, MOST_OVERLAY_BLOCKS
 from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.broadcast.streams import Picture, Stream
 
@@ -48,7 +49,8 @@ class StreamSet:
         key = kind, codec, half
         with self._lock:
             if key not in self._streams:
-                self._streams[key] = Stream(codec, self._options, half, kind)
+                most_blocks = MOST_OVERLAY_BLOCKS if kind == OVERLAY else MOST_BLOCKS
+                self._streams[key] = Stream(codec, self._options, half, kind, most_blocks)
                 if kind in self._last:
                     self._streams[key].put(*self._last[kind])
             return self._streams[key]

@@ -22,13 +22,14 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from avatar_stream.broadcast.encoder import (
-    LEVEL_31_KBPS,
+    MOST_BLOCKS,
+    MOST_KBPS,
     TICKS_PER_S,
     TIME_BASE,
     Encoded,
     Encoder,
     half_size,
-    within_level,
+    within_blocks,
 )
 from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.errors import SinkError
@@ -81,7 +82,14 @@ class Stream:
         keyframes: number of them that were keyframes.
     """
 
-    def __init__(self, codec: str, options: EncodingOptions, half: bool = False, name: str = "avatar"):
+    def __init__(
+        self,
+        codec: str,
+        options: EncodingOptions,
+        half: bool = False,
+        name: str = "avatar",
+        most_blocks: int = MOST_BLOCKS,
+    ):
         """Prepare; the thread starts with the first taker.
 
         Args:
@@ -89,10 +97,11 @@ class Stream:
             options: bitrate and keyframe interval.
             half: send half the side, and a third of the bitrate.
             name: of the kind of picture, for the thread's name and messages.
+            most_blocks: larger pictures are made smaller, see `encoder.within_blocks`.
         """
         bitrate_kbps = max(100, options.bitrate_kbps // 3) if half else options.bitrate_kbps
-        bitrate_kbps = min(bitrate_kbps, LEVEL_31_KBPS)
-        self.codec, self.half = codec, half
+        bitrate_kbps = min(bitrate_kbps, MOST_KBPS)
+        self.codec, self.half, self._most_blocks = codec, half, most_blocks
         self.encoded = self.keyframes = 0
         self._encoder = Encoder(codec, options.model_copy(update={"bitrate_kbps": bitrate_kbps}))
         self._packetizer = get_encoder(RTCRtpCodecParameters(f"video/{codec.upper()}", clockRate=TICKS_PER_S))
@@ -195,7 +204,7 @@ class Stream:
                     return
                 picture, pts, keyframe = due
             image = picture() if callable(picture) else picture
-            image = within_level(half_size(image) if self.half else image)
+            image = within_blocks(half_size(image) if self.half else image, self._most_blocks)
             for encoded in self._encoder.encode(image, pts, keyframe):
                 if encoded.keyframe:
                     # Whoever asked or came while it was being made gets it too.

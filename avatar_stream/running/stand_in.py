@@ -10,7 +10,7 @@ import numpy as np
 from avatar_stream.fitting import fit
 from avatar_stream.lettering import draw_lines
 from avatar_stream.pipeline import Rendered
-from avatar_stream.types import CANVAS_PX, Frame
+from avatar_stream.types import Frame
 
 HOLD_TEXT = "The signer is coming back"
 _CARD, _INK = (51, 56, 63), (248, 249, 250)
@@ -18,19 +18,18 @@ _LETTERS_PART = 1 / 18  # of the picture's shorter side
 
 
 class StandIn:
-    """Makes them in the size of the frame that they stand in for."""
+    """Makes them in the sizes of the frame, and of the person, that they stand in for."""
 
     def card(self, rendered: Rendered) -> Rendered:
         """Return the hold card at this frame's time."""
-        height_px, width_px = rendered.shown.image.shape[:2]
-        image, person = _draw_card(width_px, height_px), _draw_card(CANVAS_PX, CANVAS_PX)
+        size, square = _sizes(rendered)
+        image, person = _draw_card(*size), _draw_card(*square)
         return in_place_of(rendered, _frame(rendered, image, person))
 
     def signer(self, rendered: Rendered) -> Rendered:
         """Return the source's own picture, whole, on a plain ground."""
-        height_px, width_px = rendered.shown.image.shape[:2]
-        image = fit(rendered.frame.image, (width_px, height_px), _CARD)
-        person = fit(rendered.frame.image, (CANVAS_PX, CANVAS_PX), _CARD)
+        size, square = _sizes(rendered)
+        image, person = fit(rendered.frame.image, size, _CARD), fit(rendered.frame.image, square, _CARD)
         return in_place_of(rendered, _frame(rendered, image, person))
 
 
@@ -39,6 +38,12 @@ def in_place_of(rendered: Rendered, shown: Frame) -> Rendered:
     frame = rendered.shown
     shown = dataclasses.replace(shown, time_s=frame.time_s, index=frame.index, driver=frame.driver)
     return dataclasses.replace(rendered, shown=shown)
+
+
+def _sizes(rendered: Rendered) -> tuple[tuple[int, int], tuple[int, int]]:
+    # (width, height) of the picture and of the person, px
+    image, person = rendered.shown.image, rendered.shown.person
+    return (image.shape[1], image.shape[0]), (person.shape[1], person.shape[0])
 
 
 def _frame(rendered: Rendered, image: np.ndarray, person: np.ndarray) -> Frame:
