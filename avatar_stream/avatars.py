@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from avatar_stream.errors import AvatarError, SourceError
 from avatar_stream.places import bundled
 from avatar_stream.sources.pose_file import read_pose_file
-from avatar_stream.types import CANVAS_PX, Avatar, Credit
+from avatar_stream.types import CANVAS_PX, Avatar, Credit, Pose
 
+_LARGEST_PX = 2048  # side of a portrait: more would only cost time
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -53,7 +55,7 @@ def load_avatar(name: str | Path) -> Avatar:
         name: a name of `list_avatars()`, or a folder with the three files.
 
     Returns:
-        The Avatar: image (512, 512, 4) uint8 RGBA, the pose in its pixels.
+        The Avatar: image (S, S, 4) uint8 RGBA, S 512 to 2048, the pose in canvas pixels.
 
     Raises:
         AvatarError: unknown (the message lists the known ones), incomplete, damaged, or without a credit.
@@ -69,7 +71,8 @@ def load_avatar(name: str | Path) -> Avatar:
     if rig_path is not None and not rig_path.is_file():
         raise AvatarError(f"avatar '{folder.name}' is incomplete: there is no {rig_path}")
     credit = Credit(license=card.license, source_url=card.source_url, consent=card.consent)
-    return Avatar(name=folder.name, image=image, pose=pose, credit=credit, rig_path=rig_path)
+    pose = _on_canvas(pose, folder.name)
+    return Avatar(folder.name, image, pose, credit, rig_path)
 
 
 def describe_avatar(name: str) -> dict[str, str]:
@@ -112,7 +115,23 @@ def _read_portrait(path: Path) -> np.ndarray:
             image = np.array(picture.convert("RGBA"))
     except (OSError, ValueError) as error:
         raise AvatarError(f"cannot read the portrait {path}: is it there, and a picture?") from error
-    if image.shape != (CANVAS_PX, CANVAS_PX, 4):
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        raise AvatarError(f"{path} has {size} pixels: {CANVAS_PX}x{CANVAS_PX} are needed")
+    height_px, width_px = image.shape[:2]
+    if height_px != width_px or not CANVAS_PX <= width_px <= _LARGEST_PX:
+        raise AvatarError(
+            f"{path} has {width_px}x{height_px} pixels: a square is needed, {CANVAS_PX}x{CANVAS_PX} to "
+            f"{_LARGEST_PX}x{_LARGEST_PX}"
+        )
     return image
+
+
+def _on_canvas(pose: Pose, name: str) -> Pose:
+    # In canvas pixels, also where it was tracked in a larger portrait.
+    width_px, height_px = pose.size
+    if width_px != height_px:
+        raise AvatarError(
+            f"avatar '{name}': portrait.pose is of a picture of {width_px}x{height_px}, not a square"
+        )
+    if width_px == CANVAS_PX:
+        return pose
+    points = pose.points * np.float32(CANVAS_PX / pose.size[0])
+    return dataclasses.replace(pose, points=points, size=(CANVAS_PX, CANVAS_PX))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MODEL_KEYS = ("model", "steps", "seed", "device")
 _SCHEMA = "pipeline.schema.json"
+_SIDES_PX = (512, 768, 1024)  # as types.PICTURE_SIDES_PX, without loading numpy for a help text
 
 
 def add_record(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,7 @@ def add_record(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add what chooses and tunes the synthesizer."""
+    """Add what chooses and tunes the synthesizer, and how large its picture is."""
     parser.add_argument(
         "--synthesizer",
         choices=("flow", "rig"),
@@ -80,6 +81,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="of the flow's noise; one seed, one machine: the same bits (default: the model's)",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        choices=_SIDES_PX,
+        help="side of the picture, px (default: 512); only the look grows with it, not the network",
+    )
 
 
 def record(arguments: argparse.Namespace) -> int:
@@ -97,6 +104,7 @@ def record(arguments: argparse.Namespace) -> int:
         side_by_side=side_by_side,
         synthesizer=arguments.synthesizer,
         background=arguments.background,
+        size=arguments.size,
         **{key: getattr(arguments, key) for key in _MODEL_KEYS},
     )
     outputs = [options.output, *([side_by_side] if side_by_side else [])]
@@ -186,6 +194,7 @@ def _record_demo(arguments: argparse.Namespace, clip: Path, avatar: str) -> int:
         output=outputs[0],
         side_by_side=outputs[1],
         synthesizer=arguments.synthesizer,
+        size=arguments.size,
         **{key: getattr(arguments, key) for key in _MODEL_KEYS},
     )
     return _run_with_progress(build_record(options), outputs, _demo_seconds())
@@ -257,7 +266,8 @@ def live_overrides(arguments: argparse.Namespace) -> list[str]:
 def _model_overrides(arguments: argparse.Namespace) -> list[str]:
     chosen = [] if arguments.synthesizer == "flow" else [f"synthesizer={{type: {arguments.synthesizer}}}"]
     given = [(key, getattr(arguments, key)) for key in _MODEL_KEYS]
-    return chosen + [_as_set(f"synthesizer.{key}", value) for key, value in given if value is not None]
+    tuned = [_as_set(f"synthesizer.{key}", value) for key, value in given if value is not None]
+    return chosen + tuned + ([_as_set("compose.size", arguments.size)] if arguments.size else [])
 
 
 def _as_set(key: str, value: str | int | Path) -> str:

@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from avatar_stream import stages
 from avatar_stream.errors import ConfigError
 from avatar_stream.fitting import fit
 from avatar_stream.lettering import draw_label
-from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, RIGHT_HAND, Frame, Pose
+from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, PICTURE_SIDES_PX, RIGHT_HAND, Frame, Pose
 
 TRANSPARENT = "transparent"
 LABEL = "AI-generated picture, driven live by a human signer"
@@ -31,6 +31,14 @@ def _even(value: int) -> int:
 
 
 Side = Annotated[int, Field(ge=64, le=4096), AfterValidator(_even)]
+# One number is a square.
+Size = Annotated[
+    tuple[Side, Side],
+    BeforeValidator(
+        lambda given: (given, given) if isinstance(given, int) else given,
+        json_schema_input_type=tuple[Side, Side] | Side,
+    ),
+]
 Part = Annotated[float, Field(ge=0, le=1)]
 LabelPlace = Literal["bottom", "bottom-left", "bottom-right", "top", "top-left", "top-right"]
 
@@ -43,7 +51,8 @@ class Composer:
 
         Attributes:
             background: a colour (`white`, `#dde4ec`), a picture file, or `transparent`.
-            size: width and height of the picture in px, even numbers.
+            size: width and height of the picture in px, even numbers; one number for a square. The avatar's own
+                picture is made as large as this asks for.
             scale: side of the person's square as a part of the picture's shorter side.
             place: how the room left is shared out, left to right and top to bottom: (0.5, 1) is the middle of the
                 lower edge. With a scale above 1 it says which part is cut off.
@@ -53,12 +62,17 @@ class Composer:
         """
 
         background: str = "#dfe6ee"
-        size: tuple[Side, Side] = (CANVAS_PX, CANVAS_PX)
+        size: Size = (CANVAS_PX, CANVAS_PX)
         scale: Annotated[float, Field(ge=0.1, le=4)] = 1.0
         place: tuple[Part, Part] = (0.5, 1.0)
         label: Annotated[str, Field(min_length=1, max_length=200)] | None = None
         label_place: LabelPlace = "top-left"
         label_on_transparent: bool = False
+
+        @property
+        def person_px(self) -> int:
+            """Side of the person's square, px; with a scale above 1 more than what is seen of it."""
+            return max(1, round(self.scale * min(self.size)))
 
     def __init__(self, options: Composer.Options | None = None):
         """Load the background and draw the label.
@@ -68,7 +82,7 @@ class Composer:
         """
         self.options = options or Composer.Options()
         width_px, height_px = self.options.size
-        self._side_px = max(1, round(self.options.scale * min(width_px, height_px)))
+        self._side_px = self.options.person_px
         left = round((width_px - self._side_px) * self.options.place[0])
         top = round((height_px - self._side_px) * self.options.place[1])
         # The person's square may be larger than the picture: what is seen of it, in both.
@@ -116,7 +130,7 @@ class Composer:
 
         Args:
             frame: whose time, index and pose are kept.
-            person: (512, 512, 4) uint8 RGBA, straight alpha.
+            person: (S, S, 4) uint8 RGBA, straight alpha; S may differ from frame to frame.
 
         Returns:
             A Frame with image (H, W, 3) uint8 RGB and alpha (H, W) uint8, H and W those of the options; with a
@@ -124,11 +138,11 @@ class Composer:
         """
         # OpenCV takes channels apart ten times as fast as numpy's slices do.
         colour, alpha = cv2.cvtColor(person, cv2.COLOR_RGBA2RGB), cv2.extractChannel(person, 3)
-        multiplied = self._side_px != CANVAS_PX and not self.transparent
-        if self._side_px != CANVAS_PX:
+        scaled = self._side_px != person.shape[0]
+        if scaled:
             colour, alpha = _resize(colour, alpha, self._side_px, self.transparent)
         colour, alpha = colour[self._seen], alpha[self._seen]
-        part = colour if self.transparent else self._blend(colour, alpha, multiplied)
+        part = colour if self.transparent else self._blend(colour, alpha, multiplied=scaled)
         image, matte = self._on_canvas(part, alpha)
         self._write_label(image, matte)
         return dataclasses.replace(frame, image=image, alpha=matte)
@@ -200,10 +214,11 @@ def side_by_side(driver: Frame, pose: Pose, shown: Frame, draw_driver: bool = Fa
         draw_driver: draw the driver's own pose into its picture; for sources without a picture.
 
     Returns:
-        A Frame with image (512, 1536, 3) uint8 RGB, `shown`'s time and index.
+        A Frame with image (S, 3 S, 3) uint8 RGB, `shown`'s time and index; S is its shorter side, 512 to 1024.
     """
-    board = np.zeros((CANVAS_PX, CANVAS_PX, 3), np.uint8)
-    square = (CANVAS_PX, CANVAS_PX)
+    side_px = int(np.clip(min(shown.image.shape[:2]), PICTURE_SIDES_PX[0], PICTURE_SIDES_PX[-1]))
+    square = (side_px, side_px)
+    board = np.zeros((*square, 3), np.uint8)
     left = fit(draw_pose(driver.image, driver.pose) if draw_driver else driver.image, square)
     right = fit(shown.image, square)
     image = np.concatenate([left, draw_pose(board, pose), right], axis=1)
@@ -255,7 +270,7 @@ def _resize(
 ) -> tuple[np.ndarray, np.ndarray]:
     # (side, side, 3) and (side, side). Colours are multiplied by alpha first unless kept straight: what lies
     # under transparent pixels must not bleed into the edge.
-    kind = cv2.INTER_AREA if side_px < CANVAS_PX else cv2.INTER_LINEAR
+    kind = cv2.INTER_AREA if side_px < colour.shape[0] else cv2.INTER_LINEAR
     if not straight:
         colour = cv2.multiply(colour, cv2.merge([alpha] * 3), scale=1 / 255)
     alpha = cv2.resize(alpha, (side_px, side_px), interpolation=kind)

@@ -17,8 +17,8 @@ from avatar_stream import stages
 from avatar_stream.compose import LABEL, PICTURES, TRANSPARENT, Composer, draw_pose, side_by_side
 from avatar_stream.config import DEFAULT_TRACKER, PipelineConfig, StageConfig, find_stage, written_over
 from avatar_stream.errors import ConfigError
-from avatar_stream.show.options import ShowOptions
-from avatar_stream.types import Frame, Pose
+from avatar_stream.show.options import USUAL_SIZE, ShowOptions, signer_side_px
+from avatar_stream.types import PICTURE_SIDES_PX, Frame, PictureSide, Pose
 
 if TYPE_CHECKING:
     from avatar_stream.broadcast.server import Server
@@ -160,7 +160,7 @@ class Pipeline:
 
 
 def _draw_over(person: np.ndarray, pose: Pose) -> np.ndarray:
-    # (512, 512, 4) uint8 RGBA with the pose drawn on it, its lines opaque
+    # (S, S, 4) uint8 RGBA with the pose drawn on it, its lines opaque
     drawn = draw_pose(person[..., :3], pose)
     changed = (drawn != person[..., :3]).any(axis=2)
     return np.dstack([drawn, np.where(changed, 255, person[..., 3]).astype(np.uint8)])
@@ -251,7 +251,23 @@ def _make_cast(config: PipelineConfig, name: str, current: Cast | None = None) -
         # The weights stay, only the picture is encoded anew.
         current.synthesizer.set_avatar(avatar)
         return Cast(avatar.name, retargeter, current.synthesizer)
-    return Cast(avatar.name, retargeter, _make_stage("synthesizers", config.synthesizer, avatar=avatar))
+    given = _offered("synthesizers", config.synthesizer, size_px=needed_side_px(config.compose, config.show))
+    synthesizer = _make_stage("synthesizers", config.synthesizer, avatar=avatar, **given)
+    return Cast(avatar.name, retargeter, synthesizer)
+
+
+def needed_side_px(compose: Composer.Options, show: ShowOptions | None = None) -> PictureSide:
+    """Return the smallest side of an avatar's picture that need not be enlarged, or the largest there is.
+
+    Args:
+        compose: how large the person stands in the picture.
+        show: how large beside a programme. One that does not say its size is taken for 1280x720: it may come later.
+    """
+    shown_px = compose.person_px
+    if show is not None:
+        size = (show.width, show.height) if show.width else USUAL_SIZE
+        shown_px = max(shown_px, signer_side_px(show, *size))
+    return next((side_px for side_px in PICTURE_SIDES_PX if side_px >= shown_px), PICTURE_SIDES_PX[-1])
 
 
 def _output_names(outputs: Sequence[StageConfig]) -> list[str]:
@@ -311,6 +327,7 @@ class RecordOptions(stages.Options):
     seed: int | None = None
     device: str | None = None
     background: str | None = None
+    size: PictureSide | None = None
 
 
 def build_record(options: RecordOptions) -> Pipeline:
@@ -340,17 +357,21 @@ def build_record(options: RecordOptions) -> Pipeline:
         source=StageConfig("pose_file" if poses else "video_file", {"path": options.input}),
         tracker=None if poses else StageConfig(DEFAULT_TRACKER),
         synthesizer=_chosen_synthesizer(options),
-        compose=Composer.Options(background=options.background) if options.background else Composer.Options(),
+        compose=Composer.Options(**_named(options, "background", "size")),
         outputs=tuple(outputs),
     )
     return build_pipeline(config)
 
 
 def _chosen_synthesizer(options: RecordOptions) -> StageConfig:
-    given = {key: getattr(options, key) for key in ("model", "steps", "seed", "device")}
-    given = {key: value for key, value in given.items() if value is not None}
+    given = _named(options, "model", "steps", "seed", "device")
     known = find_stage("synthesizers", options.synthesizer).Options.model_fields
     for key in given:
         if key not in known:
             raise ConfigError(f"--synthesizer {options.synthesizer} has no --{key}: leave it out")
     return StageConfig(options.synthesizer, given)
+
+
+def _named(options: RecordOptions, *keys: str) -> dict[str, object]:
+    # Those that were asked for.
+    return {key: value for key in keys if (value := getattr(options, key)) is not None}

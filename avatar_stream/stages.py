@@ -6,18 +6,28 @@ back and may be called twice. A plug-in file ends with `STAGE = TheClass`; its n
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from avatar_stream.types import Frame, Pose
+from avatar_stream.types import Frame, PictureSide, Pose
 
 
 class Options(BaseModel):
     """Base of every stage's options: unknown keys are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+# Of a synthesizer's picture. The schema of pipeline files names no default: the pipeline finds out what is needed.
+PersonSide = Annotated[
+    PictureSide,
+    Field(
+        description="side of the avatar's picture, px; without it, large enough for the picture that outputs show",
+        json_schema_extra=lambda schema: schema.pop("default", None),
+    ),
+]
 
 
 class Source(Protocol):
@@ -55,7 +65,7 @@ class Synthesizer(Protocol):
         """Load weights and encode the avatar's source image, once."""
 
     def synthesize(self, pose: Pose) -> np.ndarray:
-        """Return (512, 512, 4) uint8 RGBA, straight alpha, for a pose in the canonical signing frame."""
+        """Return (S, S, 4) uint8 RGBA, straight alpha, for a pose in canvas pixels; S is the option `size_px`."""
 
     def close(self) -> None:
         """Give everything back. May be called twice."""

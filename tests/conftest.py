@@ -120,6 +120,7 @@ class DrawingSynthesizer:
     Options = flow.FlowSynthesizer.Options
 
     def __call__(self, options):
+        self.options = options
         return self
 
     def open(self):
@@ -127,7 +128,8 @@ class DrawingSynthesizer:
 
     def synthesize(self, pose):
         self.poses.append(pose)
-        image = draw_pose(np.full((512, 512, 3), 60, np.uint8), pose)
+        side_px = self.options.size_px
+        image = draw_pose(np.full((side_px, side_px, 3), 60, np.uint8), pose)
         return np.dstack([image, np.where(image.max(axis=2) > 60, 255, 0).astype(np.uint8)])
 
     def close(self):

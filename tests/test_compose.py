@@ -1,5 +1,6 @@
 """Composition: exact edges, the person's place, the label, backgrounds to change while it runs."""
 
+import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -123,16 +124,65 @@ def test_backgrounds_change_while_it_runs():
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": (511, 512)}, {"size": (0, 512)}, {"place": (2, 0)}, {"scale": 0}]
+    "options", [{"size": (511, 512)}, {"size": 511}, {"size": (0, 512)}, {"place": (2, 0)}, {"scale": 0}]
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValidationError):
         Composer.Options(**options)
 
 
-def test_side_by_side_takes_any_size(upright_pose):
-    shown = composer(size=(1280, 720)).compose(frame(), person())
-    assert side_by_side(frame(), upright_pose(), shown).image.shape == (512, 1536, 3)
+@pytest.mark.parametrize("size, side_px", [((1280, 720), 720), (768, 768), (256, 512), (2048, 1024)])
+def test_side_by_side_is_as_large_as_the_picture(upright_pose, size, side_px):
+    shown = composer(size=size).compose(frame(), person())
+    beside = side_by_side(frame(), upright_pose(), shown).image
+    assert beside.shape == (side_px, 3 * side_px, 3)
+    pose = beside[:, side_px : 2 * side_px]
+    rows, columns = np.nonzero(pose.any(axis=2))
+    shoulders = (columns.min() + columns.max()) / 2
+    assert shoulders == pytest.approx(side_px / 2, abs=0.02 * side_px), "the pose is scaled with it"
+    assert rows.min() > 0.1 * side_px
+
+
+@pytest.mark.parametrize("side_px", [768, 1024])
+def test_a_picture_of_the_right_size_is_not_touched(side_px):
+    picture = np.random.default_rng(3).integers(0, 256, (side_px, side_px, 4), dtype=np.uint8)
+    picture[..., 3] = 255
+    shown = composer(size=side_px).compose(frame(), picture)
+    assert np.array_equal(shown.image, picture[..., :3])
+
+
+def test_persons_of_all_sizes_stand_in_the_same_place():
+    """Also one after the other in one composer."""
+    one = composer(size=(1280, 720), scale=0.8, background="blue")
+    images = [
+        one.compose(frame(), cv2.resize(person(), (side, side), interpolation=cv2.INTER_NEAREST)).image
+        for side in (512, 768, 1024)
+    ]
+    for image in images[1:]:
+        assert (np.abs(image.astype(int) - images[0]).max(axis=2) > 60).mean() < 0.005, "at the edge alone"
+
+
+@pytest.mark.parametrize(
+    "more, side_px",
+    [
+        ({}, 512),
+        ({"compose": {"size": 768}}, 768),
+        ({"compose": {"size": [1280, 720]}}, 768),
+        ({"compose": {"size": [1280, 720], "scale": 0.5}}, 512),
+        ({"compose": {"size": 512, "scale": 1.5}}, 768),
+        ({"compose": {"size": [1920, 1080]}}, 1024),
+        ({"compose": {"size": 1024}, "synthesizer": {"type": "flow", "size_px": 512}}, 512),
+        ({"synthesizer": {"type": "rig", "size_px": 1024}}, 1024),
+        ({"synthesizer": {"type": "rig"}, "compose": {"size": 768}}, 768),
+        ({"show": {"source": 1}}, 512),
+        ({"show": {"source": 1, "size": 1.0}}, 768),
+        ({"show": {"source": 1, "width": 1920, "height": 1080}}, 768),
+    ],
+)
+def test_the_avatars_picture_is_as_large_as_what_is_shown_needs(more, side_px):
+    given = {"avatar": "mei", "source": {"type": "synthetic", "live": True}, **more}
+    pipeline = build_pipeline(check_pipeline(given, "here", outputs_needed=False))
+    assert pipeline.cast.synthesizer.options.size_px == side_px
 
 
 def test_live_pictures_are_labelled_unless_the_file_says_otherwise():

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 
+import cv2
 import numpy as np
 import pytest
 from conftest import SHARED
@@ -14,9 +15,13 @@ from PIL import Image
 
 from avatar_stream.avatars import load_avatar
 from avatar_stream.cli import main
-from avatar_stream.compose import Composer, draw_pose, side_by_side
+from avatar_stream.compose import LABEL, Composer, draw_pose, side_by_side
+from avatar_stream.config import check_pipeline
 from avatar_stream.errors import AvatarError, ConfigError
-from avatar_stream.pipeline import RecordOptions, build_record
+from avatar_stream.lettering import draw_label
+from avatar_stream.pipeline import RecordOptions, build_pipeline, build_record
+from avatar_stream.running import runner
+from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.types import CANVAS_PX, LEFT_WRIST, RIGHT_WRIST, Frame
 
 
@@ -31,6 +36,41 @@ def test_pose_file_to_video(make_pose_clip, avatar_folder, drawing_synthesizer, 
     assert images[0].shape == (CANVAS_PX, CANVAS_PX, 3)
     assert np.abs(images[5].astype(int) - images[0]).mean() > 0.05, "the avatar moves"
     assert all(np.isfinite(pose.points).all() for pose in drawing_synthesizer.poses)
+
+
+def test_a_larger_picture(make_pose_clip, avatar_folder, drawing_synthesizer, tmp_path, watch):
+    source, beside = make_pose_clip(frames=3), tmp_path / "beside.mp4"
+    words = ["--size", "768", "--side-by-side", str(beside)]
+    assert record(source, avatar_folder, tmp_path / "o.mp4", *words) == 0
+    assert drawing_synthesizer.options.size_px == 768
+    images = watch(tmp_path / "o.mp4")[1]
+    assert images[0].shape == (768, 768, 3)
+    drawn = draw_pose(np.full((768, 768, 3), 60, np.uint8), drawing_synthesizer.poses[0])
+    lines = drawn.max(axis=2) > 60
+    assert np.abs(images[0][lines].astype(int) - drawn[lines]).mean() < 20, "drawn at that size, not enlarged"
+    assert watch(beside)[1][0].shape == (768, 3 * 768, 3)
+    assert record(source, avatar_folder, tmp_path / "pictures", "--size", "1024") == 0
+    assert np.array(Image.open(tmp_path / "pictures" / "frame_000002.png")).shape == (1024, 1024, 3)
+
+
+def test_a_label_is_drawn_at_the_pictures_own_size(
+    make_pose_clip, avatar_folder, drawing_synthesizer, tmp_path, watch
+):
+    given = {
+        "avatar": str(avatar_folder),
+        "source": {"type": "pose_file", "path": str(make_pose_clip(frames=2))},
+        "compose": {"size": 768, "label": LABEL, "background": "black"},
+        "outputs": [{"type": "video_file", "path": str(tmp_path / "o.mp4")}],
+    }
+    runner.run(build_pipeline(check_pipeline(given, "here")))
+    image = watch(tmp_path / "o.mp4")[1][0]
+    gap_px = round(768 / 50)
+    labels = [draw_label(LABEL, side_px - 2 * round(side_px / 50), side_px) for side_px in (768, 512)]
+    high, wide = labels[0].shape[:2]
+    labels[1] = cv2.resize(labels[1], (wide, high), interpolation=cv2.INTER_CUBIC)
+    sharp, soft = (label[..., :3] * (label[..., 3:] / 255.0) for label in labels)
+    found = image[gap_px : gap_px + high, gap_px : gap_px + wide].astype(float)
+    assert np.abs(found - sharp).mean() < 6 < np.abs(found - soft).mean()
 
 
 def test_two_runs_give_the_same_bytes(make_pose_clip, avatar_folder, drawing_synthesizer, tmp_path):
@@ -177,7 +217,20 @@ def test_avatars_need_a_credit_and_a_portrait(avatar_folder):
         assert "\n" not in str(caught.value)
     card.write_text("license: MIT\nsource_url: x\nconsent: yes they did\n")
     Image.new("RGBA", (100, 512)).save(avatar_folder / "portrait.png")
-    with pytest.raises(AvatarError, match="512x512"):
+    with pytest.raises(AvatarError, match="100x512 pixels: a square is needed, 512x512 to 2048x2048"):
+        load_avatar(avatar_folder)
+
+
+@pytest.mark.parametrize("side_px", [768, 1000, 2048])
+def test_a_portrait_may_be_larger_than_the_canvas(avatar_folder, upright_pose, side_px):
+    Image.new("RGBA", (side_px, side_px), (9, 90, 190, 255)).save(avatar_folder / "portrait.png")
+    wanted = load_avatar(avatar_folder).pose
+    write_pose_file(avatar_folder / "portrait.pose", [upright_pose((side_px, side_px))], 25)
+    avatar = load_avatar(avatar_folder)
+    assert avatar.image.shape == (side_px, side_px, 4) and avatar.pose.size == (512, 512)
+    np.testing.assert_allclose(avatar.pose.points, wanted.points, atol=0.1)
+    write_pose_file(avatar_folder / "portrait.pose", [upright_pose((640, 480))], 25)
+    with pytest.raises(AvatarError, match="640x480"):
         load_avatar(avatar_folder)
 
 

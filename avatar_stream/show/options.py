@@ -17,6 +17,8 @@ SCHEMES = ("rtmp", "rtmps", "srt", "rtsp", "rtsps", "http", "https", "udp", "rtp
 Corner = Literal["bottom-right", "bottom-left", "top-right", "top-left"]
 # Ofcom's code on television access services, annex 4: a signer takes a sixth of the picture's area or more.
 LEAST_AREA = 1 / 6
+# Of an outgoing picture while neither the file nor the programme has said another one.
+USUAL_SIZE = (1280, 720)
 DEFAULT_TARGET_DELAY_MS = 1000
 MOST_TARGET_DELAY_MS = 10_000  # what is on its way is kept in memory
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from avatar_stream.errors import SourceError
 from avatar_stream.show.feed import ArrivalClock, CameraFeed, Feed, Given, Picture, PlayingClock
-from avatar_stream.show.options import ShowOptions
+from avatar_stream.show.options import USUAL_SIZE, ShowOptions
 from avatar_stream.types import Sound
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _LATEST_S = 0.5  # a file that fell this far behind (a suspended laptop, a slow 
 _SILENT_S = 1.0  # then it is told
 _KEPT_LONGER_S = 1.0  # than until it is due
 _FIRST_PICTURE_S = 5.0  # `open` waits so long for an address
-_USUAL_SIZE, _LARGEST_SIDE_PX = (1280, 720), 1920
+_LARGEST_SIDE_PX = 1920
 _LEAST_FPS, _USUAL_FPS = 20.0, 25.0  # slides must not make the signer one of them
 _STOP_S = 5.0
 
@@ -57,7 +57,7 @@ class Programme:
             changed: told where something new is here; its lock guards what is kept.
         """
         self.options, self.live = options, options.path is None
-        asked = (options.width, options.height) if options.width else _USUAL_SIZE
+        asked = (options.width, options.height) if options.width else USUAL_SIZE
         self.size, self.fps = asked, options.fps or _USUAL_FPS
         self.has_sound, self.ended = options.sound and options.camera is None, False
         self._latest_s = max(_LATEST_S, delay_s)  # so late it is still in time

@@ -9,13 +9,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import cv2
 import numpy as np
 from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import ModelError
 from avatar_stream.places import bundled
-from avatar_stream.types import Avatar, Pose
+from avatar_stream.types import CANVAS_PX, Avatar, Pose
 
 if TYPE_CHECKING:
     from avatar_stream.modeling.live import LiveSigner, LiveSource
@@ -45,6 +46,7 @@ class FlowSynthesizer:
             engine: what runs the network, see docs/engines.md.
             threads: of the engine; None: half of the processors, for the tracker needs the rest.
             windows: make hands and face at full resolution, in windows of their own.
+            size_px: side of the picture.
         """
 
         avatar: Avatar
@@ -55,6 +57,7 @@ class FlowSynthesizer:
         engine: Literal["auto", "eager", "compile", "openvino", "openvino-int8", "openvino-float32"] = "auto"
         threads: Annotated[int, Field(ge=1)] | None = None
         windows: bool = True
+        size_px: stages.PersonSide = CANVAS_PX
 
     def __init__(self, options: Options):
         self.options = options
@@ -79,13 +82,13 @@ class FlowSynthesizer:
             ) from error
 
     def synthesize(self, pose: Pose) -> np.ndarray:
-        """Return (512, 512, 4) uint8 RGBA, straight alpha, of the avatar in `pose` (canvas px, all finite)."""
+        """Return (size_px, size_px, 4) uint8 RGBA, straight alpha, of the avatar in `pose` (canvas px, all finite)."""
         windows = self.options.windows and self._quality == 0
-        return self._signer.picture(self._source, pose, windows)
+        return _enlarged(self._signer.picture(self._source, pose, windows), self.options.size_px)
 
     def set_avatar(self, avatar: Avatar) -> None:
         """Go on as another person; the weights stay."""
-        self._source = self._signer.prepare(avatar.image, avatar.pose)
+        self._source = self._signer.prepare(_canvas_sized(avatar.image), avatar.pose)
         self._avatar = avatar
 
     def set_quality(self, level: int) -> None:
@@ -95,6 +98,25 @@ class FlowSynthesizer:
     def close(self) -> None:
         """Give the weights back."""
         self._signer = self._source = None
+
+
+def _enlarged(picture: np.ndarray, size_px: int) -> np.ndarray:
+    # (S, S, 4) -> (size_px, size_px, 4) uint8 RGBA, straight alpha: the signer's own picture has the canvas' size.
+    return picture if picture.shape[0] == size_px else _resized(picture, size_px, cv2.INTER_CUBIC)
+
+
+def _canvas_sized(portrait: np.ndarray) -> np.ndarray:
+    # (S, S, 4) -> (512, 512, 4) uint8 RGBA, straight alpha: what the signer reads.
+    return portrait if portrait.shape[0] == CANVAS_PX else _resized(portrait, CANVAS_PX, cv2.INTER_AREA)
+
+
+def _resized(picture: np.ndarray, size_px: int, kind: int) -> np.ndarray:
+    # Colours are multiplied by alpha meanwhile: what lies under clear pixels must not bleed into the edge.
+    values = picture.astype(np.float32)
+    values[..., :3] *= values[..., 3:] / 255
+    values = cv2.resize(values, (size_px, size_px), interpolation=kind).clip(0, 255)
+    values[..., :3] *= 255 / np.maximum(values[..., 3:], 1)
+    return np.rint(values.clip(0, 255)).astype(np.uint8)
 
 
 class _AnySigner:

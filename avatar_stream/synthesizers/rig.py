@@ -15,13 +15,14 @@ class RigSynthesizer:
     """Draws `avatar.rig_path` in the pose: what a user would otherwise use, and the model's baseline."""
 
     class Options(stages.Options):
-        """Which person, and from how far the camera sees it."""
+        """Which person, from how far the camera sees it, and how large the picture is."""
 
         avatar: Avatar | None = None
         rig_path: Path | None = None  # of a rigged glTF person; None: the avatar's own
         mirrored: bool = False  # the avatar signs with the other hand
         distance_m: float = 2.2
         samples: int = 4  # antialiasing
+        size_px: stages.PersonSide = CANVAS_PX
 
     def __init__(self, options: Options):
         """Keep the options."""
@@ -55,10 +56,10 @@ class RigSynthesizer:
             mirrored=self.options.mirrored,
             distance_m=self.options.distance_m,
         )
-        self._renderer = Renderer(CANVAS_PX, self.options.samples)
+        self._renderer = Renderer(self.options.size_px, self.options.samples)
 
     def synthesize(self, pose: Pose) -> np.ndarray:
-        """Return (512, 512, 4) uint8 RGBA, straight alpha, of the rigged person in `pose` (canvas px)."""
+        """Return (size_px, size_px, 4) uint8 RGBA, straight alpha, of the rigged person in `pose` (canvas px)."""
         return self._renderer.draw(self._rig, self._solver.solve(pose), self._camera).image
 
     def close(self) -> None:
