@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from avatar_stream.rendering.prints import PLAIN_SHARE
+
 _TINTED_PX = 1024  # textures are tinted at this size: finer detail is not seen in the signing frame
 _BRIGHTEST = 4.0  # times a part's mean: what is brighter is a border, and must not become dazzling
-_LUMINANCE = np.array([0.3, 0.59, 0.11])
+LUMINANCE = np.array([0.3, 0.59, 0.11])
 # Colours that hair and cloth are found in, linear light (gamma 2).
 _HAIR_COLOURS = np.array(
     [
@@ -53,6 +55,8 @@ class Look:
         tints: (4, 3, 3) colour matrices in linear light of hair, skin, upper clothes, lower clothes.
         patterns: (2, 3, 4) float32, printed on upper and lower clothes: (way across the stripes, 1/m; kind),
             (colour, linear light; strength 0..1), (second way, 1/m; the cloth's mean luminance).
+        print: seed of `prints.paint` on upper clothes; 0: nothing is printed.
+        cloth: seed of `prints.cloth`: threads and folds.
         softness: 1 = daylight; less: a small lamp with harder shading, more: a wide one.
     """
 
@@ -62,6 +66,8 @@ class Look:
     sky: tuple[float, float, float] = (0.16, 0.165, 0.175)
     tints: np.ndarray = None  # type: ignore[assignment]
     patterns: np.ndarray = None  # type: ignore[assignment]
+    print: int = 0
+    cloth: int = 1
     softness: float = 1.0
 
     def __post_init__(self):
@@ -80,6 +86,8 @@ class Look:
             "sky": [float(v) for v in self.sky],
             "tints": np.round(self.tints, 4).tolist(),
             "patterns": np.round(self.patterns, 4).tolist(),
+            "print": self.print,
+            "cloth": self.cloth,
             "softness": float(self.softness),
         }
 
@@ -89,8 +97,8 @@ def repaint(mean: np.ndarray, colour: np.ndarray, amount: float) -> np.ndarray:
 
     At 1 only the light and dark of the texture stay, so folds and strands survive.
     """
-    luminance = max(float(_LUMINANCE @ mean), 0.012)
-    full = np.outer(colour, _LUMINANCE) / luminance
+    luminance = max(float(LUMINANCE @ mean), 0.012)
+    full = np.outer(colour, LUMINANCE) / luminance
     return ((1 - amount) * np.eye(3) + amount * full).astype(np.float32)
 
 
@@ -109,13 +117,21 @@ def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Look:
         tints[0] = repaint(part_colours[0], colour, float(random.uniform(0.7, 1)))
     tints[1] = random_skin(part_colours[1], random)
     patterns = np.zeros((2, 3, 4), np.float32)
-    for row, chance in ((2, 0.5), (3, 0.2)):
+    printed = random.random() > PLAIN_SHARE
+    for row, chance in ((2, 0.15 if printed else 0.0), (3, 0.2)):
         if random.random() < 0.85:
             colour = random_cloth(random)
             tints[row] = repaint(part_colours[row], colour, float(random.uniform(0.6, 1)))
         if random.random() < chance:
             patterns[row - 2] = random_pattern(tints[row] @ part_colours[row], random)
-    return replace(random_light(random), tints=tints, patterns=patterns)
+    seeds = random.integers(1, 2**31, 2)
+    return replace(
+        random_light(random),
+        tints=tints,
+        patterns=patterns,
+        print=int(seeds[0]) if printed else 0,
+        cloth=int(seeds[1]),
+    )
 
 
 def random_light(random: np.random.Generator) -> Look:
@@ -160,7 +176,7 @@ def random_pattern(cloth: np.ndarray, random: np.random.Generator) -> np.ndarray
     way = np.array([np.cos(lean), np.sin(lean), 0.0]) * per_m
     second = np.array([-np.sin(lean), np.cos(lean), 0.0]) * per_m
     colour = random_cloth(random)
-    luminance = max(float(_LUMINANCE @ cloth), 0.004)
+    luminance = max(float(LUMINANCE @ cloth), 0.004)
     return np.array(
         [[*way, kind], [*colour, random.uniform(0.45, 1.0)], [*second, luminance]], dtype=np.float32
     )
@@ -194,7 +210,7 @@ def tinted(
     side = min(_TINTED_PX, *texture.shape[:2])
     small = cv2.resize(texture, (side, side), interpolation=cv2.INTER_AREA)
     linear = (small[..., :3].astype(np.float32) / 255) ** 2
-    luminance = np.maximum(linear @ _LUMINANCE.astype(np.float32), 1e-5)
+    luminance = np.maximum(linear @ LUMINANCE.astype(np.float32), 1e-5)
     out = linear.copy()
     shares = np.full((side, side, 4), 0, np.float32)
     if masks is None:
@@ -203,7 +219,7 @@ def tinted(
         shares = cv2.resize(masks, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
         shares /= np.maximum(shares.sum(-1, keepdims=True), 1)
     for part in changed if masks is not None else [0]:
-        cap = _BRIGHTEST * max(float(_LUMINANCE @ part_colours[part]), 0.01)
+        cap = _BRIGHTEST * max(float(LUMINANCE @ part_colours[part]), 0.01)
         base = linear if part == 1 else linear * np.minimum(1, cap / luminance)[..., None]
         painted = np.clip(cv2.transform(base, np.asarray(tints[part], np.float32)), 0, 1)
         out += shares[..., part : part + 1] * (painted - linear)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import moderngl
 import numpy as np
 
 from avatar_stream.errors import RenderError
-from avatar_stream.rendering import shaders
+from avatar_stream.rendering import prints, shaders
 from avatar_stream.rendering.camera import Camera, PlacedCamera
-from avatar_stream.rendering.look import Look, tinted
+from avatar_stream.rendering.look import LUMINANCE, Look, tinted
 from avatar_stream.rendering.parts import region_weights
 from avatar_stream.rendering.rig import BODY, HAIR, Rig
-from avatar_stream.rendering.skeleton import JOINTS, RigPose
+from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose
 from avatar_stream.rendering.surface import chart
 
 _CACHED_RIGS = 4
@@ -193,6 +194,9 @@ class _Model:
         self._fixed = context.buffer(_fixed_attributes(rig).tobytes())
         self._textures: list[moderngl.Texture] = []
         self._tints: np.ndarray | None = None
+        self._print = _Kept(context)
+        self._cloth = _Kept(context)
+        self._wrap = _wrapping(rig)
         self._labels = _label_texture(context, rig.part_masks)
         self._indices, self._batches = [], []
         for texture, first, count in rig.batches:
@@ -217,9 +221,12 @@ class _Model:
         program["key_colour"], program["fill"], program["sky"] = look.key_colour, look.fill, look.sky
         program["weave"].write(np.ascontiguousarray(look.patterns, np.float32).tobytes())
         program["softness"] = look.softness
-        program["picture"], program["labels"] = 0, 1
+        program["picture"], program["labels"], program["print"], program["threads"] = 0, 1, 2, 3
+        program["trunk"], program["sleeve"] = self._wrap
+        program["dyed"] = max(0.004, float(LUMINANCE @ (look.tints[2] @ self.rig.part_colours[2])))
         self._wear(look)
         self._labels.use(1)
+        self._wrap_cloth(look)
         for texture, batch, closed in self._batches:
             self._textures[texture].use(0)
             # Bodies are closed: their backs are never seen, and half the triangles go. Hair is sheets.
@@ -242,6 +249,15 @@ class _Model:
             self._textures.append(_texture(self._context, pixels))
         self._tints = look.tints.copy()
 
+    def _wrap_cloth(self, look: Look) -> None:
+        dyed = look.tints[2] @ self.rig.part_colours[2]
+
+        def printed() -> np.ndarray:
+            return prints.paint(look.print, dyed) if look.print else np.zeros((1, 1, 4), np.uint8)
+
+        self._print.get((look.print, tuple(dyed)), printed).use(2)
+        self._cloth.get(look.cloth, lambda: prints.cloth(look.cloth)).use(3)
+
     def find(
         self, program: moderngl.Program, camera: PlacedCamera, morphed: np.ndarray, triangles: np.ndarray
     ) -> None:
@@ -258,8 +274,34 @@ class _Model:
     def release(self) -> None:
         for _, batch, _ in self._batches:
             batch.release()
-        for held in (*self._textures, self._labels, *self._indices, self._positions, self._fixed):
+        for held in (
+            *self._textures,
+            self._print,
+            self._cloth,
+            self._labels,
+            *self._indices,
+            self._positions,
+            self._fixed,
+        ):
             held.release()
+
+
+class _Kept:
+    """The texture that was asked for last."""
+
+    def __init__(self, context: moderngl.Context):
+        self._context, self._name, self._texture = context, None, None
+
+    def get(self, name: object, make: Callable[[], np.ndarray]) -> moderngl.Texture:
+        if self._texture is None or self._name != name:
+            self.release()
+            self._name, self._texture = name, _texture(self._context, make())
+        return self._texture
+
+    def release(self) -> None:
+        if self._texture is not None:
+            self._texture.release()
+            self._texture = None
 
 
 def straightened(image: np.ndarray) -> np.ndarray:
@@ -294,11 +336,24 @@ def _fixed_attributes(rig: Rig) -> np.ndarray:
 
 
 def _texture(context: moderngl.Context, pixels: np.ndarray) -> moderngl.Texture:
-    texture = context.texture(pixels.shape[1::-1], 4, np.ascontiguousarray(pixels).tobytes())
+    kind = "f2" if pixels.dtype == np.float16 else "f1"
+    texture = context.texture(
+        pixels.shape[1::-1], pixels.shape[2], np.ascontiguousarray(pixels).tobytes(), dtype=kind
+    )
     texture.build_mipmaps()
     # One level at a time: reading two costs a tenth of the frame on a processor.
     texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
     return texture
+
+
+def _wrapping(rig: Rig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Where the square metre of cloth lies: the trunk's top, axis z and half depth; a sleeve's start and axis."""
+    arm, fore = rig.bind_m[INDEX["LeftArm"]], rig.bind_m[INDEX["LeftForeArm"]]
+    chest = (rig.kinds == BODY) & (abs(rig.positions_m[:, 1] - arm[1] + 0.15) < 0.1)
+    chest &= abs(rig.positions_m[:, 0]) < 0.1
+    back, front = np.percentile(rig.positions_m[chest, 2], (5, 95)) if chest.any() else (-0.12, 0.12)
+    trunk = float(arm[1]) + 0.07, float(back + front) / 2, float(front - back) / 2
+    return trunk, (float(arm[0]) + 0.005, float(fore[1]), float(fore[2]))
 
 
 def _label_texture(context: moderngl.Context, masks: np.ndarray) -> moderngl.Texture:

@@ -56,6 +56,11 @@ in vec3 cloth;
 in vec2 on_chart;
 uniform vec4 weave[6];  // Look.patterns
 uniform float softness;
+uniform sampler2D print;    // prints.paint
+uniform sampler2D threads;  // prints.cloth
+uniform vec3 trunk;         // of the trunk in the bind pose: top, z of its axis, half its depth
+uniform float dyed;          // mean luminance of upper clothes
+uniform vec3 sleeve;        // x where it begins, y and z of its axis
 layout(location = 0) out vec4 colour;
 layout(location = 1) out uint label;
 layout(location = 2) out uvec2 surface;  // one more than the chart: 0 is nobody
@@ -79,6 +84,22 @@ float printed(vec3 way, vec3 second, float kind) {
     }
     float waves = sin(6.28 * at.x) + sin(6.28 * at.y + 1.3 * sin(4.1 * at.x)) + sin(9.0 * (at.x - at.y));
     return smoothstep(-0.1, 0.1, waves);
+}
+
+vec2 on_cloth() {  // the place on prints' square metre
+    if (abs(cloth.x) < sleeve.x)
+        return vec2(0.5 + 0.16 * atan(cloth.x / 0.16, (cloth.z - trunk.y) / trunk.z), trunk.x - cloth.y);
+    float around = 0.05 * atan(cloth.z - sleeve.z, cloth.y - sleeve.y);
+    float along = abs(cloth.x) - sleeve.x;
+    return vec2(cloth.x > 0.0 ? along : 1.0 - along, 0.84 + around);
+}
+
+vec3 embossed(vec3 normal, float height_m) {  // Mikkelsen, Bump mapping unparametrized surfaces, 2010
+    vec3 right = dFdx(place), up = dFdy(place);
+    vec3 first = cross(up, normal), second = cross(normal, right);
+    float size = dot(right, first);
+    vec3 slope = sign(size) * (dFdx(height_m) * first + dFdy(height_m) * second);
+    return normalize(abs(size) * normal - slope);
 }
 
 void main() {
@@ -115,6 +136,19 @@ void main() {
             base = mix(base, weave[row + 1].rgb * folds, amount);
         }
     }
+    float height_m = 0.0;
+    vec2 at = on_cloth();
+    vec3 thread = texture(threads, at).rgb;
+    if (label >= 6u) {
+        if (label == 6u) {
+            vec4 ink = texture(print, at);
+            float folds = clamp(dot(texel.rgb * texel.rgb, vec3(0.3, 0.59, 0.11)) / dyed, 0.4, 1.6);
+            base = mix(base, ink.rgb * ink.rgb * folds, ink.a);
+        }
+        base *= thread.r;
+        height_m = 0.001 * thread.g;
+    }
+    normal = embossed(normal, height_m);
     float facing = dot(normal, key);
     vec3 wrap = softness * mix(vec3(0.12), vec3(0.30, 0.20, 0.16), skin);  // light goes deeper into skin, red deepest
     vec3 lit = key_colour * clamp((facing + wrap) / (1.0 + wrap), 0.0, 1.0);
