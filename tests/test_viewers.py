@@ -106,6 +106,24 @@ def test_the_driver_alone_and_the_overlay_with_its_matte():
         asyncio.run(watch(sink))
 
 
+def test_the_largest_picture_arrives_whole():
+    """1024 x 1024, and its overlay of 1024 x 2048."""
+    person = np.zeros((1024, 1024, 4), np.uint8)
+    person[200:800, 300:700] = (200, 40, 40, 255)
+
+    async def watch(sink):
+        async with viewing(sink, "overlay") as (_, _, tracks, _), viewing(sink) as (_, _, others, _):
+            packed = (await picture_of(tracks[0])).to_ndarray(format="rgb24").astype(int)
+            plain = (await picture_of(others[0])).to_ndarray(format="rgb24").astype(int)
+        assert packed.shape == (2048, 1024, 3) and plain.shape == (1024, 1024, 3)
+        assert np.abs(packed[500, 500] - (200, 40, 40)).max() < 12, "colour above"
+        assert packed[1024 + 500, 500].min() > 240 and packed[1024 + 50, 50].max() < 15, "matte below"
+
+    with opened(sink_at()) as sink:
+        sink.write(Frame(image=person[..., :3].copy(), time_s=5.0, index=0, person=person))
+        asyncio.run(watch(sink))
+
+
 def test_viewers_are_encoded_for_once():
     async def watch(sink):
         async with contextlib.AsyncExitStack() as stack:
