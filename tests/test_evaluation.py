@@ -53,6 +53,7 @@ def test_truth_against_itself_is_perfect(cases, judging):
     means = summary_of([judging.judge(case, avatar.image, case.shot.image) for case in shots])
     assert means["psnr_db"] == means["hand_psnr_db"] == 100.0
     assert means["ssim"] == means["alpha_iou"] == pytest.approx(1.0)
+    assert means["tolerant_ssim"] == means["sharpness"] == pytest.approx(1.0, abs=1e-4)
     assert means["identity"] == pytest.approx(1.0)
     for part in ("hand", "face", "body"):
         assert means[f"{part}_detection_rate"] == means[f"{part}_detection_rate_truth"] > 0.7, part
@@ -82,6 +83,31 @@ def test_blurred_hands_cost_hands_only(cases, judging):
     assert means["hand_psnr_db"] < 35 and means["face_psnr_db"] == 100.0
     assert means["hand_detection_rate"] < 0.7 * means["hand_detection_rate_truth"]
     assert means["face_error"] == pytest.approx(means["face_error_truth"], rel=0.2)
+
+
+def test_blur_costs_detail_and_a_shift_does_not(cases):
+    shot = cases[0][0].shot
+
+    def figures(image: np.ndarray) -> dict:
+        return pictures.compare(image, shot.image, shot.parts)
+
+    soft = figures(cv2.GaussianBlur(shot.image, (0, 0), 3))
+    assert soft["tolerant_ssim"] < 0.95 and soft["sharpness"] < 0.6
+    assert soft["face_sharpness"] < 0.6 and soft["clothes_tolerant_ssim"] < 0.95
+    moved = figures(np.roll(shot.image, (4, -2), (0, 1)))
+    assert moved["tolerant_ssim"] > 0.98 and moved["sharpness"] == pytest.approx(1, abs=0.1)
+    assert moved["psnr_db"] < soft["psnr_db"], "PSNR prefers the smear"
+    three = figures(np.roll(shot.image, 3, 1))
+    assert three["tolerant_ssim"] > three["person_ssim"] + 0.1
+
+
+def test_larger_pictures_are_judged_at_the_canvas_size(cases):
+    image = cases[0][0].shot.image
+    large = cv2.resize(image, (1024, 1024), interpolation=cv2.INTER_LINEAR)
+    assert pictures.at_canvas(image) is image
+    small = pictures.at_canvas(large)
+    assert small.shape == image.shape and small.dtype == np.uint8
+    assert pictures.psnr_db(pictures.on_grey(small), pictures.on_grey(image)) > 33
 
 
 def test_other_clothes_are_another_person(cases):
@@ -130,6 +156,16 @@ def test_means_leave_out_what_is_not_there_and_intervals_hold_them():
     assert found.counts == {"a": 3, "b": 2, "c": 0} and found.intervals["c"] is None
     assert found.intervals["b"][0] <= 3.0 <= found.intervals["b"][1]
     assert found == scores.summarize(rows, ["a", "b", "c"], seed=1)
+
+
+def test_frames_of_one_sequence_are_drawn_together():
+    rows = [{"a": value} for value in (1.0, 1.0, 1.0, 5.0)]
+    alone = scores.summarize(rows, ["a"], 0).intervals["a"]
+    together = scores.summarize(rows, ["a"], 0, ["x", "x", "x", "y"])
+    assert together.means["a"] == 2.0 and together.counts["a"] == 4
+    assert together.intervals["a"] == [1.0, 5.0] and alone[1] < 5.0
+    one = scores.summarize(rows, ["a"], 0, ["x"] * 4)
+    assert one.intervals["a"] == [2.0, 2.0]
 
 
 def test_frames_are_shared_out_and_too_few_are_refused():

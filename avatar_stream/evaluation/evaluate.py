@@ -12,13 +12,14 @@ from avatar_stream.errors import ConfigError
 from avatar_stream.evaluation import scores
 from avatar_stream.evaluation.measure import Plan, Results, measure
 from avatar_stream.evaluation.painters import FlowPainter, Painter, RigPainter
+from avatar_stream.evaluation.pictures import REGION_MEASURES, REGIONS
 from avatar_stream.evaluation.scores import Target, ratio
 from avatar_stream.evaluation.truth import find_people, find_poses
 from avatar_stream.figures import check_output, write_json
 
 _PARTS = ("hand", "face", "body")
 KEYS = (
-    "psnr_db ssim lpips alpha_iou person_psnr_db hand_psnr_db face_psnr_db "
+    "psnr_db ssim tolerant_ssim sharpness lpips alpha_iou person_psnr_db hand_psnr_db face_psnr_db "
     + " ".join(
         f"{part}_{figure}{end}"
         for part in _PARTS
@@ -29,8 +30,9 @@ KEYS = (
     + " start_person_psnr_db start_hand_psnr_db start_face_psnr_db ms_per_frame processor_ms_per_frame"
 ).split()
 _STEP_KEYS = (
-    "psnr_db ssim person_psnr_db hand_psnr_db face_psnr_db ms_per_frame processor_ms_per_frame".split()
-)
+    "psnr_db ssim tolerant_ssim sharpness person_psnr_db hand_psnr_db face_psnr_db ms_per_frame "
+    "processor_ms_per_frame"
+).split()
 _TIMES = ("ms_per_frame", "processor_ms_per_frame")
 _PEOPLE_TARGETS, _AVATAR_TARGETS = (23.0, 0.88), (27.0, 0.93)
 _FRAME_MS = 30.0
@@ -108,7 +110,8 @@ def make_figures(plan: Plan, results: Results, painter: Painter, arguments: argp
         painter: what made the pictures.
         arguments: model, avatars.
     """
-    summary = scores.summarize(results.rows, KEYS, plan.seed)
+    sequences = [row["sequence"] for row in results.rows]
+    summary = scores.summarize(results.rows, KEYS, plan.seed, sequences)
     by_steps = {}
     for steps, rows in sorted(results.steps.items()):
         by_steps[steps] = scores.summarize(rows, _STEP_KEYS, plan.seed).means | _usual_times(rows)
@@ -130,6 +133,7 @@ def make_figures(plan: Plan, results: Results, painter: Painter, arguments: argp
         "motion": sorted({row["motion"] for row in results.rows}),
         "intervals": summary.intervals,
         "counts": summary.counts,
+        "by_region": _by_region(results, plan.seed, sequences),
         "by_steps": by_steps,
         "by_person": _by_person(plan, results),
         "targets": {target.name: target.as_json() for target in targets},
@@ -139,6 +143,23 @@ def make_figures(plan: Plan, results: Results, painter: Painter, arguments: argp
 def _usual_times(rows: list[dict]) -> dict[str, float]:
     """Medians: a mean would hold what is made only once, and the hiccups of a busy machine."""
     return {key: float(np.median([row[key] for row in rows])) for key in _TIMES}
+
+
+def _by_region(results: Results, seed: int, sequences: list[str]) -> dict[str, dict[str, dict]]:
+    """Value, 95% interval and count of each measure of each region."""
+    keys = {"whole": {measure: measure for measure in ("psnr_db", "ssim", "lpips")}}
+    for region in REGIONS:
+        keys[region] = {measure: f"{region}_{measure}" for measure in REGION_MEASURES}
+    found = scores.summarize(
+        results.rows, [key for each in keys.values() for key in each.values()], seed, sequences
+    )
+    return {
+        region: {
+            measure: {"value": found.means[key], "interval": found.intervals[key], "count": found.counts[key]}
+            for measure, key in each.items()
+        }
+        for region, each in keys.items()
+    }
 
 
 def _by_person(plan: Plan, results: Results) -> dict[str, dict[str, float | None]]:
@@ -175,17 +196,24 @@ def make_targets(means: dict, by_steps: dict[int, dict], avatars: bool) -> list[
 
 
 def print_figures(figures: dict) -> None:
-    """Print keys, values and intervals, then the targets."""
+    """Print keys, values and intervals, regions, then the targets."""
     intervals = figures.get("intervals", {})
     for key, value in figures.items():
         if isinstance(value, dict | list):
             continue
-        interval = intervals.get(key)
-        end = f"  [{_text(interval[0])}, {_text(interval[1])}]" if interval else ""
-        print(f"{key}: {_text(value)}{end}")
+        print(f"{key}: {_text(value)}{_between(intervals.get(key))}")
+    for region, measures in figures.get("by_region", {}).items():
+        told = [
+            f"{name} {_text(each['value'])}{_between(each['interval'])}" for name, each in measures.items()
+        ]
+        print(f"{region}: {', '.join(told)}")
     for name, target in figures["targets"].items():
         word = {True: "met", False: "MISSED", None: "not measured"}[target["met"]]
         print(f"target {name}: {_text(target['value'])} ({target['target']}) {word}")
+
+
+def _between(interval: list[float] | None) -> str:
+    return f" [{_text(interval[0])}, {_text(interval[1])}]" if interval else ""
 
 
 def _text(value: object) -> str:

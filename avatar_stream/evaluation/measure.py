@@ -68,7 +68,7 @@ class Results:
     """All that an evaluation found.
 
     Attributes:
-        rows: values of each frame, with `person` and `motion`.
+        rows: values of each frame, with `person`, `motion` and `sequence`.
         steps: rows of the study of steps by their number.
         worst: the worst cases, worst first.
         shown: cases spread over all, made with several numbers of steps.
@@ -187,10 +187,11 @@ def _one(plan: Plan, painter: Painter, judge: Judge, stage: Stage, case: Case) -
     start = painter.start_picture(case.shot.given)
     if start is not None:
         regions = pictures.enlarged_parts(case.shot.parts)
-        found = pictures.region_psnr_db(*map(pictures.on_grey, (start, case.shot.image)), regions)
+        pair = (pictures.at_canvas(start), case.shot.image)
+        found = pictures.region_psnr_db(*map(pictures.on_grey, pair), regions)
         judged.values.update({f"start_{key}": value for key, value in found.items()})
     if case.next_shot is not None:
-        after = painter.paint(case.next_shot.given, plan.steps)
+        after = _paint(painter, case.next_shot.given, plan.steps)
         truth = (case.shot.image, case.next_shot.image)
         judged.values["flicker_motion"] = pictures.motion_error((made, after), truth)
         judged.values["motion_truth"] = pictures.mean_change(list(truth))
@@ -209,7 +210,12 @@ def _timed(painter: Painter, pose: Pose, steps: int) -> tuple[np.ndarray, float,
     """The picture, milliseconds that passed, and milliseconds of work over all cores."""
     wall, work = time.perf_counter(), time.process_time()
     made = painter.paint(pose, steps)
-    return made, 1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - work)
+    times_ms = 1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - work)
+    return pictures.at_canvas(made), *times_ms
+
+
+def _paint(painter: Painter, pose: Pose, steps: int) -> np.ndarray:
+    return pictures.at_canvas(painter.paint(pose, steps))
 
 
 def _flicker(painter: Painter, stage: Stage, case: Case, steps: int) -> dict[str, float]:
@@ -222,7 +228,7 @@ def _flicker(painter: Painter, stage: Stage, case: Case, steps: int) -> dict[str
     return {
         key: pictures.mean_change(
             [
-                painter.paint(dataclasses.replace(pose, time_s=held.time_s + 0.04 * k), steps)
+                _paint(painter, dataclasses.replace(pose, time_s=held.time_s + 0.04 * k), steps)
                 for k, pose in enumerate(row)
             ]
         )
@@ -250,7 +256,8 @@ def _keep(results: Results, plan: Plan, judged: Judged) -> None:
     for steps, row in values.pop("steps", {}).items():
         results.steps.setdefault(steps, []).append(row)
     case = judged.case
-    results.rows.append({"frame": case.number, "person": case.person, "motion": case.motion, **values})
+    about = {"person": case.person, "motion": case.motion, "sequence": case.sequence}
+    results.rows.append({"frame": case.number, **about, **values})
     if _is_studied(plan, case.number):
         results.shown.append(judged)
     results.worst = sorted([*results.worst, judged], key=lambda each: -each.badness)[:WORST]

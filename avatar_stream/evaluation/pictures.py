@@ -1,4 +1,4 @@
-"""How near a made picture is to truth: PSNR, SSIM, LPIPS, matte, likeness, flicker."""
+"""How near a made picture is to truth: PSNR, SSIM, LPIPS, detail, matte, likeness, flicker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from avatar_stream.evaluation.likeness import detail, masked_mean, sharpness_of, tolerant_ssim_map
 from avatar_stream.rendering import parts as part_codes
 from avatar_stream.types import CANVAS_PX
 
@@ -23,12 +24,36 @@ _LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 
 HANDS = (part_codes.LEFT_HAND, part_codes.RIGHT_HAND)
 _FACE, _HEAD, _CLOTHES = (part_codes.FACE,), (part_codes.HAIR, part_codes.FACE), (part_codes.UPPER_CLOTHES,)
+_PERSON = tuple(range(1, part_codes.LOWER_CLOTHES + 1))
+REGIONS = {
+    "person": _PERSON,
+    "face": _FACE,
+    "hand": HANDS,
+    "left_hand": HANDS[:1],
+    "right_hand": HANDS[1:],
+    "clothes": (part_codes.UPPER_CLOTHES, part_codes.LOWER_CLOTHES),
+}
+REGION_MEASURES = ("psnr_db", "ssim", "tolerant_ssim", "sharpness")
+_ROUND_PERSON_PX = 16  # beyond the person nothing counts, but for what the measures' windows reach
 
 
 def on_grey(image: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 RGBA, straight alpha -> (H, W, 3) float32 RGB over light grey."""
     alpha = image[..., 3:].astype(np.float32) / 255
     return image[..., :3] * alpha + GREY * (1 - alpha)
+
+
+def at_canvas(image: np.ndarray) -> np.ndarray:
+    """(S, S, 4) uint8 RGBA, straight alpha -> (512, 512, 4): larger pictures are judged at the canvas' own size."""
+    if image.shape[0] == CANVAS_PX:
+        return image
+    alpha = image[..., 3:].astype(np.float32) / 255
+    small = cv2.resize(
+        np.dstack([image[..., :3] * alpha, alpha]), (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_AREA
+    )
+    small[..., :3] /= np.maximum(small[..., 3:], 1e-3)
+    small[..., 3] *= 255
+    return np.round(np.clip(small, 0, 255)).astype(np.uint8)
 
 
 def enlarged_parts(parts: np.ndarray) -> np.ndarray:
@@ -65,6 +90,11 @@ def ssim(made: np.ndarray, truth: np.ndarray) -> float:
     Returns:
         -1..1, 1 is the same picture.
     """
+    return float(ssim_map(made, truth).mean())
+
+
+def ssim_map(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """As `ssim`, (H, W, 3) float64: the value about each pixel, for each colour."""
 
     def blur(image: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(image, (11, 11), _SSIM_SIGMA_PX, borderType=cv2.BORDER_REFLECT)
@@ -74,7 +104,7 @@ def ssim(made: np.ndarray, truth: np.ndarray) -> float:
     var_a, var_b = blur(made**2) - mean_a**2, blur(truth**2) - mean_b**2
     both = blur(made * truth) - mean_a * mean_b
     top = (2 * mean_a * mean_b + _C1) * (2 * both + _C2)
-    return float((top / ((mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2))).mean())
+    return top / ((mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2))
 
 
 def alpha_iou(made: np.ndarray, truth: np.ndarray) -> float:
@@ -92,10 +122,14 @@ def compare(made: np.ndarray, truth: np.ndarray, parts: np.ndarray) -> dict[str,
         parts: (256, 256) uint8, truth's part map.
 
     Returns:
-        psnr_db, ssim, alpha_iou, person_, hand_ and face_psnr_db, identity (and its _face and _clothes).
+        psnr_db and ssim of the whole picture, REGION_MEASURES for each of REGIONS (`person_psnr_db`), tolerant_ssim
+        and sharpness (the person's), alpha_iou, identity (and its _face and _clothes).
     """
     a, b, regions = on_grey(made), on_grey(truth), enlarged_parts(parts)
-    values = region_psnr_db(a, b, regions) | {"psnr_db": psnr_db(a, b), "ssim": ssim(a, b)}
+    alike = ssim_map(a, b)
+    values = {"psnr_db": psnr_db(a, b), "ssim": float(alike.mean())}
+    values |= region_psnr_db(a, b, regions) | _region_likeness(a, b, alike.mean(2), regions)
+    values |= {key: values[f"person_{key}"] for key in ("tolerant_ssim", "sharpness")}
     values["alpha_iou"] = alpha_iou(made, truth)
     face, clothes = (likeness(a, b, np.isin(regions, codes)) for codes in (_HEAD, _CLOTHES))
     known = [value for value in (face, clothes) if np.isfinite(value)]
@@ -104,9 +138,32 @@ def compare(made: np.ndarray, truth: np.ndarray, parts: np.ndarray) -> dict[str,
 
 
 def region_psnr_db(made: np.ndarray, truth: np.ndarray, regions: np.ndarray) -> dict[str, float]:
-    """PSNR over truth's person, hands and face: (512, 512, 3) float32 RGB, and (512, 512) uint8 parts."""
-    masks = {"person": regions > 0, "hand": np.isin(regions, HANDS), "face": np.isin(regions, _FACE)}
-    return {f"{name}_psnr_db": psnr_db(made, truth, mask) for name, mask in masks.items()}
+    """PSNR over each of REGIONS: (512, 512, 3) float32 RGB, and (512, 512) uint8 parts."""
+    return {
+        f"{name}_psnr_db": psnr_db(made, truth, np.isin(regions, codes)) for name, codes in REGIONS.items()
+    }
+
+
+def _region_likeness(
+    made: np.ndarray, truth: np.ndarray, alike: np.ndarray, regions: np.ndarray
+) -> dict[str, float]:
+    """SSIM, tolerant SSIM and sharpness over each of REGIONS; `alike` (512, 512) is SSIM's map."""
+    rows, columns = np.nonzero(regions)
+    if not len(rows):
+        return dict.fromkeys((f"{name}_{key}" for name in REGIONS for key in REGION_MEASURES[1:]), np.nan)
+    crop = tuple(
+        slice(max(int(at.min()) - _ROUND_PERSON_PX, 0), int(at.max()) + _ROUND_PERSON_PX + 1)
+        for at in (rows, columns)
+    )
+    made, truth, alike, regions = (each[crop] for each in (made, truth, alike, regions))
+    tolerant, own, wanted = tolerant_ssim_map(made, truth), detail(made), detail(truth)
+    values = {}
+    for name, codes in REGIONS.items():
+        mask = np.isin(regions, codes)
+        values[f"{name}_ssim"] = masked_mean(alike, mask)
+        values[f"{name}_tolerant_ssim"] = masked_mean(tolerant, mask)
+        values[f"{name}_sharpness"] = sharpness_of(own, wanted, mask)
+    return values
 
 
 def likeness(made: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:

@@ -46,7 +46,7 @@ class Summary:
 
     Attributes:
         means: a number for each key, None where no frame has a value.
-        intervals: [low, high] of 95% by bootstrap over frames, None likewise.
+        intervals: [low, high] of 95% by bootstrap over sequences, None likewise.
         counts: how many values each mean has.
     """
 
@@ -55,21 +55,27 @@ class Summary:
     counts: dict[str, int]
 
 
-def summarize(rows: Sequence[Row], keys: Sequence[str], seed: int) -> Summary:
+def summarize(
+    rows: Sequence[Row], keys: Sequence[str], seed: int, sequences: Sequence[str] | None = None
+) -> Summary:
     """Average rows of single frames.
 
     Args:
         rows: a frame's values by key: a number, or a list of them (two hands); NaN and missing keys do not count.
         keys: which, in the order of the result.
         seed: of the bootstrap.
+        sequences: which sequence each row is of. Frames of one are alike, so the bootstrap draws whole sequences;
+            None: every row is one.
     """
-    draws = np.random.default_rng(seed).integers(len(rows), size=(_RESAMPLES, len(rows)))
+    homes = np.arange(len(rows)) if sequences is None else np.unique(sequences, return_inverse=True)[1]
+    count = homes.max(initial=-1) + 1
+    draws = np.random.default_rng(seed).integers(count, size=(_RESAMPLES, count))
     means, intervals, counts = {}, {}, {}
     for key in keys:
         values = [np.atleast_1d(np.asarray(row.get(key, ()), np.float64)) for row in rows]
         values = [each[np.isfinite(each)] for each in values]
-        sums, numbers = (np.array([fold(each) for each in values]) for fold in (np.sum, len))
-        counts[key] = int(numbers.sum())
+        sums, numbers = (np.bincount(homes, [fold(each) for each in values], count) for fold in (np.sum, len))
+        counts[key] = round(numbers.sum())
         if not counts[key]:
             means[key] = intervals[key] = None
             continue

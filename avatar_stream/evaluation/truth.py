@@ -72,6 +72,7 @@ class Case:
         number: counted over all people.
         person: name.
         motion: the pose file's name, or that it is random.
+        sequence: of one person's frames that follow each other and are alike; its name.
         shot: the frame.
         next_shot: the frame after it, where motion is judged.
     """
@@ -79,6 +80,7 @@ class Case:
     number: int
     person: str
     motion: str
+    sequence: str
     shot: Shot
     next_shot: Shot | None = None
 
@@ -170,7 +172,9 @@ class Stage:
             with_next = place % _MOTION_EVERY == 0
             shot = self.shoot(now, time_s)
             next_shot = self.shoot(after, time_s + _FILE_STEP_S) if with_next else None
-            yield Case(first + place, self.person.name, motion, shot, next_shot)
+            number = first + place
+            sequence = f"{self.person.name} {motion if files else number}"
+            yield Case(number, self.person.name, motion, sequence, shot, next_shot)
 
     def _from_files(self, count: int, files: Sequence[Path]) -> Iterator[tuple[str, RigPose, RigPose]]:
         order = self._random.permutation(len(files))
