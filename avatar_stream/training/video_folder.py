@@ -29,7 +29,7 @@ from avatar_stream.types import CANVAS_PX, POINT_COUNT, Frame, Pose
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 _SUFFIXES = tuple(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .ogv .3gp .gif".split())
 _ARRAYS = {
     "images": ((CANVAS_PX, CANVAS_PX, 4), np.uint8),
@@ -37,6 +37,8 @@ _ARRAYS = {
     "points": ((POINT_COUNT, 3), np.float32),
     "confidence": ((POINT_COUNT,), np.float32),
     "person": ((), np.int16),
+    "time_s": ((), np.float32),
+    "inside": ((4,), np.int16),
 }
 _FEWEST_ROWS = 2  # a source and a target
 _SMALLEST_SIDE_PX = 160  # of the signing frame in the video's own pixels; less would be enlarged threefold
@@ -229,7 +231,15 @@ def _row(frame: Frame, place: SigningFrame, shot: Shot, segmenter: matting.Segme
         return None
     picture = matting.clean_colours(image, matte)
     parts = matting.part_map(picture, points, groups)
-    return {"images": picture, "parts": parts, "points": points, "confidence": pose.confidence}
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    return {
+        "images": picture,
+        "parts": parts,
+        "points": points,
+        "confidence": pose.confidence,
+        "time_s": frame.time_s,
+        "inside": (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1),
+    }
 
 
 def _ordered(person: np.ndarray, points: np.ndarray) -> np.ndarray:
