@@ -12,15 +12,10 @@ import yaml
 
 from avatar_stream import cli
 from avatar_stream.errors import ConfigError, SinkError, SourceError
-from avatar_stream.retarget.layout import HAND_PARENTS
-from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.training import video_folder
 from avatar_stream.training.config import load_train_config
 from avatar_stream.training.dataset import PairDataset, PictureFolder, open_data
 from avatar_stream.training.live_renders import LiveRenders
-from avatar_stream.training.tracker_clips import SUBFRAMES, TrackedClip
-from avatar_stream.training.tracker_noise import hand_axes, tracker_noise
-from avatar_stream.training.tracker_study import losses, measure
 from avatar_stream.training.video_folder import find_shots, prepare_videos
 from avatar_stream.training.video_frame import CutFinder, SigningFrame, neutrality, usable_pose
 from avatar_stream.types import FACE, LEFT_HAND, LEFT_WRIST, NOSE, RIGHT_HAND
@@ -215,63 +210,3 @@ def test_a_recipe_takes_people_folders_or_both(tmp_path):
         load_train_config(recipe(exclude=["person-01"]))
     with pytest.raises(ConfigError, match="no person to render"):
         open_data([], tmp_path / "nobody", 0.5)
-
-
-def test_tracker_noise_is_small_in_the_picture_and_keeps_bones():
-    exact = read_pose_file(PORTRAIT)[0].points
-    noisy = np.stack([tracker_noise(exact, np.random.default_rng(seed)) for seed in range(40)])
-    moved = np.linalg.norm((noisy - exact)[..., :2], axis=-1)
-    for part, least, most in ((LEFT_HAND, 0.3, 2.0), (RIGHT_HAND, 0.3, 2.0), (FACE, 0.1, 1.0)):
-        assert least < np.median(moved[:, part]) < most and moved[:, part].max() < 15
-    for part in (LEFT_HAND, RIGHT_HAND):
-        lengths = [np.linalg.norm((p[part] - p[part][HAND_PARENTS])[:, :2], axis=1) for p in (exact, *noisy)]
-        assert np.abs(np.array(lengths[1:]) - lengths[0]).max() < 5
-    # A hand stays on its arm, and the body's own points of the hand on the hand.
-    arm = noisy[:, 15, :2] - exact[15, :2]
-    assert np.allclose(noisy[:, LEFT_HAND][:, 0, :2] - exact[LEFT_HAND][0, :2], arm, atol=1e-3)
-    index = LEFT_HAND.start + 5
-    assert np.allclose(noisy[:, 19, :2] - exact[19, :2], noisy[:, index, :2] - exact[index, :2], atol=1e-3)
-
-
-def test_tracker_noise_repeats_scales_and_can_be_nothing():
-    exact = read_pose_file(PORTRAIT)[0].points
-    first, again = (tracker_noise(exact, np.random.default_rng(4)) for _ in range(2))
-    assert np.array_equal(first, again) and first.dtype == np.float32
-    assert np.array_equal(tracker_noise(exact, np.random.default_rng(4), 0.0), exact)
-    half = tracker_noise(exact, np.random.default_rng(4), 0.5)
-    ratio = np.linalg.norm((half - exact)[FACE, :2]) / np.linalg.norm((first - exact)[FACE, :2])
-    assert 0.4 < ratio < 0.6
-
-
-def made_clip(random: np.random.Generator, error: np.ndarray) -> TrackedClip:
-    """A signer who sways, seen with an error (21, 3) of both hands in palm lengths and the hand's axes."""
-    portrait = read_pose_file(PORTRAIT)[0].points
-    times = np.arange(80 * SUBFRAMES) / (25 * SUBFRAMES)
-    exact = np.repeat(portrait[None], len(times), 0)
-    exact[..., 0] += 12 * np.sin(3 * times)[:, None]
-    exact[..., LEFT_HAND, 1] -= 60 * np.abs(np.sin(2 * times))[:, None]
-    seen = exact[::SUBFRAMES].copy()
-    for side, rows in enumerate((LEFT_HAND, RIGHT_HAND)):
-        hand = seen[:, rows]
-        palm = np.linalg.norm(hand[0, 9] - hand[0, 0])
-        shaken = error + random.normal(0, 0.03, (len(seen), 21, 3)) * (np.arange(21) > 0)[:, None]
-        seen[:, rows] += palm * np.einsum("nka,nab->nkb", shaken, hand_axes(hand, side))
-    tracked = seen.copy()
-    tracked[40:50, LEFT_HAND] = np.nan
-    pixels = np.full((len(seen), 2), 1000, np.float32)
-    trust = np.ones(seen.shape[:2], np.float32)
-    return TrackedClip(
-        "made", exact, tracked, seen, trust, pixels, portrait, np.zeros((512, 512, 3), np.uint8)
-    )
-
-
-def test_the_study_finds_the_error_that_is_there():
-    error = np.zeros((21, 3))
-    error[[6, 7, 8], 0], error[17, 1] = 0.12, -0.08
-    clip = made_clip(np.random.default_rng(1), error)
-    table, told = measure([clip], "live")
-    assert np.abs(table["hand_offset"] - error).max() < 0.02
-    assert 0.02 < np.median(table["hand_spread"][1:]) < 0.04
-    assert np.abs(table["face_offset"]).max() < 0.01 and told["hand"]["lag_ms"] < 20
-    lost = losses([clip])
-    assert lost["lost"] == pytest.approx(10 / 90, abs=1e-4) and lost["hands_in_picture"] == 90

@@ -28,6 +28,7 @@ from avatar_stream.types import CANVAS_PX, LEFT_HAND, RIGHT_HAND, Frame, Pose
 
 FPS = 25
 STILL_FRAMES = 25  # before the signing, in the portrait's pose
+SETTLED_FRAMES = STILL_FRAMES + 10  # until the tracker has found the hands where signing begins
 SUBFRAMES = 3  # drawn for each frame of the clip; their mean is its motion blur
 _SHUTTER = 2  # of them that the shutter is open: webcams indoors expose for most of a frame
 _NOISE = (1.0, 5.0)  # standard deviation of a webcam's noise, grey levels

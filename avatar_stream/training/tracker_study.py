@@ -16,16 +16,15 @@ from avatar_stream.errors import ConfigError, SinkError
 from avatar_stream.rendering.people import select
 from avatar_stream.retarget.layout import ELBOWS, HAND_PARENTS, HANDS, SHOULDERS, WRISTS
 from avatar_stream.training import tracker_noise
-from avatar_stream.training.tracker_clips import FPS, STILL_FRAMES, SUBFRAMES, TrackedClip, record_clip
+from avatar_stream.training.tracker_clips import FPS, SETTLED_FRAMES, SUBFRAMES, TrackedClip, record_clip
+from avatar_stream.training.tracker_losses import hand_frames, loss_table, losses
 from avatar_stream.training.tracker_noise import BODY_ROWS, body_axes, hand_axes, head_axes, sizes
 from avatar_stream.types import FACE
 
-_SETTLED = STILL_FRAMES + 10  # frames until the tracker has found the hands where signing begins
 _MOST_LAG = 9  # sub-frames
 _CLIP_FRAMES = 100
+_FACE_VARIANCE = 0.95  # what the face's modes keep
 _FEWEST = 20  # samples that a figure needs
-_SPEEDS = (0.0, 0.5, 1.5, 3.0, 6.0, np.inf)  # of a wrist, shoulder widths a second
-_SHOWN = (0.0, 0.6, 0.9, 1.2, 1.5, np.inf)  # pixels of a hand, in squares of its palm length
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def robust_spread(values: np.ndarray) -> np.ndarray:
 
 def _clip_samples(clip: TrackedClip, seen: np.ndarray, part: str, side: int, lag: int) -> tuple:
     """(exact, seen, axes, frame numbers) of one clip, seen against what was exact `lag` sub-frames before."""
-    frames = np.arange(_SETTLED, len(clip.tracked))
+    frames = np.arange(SETTLED_FRAMES, len(clip.tracked))
     truth = clip.exact[np.maximum(frames * SUBFRAMES - lag, 0)].astype(np.float64)
     found, raw, trust = seen[frames].astype(np.float64), clip.tracked[frames], clip.trust[frames]
     palms, face_px, _ = sizes(truth)
@@ -186,6 +185,7 @@ def measure(clips: Sequence[TrackedClip], stage: str) -> tuple[dict[str, np.ndar
     )
     faces, bodies = gather(clips, stage, "face"), gather(clips, stage, "body")
     hand, face, body = compare(hands, True), compare(faces, True), compare(bodies, False)
+    reach = _reach(faces.exact, face.rest)
     table = {
         "hand_offset": hand.offset,
         "hand_spread": hand.spread,
@@ -194,7 +194,7 @@ def measure(clips: Sequence[TrackedClip], stage: str) -> tuple[dict[str, np.ndar
         "face_offset": face.offset,
         "face_spread": face.spread,
         "face_turn": face.turn,
-        "face_reach": np.array(_reach(faces.exact, face.rest)),
+        "face_modes": _face_modes(faces, reach),
         "face_shift": _face_shift(clips, stage),
         "body_offset": body.offset,
         "body_spread": body.spread,
@@ -207,7 +207,7 @@ def measure(clips: Sequence[TrackedClip], stage: str) -> tuple[dict[str, np.ndar
     }
     parts["body"]["rows"] = BODY_ROWS.tolist()
     parts["hand"]["neighbour_correlation"] = float(table["hand_chain"])
-    parts["face"]["reach"] = float(table["face_reach"])
+    parts["face"]["reach"] = reach
     parts["arm_depth_flips"] = table["flips"].tolist()
     return table, parts
 
@@ -255,11 +255,23 @@ def _reach(exact: np.ndarray, rest: np.ndarray) -> float:
     return float(np.clip(0.5 * (steps[below] + steps[below + 1]) / 1.67, 0.03, 0.3))
 
 
+def _face_modes(faces: Samples, reach: float) -> np.ndarray:
+    """(478, M): of M independent numbers, errors of the face with variance 1 that are alike where points are near."""
+    place = np.median(np.einsum("nkb,nab->nka", faces.exact, faces.axes), axis=0)
+    apart = ((place[:, None] - place[None]) ** 2).sum(-1)
+    # Correlated as independent errors are that a Gaussian of the reach's width has smoothed.
+    values, vectors = np.linalg.eigh(np.exp(-0.25 * apart / reach**2))
+    values, vectors = values[::-1].clip(0.0), vectors[:, ::-1]
+    count = int(np.searchsorted(np.cumsum(values), _FACE_VARIANCE * values.sum())) + 1
+    modes = vectors[:, :count] * np.sqrt(values[:count])
+    return modes / np.linalg.norm(modes, axis=1, keepdims=True)
+
+
 def _face_shift(clips: Sequence[TrackedClip], stage: str) -> np.ndarray:
     """(3,) spread of the head's place against the shoulders, shoulder widths, view axes."""
     errors = []
     for clip in clips:
-        frames = np.arange(_SETTLED, len(clip.tracked))
+        frames = np.arange(SETTLED_FRAMES, len(clip.tracked))
         exact, seen = clip.exact[frames * SUBFRAMES - 3], getattr(clip, stage)[frames]
         width = np.linalg.norm(clip.portrait[11, :2] - clip.portrait[12, :2])
         heads = [p[:, FACE][:, :468].mean(1) - p[:, SHOULDERS].mean(1) for p in (exact, seen)]
@@ -276,7 +288,7 @@ def depth_flips(clips: Sequence[TrackedClip], stage: str) -> np.ndarray:
     for bone, (starts, ends) in enumerate(((SHOULDERS, ELBOWS), (ELBOWS, WRISTS))):
         truth, seen = [], []
         for clip in clips:
-            frames = np.arange(_SETTLED, len(clip.tracked))
+            frames = np.arange(SETTLED_FRAMES, len(clip.tracked))
             width = np.linalg.norm(clip.portrait[11, :2] - clip.portrait[12, :2])
             for points, into in (
                 (clip.exact[frames * SUBFRAMES], truth),
@@ -289,40 +301,6 @@ def depth_flips(clips: Sequence[TrackedClip], stage: str) -> np.ndarray:
             clear &= np.isfinite(seen)
             flips[bone, away] = ((seen > 0) != (truth > 0))[clear].mean() if clear.sum() >= _FEWEST else 0.0
     return flips
-
-
-def losses(clips: Sequence[TrackedClip]) -> dict:
-    """Share of frames in which hands that are in the picture are not found, by wrist speed and by what is seen."""
-    speed, shown, lost = [], [], []
-    for clip in clips:
-        exact = clip.middle[_SETTLED:]
-        width = np.linalg.norm(clip.portrait[11, :2] - clip.portrait[12, :2])
-        palms = sizes(exact)[0]
-        for side, rows in enumerate(HANDS):
-            wrist = exact[:, WRISTS[side], :2]
-            moving = np.linalg.norm(np.gradient(wrist, axis=0), axis=1) * FPS / width
-            # Foreshortened palms look shorter than they are: three dimensions say how large the hand is.
-            seen = clip.hand_pixels[_SETTLED:, side] / palms[:, side] ** 2
-            inside = ((exact[:, rows, :2] >= 0) & (exact[:, rows, :2] < 512)).all((1, 2))
-            speed.append(moving[inside]), shown.append(seen[inside])
-            lost.append(~np.isfinite(clip.tracked[_SETTLED:][inside, rows.start, 0]))
-    speed, shown, lost = np.concatenate(speed), np.concatenate(shown), np.concatenate(lost)
-    return {
-        "hands_in_picture": len(lost),
-        "lost": round(float(lost.mean()), 4) if len(lost) else None,
-        "by_speed_shoulder_widths_a_second": _binned(speed, lost, _SPEEDS),
-        "by_visible_square_palms": _binned(shown, lost, _SHOWN),
-    }
-
-
-def _binned(values: np.ndarray, lost: np.ndarray, edges: Sequence[float]) -> list[dict]:
-    entries = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        inside = (values >= low) & (values < high)
-        share = round(float(lost[inside].mean()), 4) if inside.any() else None
-        top = None if np.isinf(high) else high
-        entries.append({"from": low, "to": top, "frames": int(inside.sum()), "lost": share})
-    return entries
 
 
 def record(
@@ -387,18 +365,20 @@ def write(
         SinkError: a file cannot be written.
     """
     table, live = measure(clips, "live")
+    hands = hand_frames(clips)
     report = {
         "tracker": tracker,
         "people": [clip.person for clip in clips],
         "frames": sum(len(clip.tracked) for clip in clips),
         "seed": seed,
-        "losses": losses(clips),
+        "losses": losses(hands),
         "tracked": measure(clips, "tracked")[1],
         "live": live,
     }
     try:
         output.write_text(json.dumps(report, indent=1))
         if table_path is not None:
+            table |= loss_table(hands)
             np.savez_compressed(table_path, **{name: np.float16(value) for name, value in table.items()})
     except OSError as error:
         raise SinkError(f"could not write {error.filename or output}: {error.strerror or error}") from error
