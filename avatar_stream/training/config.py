@@ -27,6 +27,7 @@ class DataConfig(_Section):
     targets: int = Field(3, ge=1)  # target poses per source
     portrait_share: Share = 0.6
     picture_share: Share = 0.4  # how much of the tracker's error within the picture is taught
+    lost_hands: Share = 0.25  # how many of the hands that the tracker loses are lost; 1: one in 16
     workers: int = Field(1, ge=0)
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from avatar_stream.errors import ConfigError
 from avatar_stream.modeling import conditioning
 from avatar_stream.modeling.conditioning import Views
 from avatar_stream.rendering import parts as part_codes
-from avatar_stream.training.tracker_noise import tracker_noise
+from avatar_stream.training.tracker_noise import lose_hands, tracker_noise
 
 if TYPE_CHECKING:
     from avatar_stream.training.live_renders import LiveRenders
@@ -143,6 +143,7 @@ class PairDataset(IterableDataset):
         portrait_share: how often the source is the variant's first frame, a neutral portrait.
         window_shift_px: standard deviation of the windows' random displacement.
         picture_share: see `disturb`.
+        lost_hands: how often targets' hands are lost, see `tracker_noise.lose_hands`.
         body_px: side of the body's view.
         seed: with the worker's number it fixes the samples.
     """
@@ -155,6 +156,7 @@ class PairDataset(IterableDataset):
         portrait_share: float = 0.6,
         window_shift_px: float = 4.0,
         picture_share: float = 0.4,
+        lost_hands: float = 0.0,
         body_px: int = conditioning.BODY_PX,
         seed: int = 0,
     ):
@@ -164,7 +166,7 @@ class PairDataset(IterableDataset):
             raise ConfigError("the data set holds no person with two pictures")
         self.targets, self.bodies = targets, bodies
         self.portrait_share, self.window_shift_px = portrait_share, window_shift_px
-        self.picture_share, self.body_px = picture_share, body_px
+        self.picture_share, self.lost_hands, self.body_px = picture_share, lost_hands, body_px
         self.seed = seed
 
     def __iter__(self) -> Iterator[tuple[Views, list[Target]]]:
@@ -208,6 +210,7 @@ class PairDataset(IterableDataset):
         with_body: bool,
     ) -> Target:
         points = disturb(folder.points[row], rng, self.picture_share)
+        points = lose_hands(points, rng, self.lost_hands)
         views = conditioning.draw_views(source, points, self._shift(rng), with_body)
         image = conditioning.premultiply(np.asarray(folder.images[row]))
         body, windows = conditioning.cut_views(image, views.corners, self.body_px)

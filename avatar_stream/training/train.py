@@ -357,6 +357,7 @@ def _batches(config: TrainConfig, folders: list[PictureFolder], seed: int) -> It
         config.bodies,
         config.data.portrait_share,
         picture_share=config.data.picture_share,
+        lost_hands=config.data.lost_hands,
         body_px=config.model.body_px,
         seed=config.seed + seed,
     )
