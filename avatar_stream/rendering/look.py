@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from avatar_stream.rendering.lens import Lens, random_lens
 from avatar_stream.rendering.prints import PLAIN_SHARE
 
 _TINTED_PX = 1024  # textures are tinted at this size: finer detail is not seen in the signing frame
@@ -39,6 +41,14 @@ _SKIN_COLOURS = np.array(
     ]
 )
 _MOST_SKIN_GAIN = 2.2  # a texture's grain, and dark skin's light palms, grow along
+# What a portrait stands in: ceiling, window, screen, floor (direction in view axes, linear colour).
+_ROOM = (
+    ((0, 0, 0), (0.09, 0.09, 0.095)),
+    ((0.1, 1, 0.3), (0.24, 0.235, 0.225)),
+    ((0.9, 0.2, 0.4), (0.16, 0.17, 0.19)),
+    ((0, 0, 1), (0.22, 0.22, 0.225)),
+    ((0, -1, 0.2), (0.08, 0.072, 0.064)),
+)
 PLAIN, STRIPES, CHECKS, FLOWERS, BLOTCHES = range(5)  # kinds of pattern, as shaders.FRAGMENT numbers them
 _PATTERN_M = {STRIPES: (0.012, 0.07), CHECKS: (0.02, 0.10), FLOWERS: (0.03, 0.09), BLOTCHES: (0.05, 0.16)}
 
@@ -50,28 +60,33 @@ class Look:
     Attributes:
         key: (3,) direction to the key light in view axes (right, up, to the camera), any length.
         key_colour: (3,) linear light, 1 = full.
-        fill: (3,) ambient light from the camera's side, linear.
-        sky: (3,) ambient light from above, linear.
+        around: (3, 4, 4) float32 light from all around for red, green, blue: a normal n in view axes gets
+            (n, 1) @ around @ (n, 1), linear (`surroundings`).
         tints: (4, 3, 3) colour matrices in linear light of hair, skin, upper clothes, lower clothes.
         patterns: (2, 3, 4) float32, printed on upper and lower clothes: (way across the stripes, 1/m; kind),
             (colour, linear light; strength 0..1), (second way, 1/m; the cloth's mean luminance).
         print: seed of `prints.paint` on upper clothes; 0: nothing is printed.
-        cloth: seed of `prints.cloth`: threads and folds.
-        softness: 1 = daylight; less: a small lamp with harder shading, more: a wide one.
+        cloth: seed of `cloth.weave`: threads and folds.
+        softness: 1 = daylight; less: a small lamp with harder shadows, more: a wide one.
+        lens: what the camera does to the picture (`lens.photograph`); None: nothing. `Renderer.draw` leaves it out.
+        shine: how much skin shines: 0 powdered, 1 as it is, 2 wet.
     """
 
     key: tuple[float, float, float] = (-0.5, 0.65, 0.75)
-    key_colour: tuple[float, float, float] = (0.78, 0.76, 0.73)
-    fill: tuple[float, float, float] = (0.28, 0.285, 0.30)
-    sky: tuple[float, float, float] = (0.16, 0.165, 0.175)
+    key_colour: tuple[float, float, float] = (0.66, 0.63, 0.60)
+    around: np.ndarray = None  # type: ignore[assignment]
     tints: np.ndarray = None  # type: ignore[assignment]
     patterns: np.ndarray = None  # type: ignore[assignment]
     print: int = 0
     cloth: int = 1
     softness: float = 1.0
+    shine: float = 1.0
+    lens: Lens | None = None
 
     def __post_init__(self):
-        """Without tints and patterns the person looks as filed."""
+        """Without tints and patterns the person looks as filed, in a light room."""
+        if self.around is None:
+            object.__setattr__(self, "around", surroundings(_ROOM))
         if self.patterns is None:
             object.__setattr__(self, "patterns", np.zeros((2, 3, 4), np.float32))
         if self.tints is None:
@@ -82,13 +97,14 @@ class Look:
         return {
             "key": [float(v) for v in self.key],
             "key_colour": [float(v) for v in self.key_colour],
-            "fill": [float(v) for v in self.fill],
-            "sky": [float(v) for v in self.sky],
+            "around": np.round(self.around, 4).tolist(),
             "tints": np.round(self.tints, 4).tolist(),
             "patterns": np.round(self.patterns, 4).tolist(),
             "print": self.print,
             "cloth": self.cloth,
             "softness": float(self.softness),
+            "shine": float(self.shine),
+            "lens": vars(self.lens) if self.lens else None,
         }
 
 
@@ -131,22 +147,68 @@ def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Look:
         patterns=patterns,
         print=int(seeds[0]) if printed else 0,
         cloth=int(seeds[1]),
+        lens=random_lens(random),
     )
+
+
+def surroundings(lights: Sequence[tuple[Sequence[float], Sequence[float]]]) -> np.ndarray:
+    """Sum up wide lights as spherical harmonics of second order.
+
+    Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, SIGGRAPH 2001.
+
+    Args:
+        lights: (3,) direction in view axes, any length, and (3,) linear colour of each; direction 0: from everywhere.
+
+    Returns:
+        (3, 4, 4) float32, see `Look.around`.
+    """
+    around = np.zeros((3, 4, 4))
+    for direction, colour in lights:
+        size = np.linalg.norm(direction)
+        one = np.zeros((4, 4))
+        if size > 0:  # a cosine, cut off at 0: 1/4 + 1/2 cos + 5/32 (3 cos^2 - 1)
+            way = np.asarray(direction, np.float64) / size
+            one[:3, :3] = 15 / 32 * np.outer(way, way)
+            one[:3, 3] = one[3, :3] = way / 4
+            one[3, 3] = 1 / 4 - 5 / 32
+        else:
+            one[3, 3] = 1
+        around += np.asarray(colour, np.float64)[:, None, None] * one
+    return around.astype(np.float32)
 
 
 def random_light(random: np.random.Generator) -> Look:
-    """Draw light only: from where, how warm, how much of it comes from all around, how hard."""
-    side, height = random.normal(0, 0.7), random.uniform(-0.1, 1.2)
-    warm, cool = random.normal(0, 0.07), random.normal(0, 0.05)
+    """Draw light only: a lamp or window with shadows, and a room around with ceiling, walls and floor."""
+    above = random.random() < 0.35  # homes and offices are lit from the ceiling
+    height = random.uniform(1.2, 3.0) if above else random.uniform(-0.1, 1.2)
+    side = random.normal(0, 0.7)
+    warm = random.normal(0.01, 0.07)
     contrast = random.beta(2, 2)
-    key = (0.40 + 0.65 * contrast) * np.array([1 + warm, 1, 1 - 1.5 * warm])
-    around = np.array([1 - cool, 1, 1 + cool])
-    fill = (0.48 - 0.34 * contrast) * random.uniform(0.85, 1.15) * around
-    sky = random.uniform(0.08, 0.26) * around
-    softness = float(np.exp(random.normal(0, 0.5)))
+    lights = [
+        ((0, 0, 0), random.uniform(0.05, 0.16) * _warm(0.5 * warm + random.normal(0, 0.03))),
+        ((random.normal(0, 0.3), 1, 0.3), random.uniform(0.1, 0.5) * _warm(warm + random.normal(0, 0.03))),
+        ((random.choice([-1, 1]), 0.1, 0.2), random.uniform(0.0, 0.4) * _warm(random.normal(0, 0.07))),
+        ((random.normal(0, 0.4), 0, 1), random.uniform(0.15, 0.4) * _warm(random.normal(0, 0.05))),
+        ((0, -1, 0.2), random.uniform(0.02, 0.16) * _warm(random.normal(0.06, 0.05))),
+    ]
+    around = surroundings(lights)
+    key = np.array([side, height, 0.8])
+    front = float(around[:, [2, 3, 2, 3], [2, 3, 3, 2]].sum(1).mean())  # on what faces the camera
+    level = random.uniform(0.85, 1.12)
+    part = (0.25 + 0.5 * contrast) * level
+    facing = max(0.4, 0.8 / float(np.linalg.norm(key)))
     return Look(
-        (float(side), float(height), 0.8), tuple(key), tuple(fill), tuple(sky), softness=min(softness, 2.5)
+        tuple(float(v) for v in key),
+        tuple(part / facing * _warm(warm)),
+        (around * (level - part) / front).astype(np.float32),
+        softness=float(np.exp(random.normal(0.2, 0.5)).clip(0.4, 3.0)),
+        shine=float(np.exp(random.normal(0, 0.45))),
     )
+
+
+def _warm(amount: float) -> np.ndarray:
+    """(3,) light of unit strength: above 0 yellow, below blue."""
+    return np.array([1 + amount, 1, 1 - 1.5 * amount])
 
 
 def random_skin(mean: np.ndarray, random: np.random.Generator) -> np.ndarray:

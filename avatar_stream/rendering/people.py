@@ -21,6 +21,7 @@ from avatar_stream.rendering.clips import render_clip, render_portrait
 from avatar_stream.rendering.face_points import FacePoints, face_points
 from avatar_stream.rendering.inverse_kinematics import RigSolver
 from avatar_stream.rendering.landmarks import landmarks
+from avatar_stream.rendering.lens import photograph
 from avatar_stream.rendering.look import Look, random_look
 from avatar_stream.rendering.motion import Sampler
 from avatar_stream.rendering.renderer import Renderer
@@ -250,22 +251,17 @@ def _render_variant(
     rig, look, camera = (rig, Look(), Camera()) if as_filed else random_variant(rig, face, random)
     maps = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in _ARRAYS}
     motion = motion_of(rig, variant.count, random, poses, read_poses)
+    noise = np.random.default_rng([seed, variant.number, 1])
     for row, pose in enumerate(motion, variant.first):
         drawn = renderer.draw(rig, pose, camera, look)
         seen = landmarks(rig, face, pose, camera)
-        maps["images"][row], maps["parts"][row] = drawn.image, drawn.parts
+        maps["images"][row] = photograph(drawn.image, look.lens, noise) if look.lens else drawn.image
+        maps["parts"][row] = drawn.parts
         maps["surface"][row] = drawn.surface
         maps["points"][row], maps["confidence"][row] = seen.points, seen.confidence
         maps["person"][row] = variant.number
-    entry = {
-        "person": person_name(path),
-        "person_index": variant.person,
-        "first": variant.first,
-        "count": variant.count,
-        "look": look.as_json(),
-        "camera": vars(camera),
-    }
-    return variant, entry
+    entry = {"person": person_name(path), "person_index": variant.person, "first": variant.first}
+    return variant, entry | {"count": variant.count, "look": look.as_json(), "camera": vars(camera)}
 
 
 def motion_of(

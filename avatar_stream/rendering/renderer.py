@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import moderngl
 import numpy as np
 
 from avatar_stream.errors import RenderError
-from avatar_stream.rendering import prints, shaders
+from avatar_stream.rendering import cloth, prints, shaders
 from avatar_stream.rendering.camera import Camera, PlacedCamera
 from avatar_stream.rendering.look import LUMINANCE, Look, tinted
 from avatar_stream.rendering.parts import region_weights
 from avatar_stream.rendering.rig import BODY, HAIR, Rig
+from avatar_stream.rendering.shadows import ShadowMap
 from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose
 from avatar_stream.rendering.surface import chart
+from avatar_stream.rendering.textures import KeptTexture, label_texture, upload
 
 _CACHED_RIGS = 4
+_KEY_PX, _SKY_PX = 512, 256  # sides of the maps of what lights see
+_SKY = np.array([0.0, 0.8, 0.6])  # in view axes: most light of rooms comes from above and before a person
 _FIXED = ("normal", "texcoord", "weights", "joints", "region", "chart")  # what a pose does not change
 
 
@@ -69,6 +72,8 @@ class Renderer:
         size = (size_px, size_px)
         self._multisampled = self._target(size, samples if samples > 1 else 0)
         self._resolved = self._target(size, 0, depth=False) if samples > 1 else self._multisampled
+        self._shadow_program = self._context.program(shaders.VERTEX, fragment_shader=shaders.DEPTH)
+        self._key_map, self._sky_map = (ShadowMap(self._context, side) for side in (_KEY_PX, _SKY_PX))
         self._finder = self._found = None
         self._models: dict[int, _Model] = {}
 
@@ -99,14 +104,17 @@ class Renderer:
 
     def _draw(self, rig: Rig, pose: RigPose, placed: PlacedCamera, look: Look) -> Rendered:
         model = self._model(rig)
+        morphed = rig.morphed(pose.morphs)
+        self._bones.write(rig.matrices(pose).tobytes())
+        self._bones.bind_to_uniform_block(0)
+        model.dress(look, morphed)
+        self._shade(model, placed, look)
         self._multisampled.use()
         self._context.enable_only(moderngl.DEPTH_TEST)
         # The picture is drawn upside down, which turns the winding of every triangle around.
         self._context.front_face = "cw"
         self._multisampled.clear()
-        self._bones.write(rig.matrices(pose).tobytes())
-        self._bones.bind_to_uniform_block(0)
-        model.draw(self._program, placed, look, rig.morphed(pose.morphs))
+        model.draw(self._program, placed, look)
         if self._resolved is not self._multisampled:
             self._context.copy_framebuffer(self._resolved, self._multisampled)
         shape = (self.size_px, self.size_px)
@@ -118,6 +126,17 @@ class Renderer:
         # The buffer holds one more than the chart, so that what is cleared to zero becomes UNKNOWN.
         surface = places.reshape(*shape, 2)[::2, ::2] - np.uint16(1)
         return Rendered(straightened(image), labels[::2, ::2].copy(), surface)
+
+    def _shade(self, model: _Model, placed: PlacedCamera, look: Look) -> None:
+        """Draw what the lights see of the person that the bones hold."""
+        program = self._shadow_program
+        lights = (("key", self._key_map, look.key), ("sky", self._sky_map, _SKY))
+        for unit, (name, shadows, direction) in enumerate(lights, 4):
+            matrix = shadows.draw(
+                lambda: model.cast(program), program, placed.turn.T @ np.asarray(direction), placed.focus_m
+            )
+            self._program[f"from_{name}"].write(matrix.T.tobytes())
+            shadows.texture.use(unit)
 
     def triangle_map(
         self, rig: Rig, pose: RigPose, camera: PlacedCamera, triangles: np.ndarray
@@ -159,7 +178,7 @@ class Renderer:
         if key not in self._models or self._models[key].rig is not rig:
             while len(self._models) >= _CACHED_RIGS:
                 self._models.pop(next(iter(self._models))).release()
-            self._models[key] = _Model(self._context, self._program, rig)
+            self._models[key] = _Model(self._context, self._program, self._shadow_program, rig)
         return self._models[key]
 
     def close(self) -> None:
@@ -185,7 +204,9 @@ class Renderer:
 class _Model:
     """One person's buffers and textures on the device."""
 
-    def __init__(self, context: moderngl.Context, program: moderngl.Program, rig: Rig):
+    def __init__(
+        self, context: moderngl.Context, program: moderngl.Program, shadow: moderngl.Program, rig: Rig
+    ):
         self.rig = rig
         self._context = context
         self._positions = context.buffer(
@@ -194,10 +215,10 @@ class _Model:
         self._fixed = context.buffer(_fixed_attributes(rig).tobytes())
         self._textures: list[moderngl.Texture] = []
         self._tints: np.ndarray | None = None
-        self._print = _Kept(context)
-        self._cloth = _Kept(context)
+        self._print = KeptTexture(context)
+        self._cloth = KeptTexture(context)
         self._wrap = _wrapping(rig)
-        self._labels = _label_texture(context, rig.part_masks)
+        self._labels = label_texture(context, rig.part_masks)
         self._indices, self._batches = [], []
         for texture, first, count in rig.batches:
             index = context.buffer(
@@ -209,25 +230,45 @@ class _Model:
             ]
             self._indices.append(index)
             closed = not np.any(rig.kinds[rig.triangles[first : first + count, 0]] == HAIR)
-            self._batches.append((texture, context.vertex_array(program, layout, index), closed))
+            arrays = [
+                context.vertex_array(drawn, layout, index, skip_errors=True) for drawn in (program, shadow)
+            ]
+            self._batches.append((texture, *arrays, closed))
 
-    def draw(self, program: moderngl.Program, camera: PlacedCamera, look: Look, morphed: np.ndarray) -> None:
+    def dress(self, look: Look, morphed: np.ndarray) -> None:
+        """Take on a look and a face."""
         if len(morphed):
             self._positions.write(np.ascontiguousarray(morphed, np.float32).tobytes())
+        self._wear(look)
+        self._wrap_cloth(look)
+
+    def cast(self, program: moderngl.Program) -> None:
+        """Draw depth only."""
+        program["picture"] = 0
+        for texture, _, batch, _ in self._batches:
+            self._textures[texture].use(0)
+            batch.render()
+
+    def draw(self, program: moderngl.Program, camera: PlacedCamera, look: Look) -> None:
         program["clip"].write(camera.matrix().T.tobytes())
         program["eye_m"] = tuple(camera.eye_m())
         key = camera.turn.T @ (np.asarray(look.key) / np.linalg.norm(look.key))
         program["key"] = tuple(key)
-        program["key_colour"], program["fill"], program["sky"] = look.key_colour, look.fill, look.sky
+        program["key_colour"], program["shine"] = look.key_colour, look.shine
+        turn = np.eye(4)
+        turn[:3, :3] = camera.turn
+        around = (turn.T @ look.around @ turn).astype(np.float32)  # symmetric: rows or columns are the same
+        program["around"].write(around.tobytes())
+        program["key_map"], program["sky_map"] = 4, 5
         program["weave"].write(np.ascontiguousarray(look.patterns, np.float32).tobytes())
         program["softness"] = look.softness
         program["picture"], program["labels"], program["print"], program["threads"] = 0, 1, 2, 3
         program["trunk"], program["sleeve"] = self._wrap
         program["dyed"] = max(0.004, float(LUMINANCE @ (look.tints[2] @ self.rig.part_colours[2])))
-        self._wear(look)
         self._labels.use(1)
-        self._wrap_cloth(look)
-        for texture, batch, closed in self._batches:
+        self._print.use(2)
+        self._cloth.use(3)
+        for texture, batch, _, closed in self._batches:
             self._textures[texture].use(0)
             # Bodies are closed: their backs are never seen, and half the triangles go. Hair is sheets.
             (self._context.enable if closed else self._context.disable)(moderngl.CULL_FACE)
@@ -246,7 +287,7 @@ class _Model:
             if number == 0 or kinds.get(number) == HAIR:
                 masks = rig.part_masks if kinds.get(number, BODY) != HAIR else None
                 pixels = tinted(pixels, masks, rig.part_colours, look.tints)
-            self._textures.append(_texture(self._context, pixels))
+            self._textures.append(upload(self._context, pixels))
         self._tints = look.tints.copy()
 
     def _wrap_cloth(self, look: Look) -> None:
@@ -255,8 +296,8 @@ class _Model:
         def printed() -> np.ndarray:
             return prints.paint(look.print, dyed) if look.print else np.zeros((1, 1, 4), np.uint8)
 
-        self._print.get((look.print, tuple(dyed)), printed).use(2)
-        self._cloth.get(look.cloth, lambda: prints.cloth(look.cloth)).use(3)
+        self._print.keep((look.print, tuple(dyed)), printed)
+        self._cloth.keep(look.cloth, lambda: cloth.weave(look.cloth))
 
     def find(
         self, program: moderngl.Program, camera: PlacedCamera, morphed: np.ndarray, triangles: np.ndarray
@@ -272,8 +313,9 @@ class _Model:
         index.release()
 
     def release(self) -> None:
-        for _, batch, _ in self._batches:
-            batch.release()
+        for _, *arrays, _ in self._batches:
+            for array in arrays:
+                array.release()
         for held in (
             *self._textures,
             self._print,
@@ -284,24 +326,6 @@ class _Model:
             self._fixed,
         ):
             held.release()
-
-
-class _Kept:
-    """The texture that was asked for last."""
-
-    def __init__(self, context: moderngl.Context):
-        self._context, self._name, self._texture = context, None, None
-
-    def get(self, name: object, make: Callable[[], np.ndarray]) -> moderngl.Texture:
-        if self._texture is None or self._name != name:
-            self.release()
-            self._name, self._texture = name, _texture(self._context, make())
-        return self._texture
-
-    def release(self) -> None:
-        if self._texture is not None:
-            self._texture.release()
-            self._texture = None
 
 
 def straightened(image: np.ndarray) -> np.ndarray:
@@ -335,17 +359,6 @@ def _fixed_attributes(rig: Rig) -> np.ndarray:
     return rows
 
 
-def _texture(context: moderngl.Context, pixels: np.ndarray) -> moderngl.Texture:
-    kind = "f2" if pixels.dtype == np.float16 else "f1"
-    texture = context.texture(
-        pixels.shape[1::-1], pixels.shape[2], np.ascontiguousarray(pixels).tobytes(), dtype=kind
-    )
-    texture.build_mipmaps()
-    # One level at a time: reading two costs a tenth of the frame on a processor.
-    texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
-    return texture
-
-
 def _wrapping(rig: Rig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Where the square metre of cloth lies: the trunk's top, axis z and half depth; a sleeve's start and axis."""
     arm, fore = rig.bind_m[INDEX["LeftArm"]], rig.bind_m[INDEX["LeftForeArm"]]
@@ -354,11 +367,3 @@ def _wrapping(rig: Rig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     back, front = np.percentile(rig.positions_m[chest, 2], (5, 95)) if chest.any() else (-0.12, 0.12)
     trunk = float(arm[1]) + 0.07, float(back + front) / 2, float(front - back) / 2
     return trunk, (float(arm[0]) + 0.005, float(fore[1]), float(fore[2]))
-
-
-def _label_texture(context: moderngl.Context, masks: np.ndarray) -> moderngl.Texture:
-    """The strongest channel of the part masks at each texel."""
-    labels = np.ascontiguousarray(masks.argmax(-1).astype(np.uint8))
-    texture = context.texture(labels.shape[::-1], 1, labels.tobytes())
-    texture.filter = (moderngl.NEAREST, moderngl.NEAREST)
-    return texture

@@ -4,6 +4,8 @@ VERTEX = """
 #version 330
 uniform Bones { vec4 rows[207]; };  // three rows of four numbers for each of 69 joints
 uniform mat4 clip;
+uniform mat4 from_key;  // to the map of what the key light sees
+uniform mat4 from_sky;
 in vec3 position;
 in vec3 normal;
 in vec2 texcoord;
@@ -17,6 +19,8 @@ out vec2 uv;
 out vec4 part;
 out vec3 cloth;
 out vec2 on_chart;
+out vec3 in_key;
+out vec3 in_sky;
 
 void main() {
     vec4 a = vec4(0.0), b = vec4(0.0), c = vec4(0.0);
@@ -34,6 +38,9 @@ void main() {
     part = region;
     cloth = position;
     on_chart = chart;
+    vec4 off = vec4(place + 0.006 * normalize(outward), 1.0);  // else the skin shadows itself
+    in_key = (from_key * off).xyz;
+    in_sky = (from_sky * off).xyz;
     gl_Position = clip * vec4(place, 1.0);
 }
 """
@@ -46,18 +53,22 @@ uniform sampler2D labels;
 uniform vec3 eye_m;
 uniform vec3 key;
 uniform vec3 key_colour;
-uniform vec3 fill;
-uniform vec3 sky;
+uniform mat4 around[3];     // Look.around of red, green, blue, turned to the model's axes
+uniform float shine;
+uniform sampler2DShadow key_map;
+uniform sampler2DShadow sky_map;
 in vec3 place;
 in vec3 outward;
 in vec2 uv;
 in vec4 part;
 in vec3 cloth;
 in vec2 on_chart;
+in vec3 in_key;
+in vec3 in_sky;
 uniform vec4 weave[6];  // Look.patterns
 uniform float softness;
 uniform sampler2D print;    // prints.paint
-uniform sampler2D threads;  // prints.cloth
+uniform sampler2D threads;  // cloth.weave
 uniform vec3 trunk;         // of the trunk in the bind pose: top, z of its axis, half its depth
 uniform float dyed;          // mean luminance of upper clothes
 uniform vec3 sleeve;        // x where it begins, y and z of its axis
@@ -102,6 +113,15 @@ vec3 embossed(vec3 normal, float height_m) {  // Mikkelsen, Bump mapping unparam
     return normalize(abs(size) * normal - slope);
 }
 
+const vec2 TAPS[6] = vec2[](vec2(-0.33, 0.05), vec2(0.34, -0.22), vec2(-0.25, -0.7), vec2(-0.8, 0.5), vec2(0.85, 0.3),
+                            vec2(0.1, 0.85));
+
+float seen(sampler2DShadow map, vec3 at, float reach) {  // how much of a soft light is not covered
+    float sum = 0.0;
+    for (int k = 0; k < 6; k++) sum += texture(map, vec3(at.xy + reach * TAPS[k], at.z));
+    return sum / 6.0;
+}
+
 void main() {
     vec4 texel = texture(picture, uv);
     if (texel.a < 0.5) discard;
@@ -136,9 +156,9 @@ void main() {
             base = mix(base, weave[row + 1].rgb * folds, amount);
         }
     }
-    float height_m = 0.0;
-    vec2 at = on_cloth();
+    vec2 at = label >= 6u ? on_cloth() : 2.0 * uv;
     vec3 thread = texture(threads, at).rgb;
+    float height_m = (label == 1u ? 0.0015 : 0.0005) * dot(texel.rgb, vec3(0.3, 0.59, 0.11));
     if (label >= 6u) {
         if (label == 6u) {
             vec4 ink = texture(print, at);
@@ -146,21 +166,34 @@ void main() {
             base = mix(base, ink.rgb * ink.rgb * folds, ink.a);
         }
         base *= thread.r;
-        height_m = 0.001 * thread.g;
+        height_m += 0.001 * thread.g;
+    } else if (wet < 0.1) {
+        base *= 1.0 + 0.03 * thread.b;
+        height_m += 0.00004 * thread.b;
     }
     normal = embossed(normal, height_m);
     float facing = dot(normal, key);
-    vec3 wrap = softness * mix(vec3(0.12), vec3(0.30, 0.20, 0.16), skin);  // light goes deeper into skin, red deepest
-    vec3 lit = key_colour * clamp((facing + wrap) / (1.0 + wrap), 0.0, 1.0);
-    float side = dot(normal, to_eye);
-    vec3 ambient = fill * (0.55 + 0.45 * side) + sky * (0.5 + 0.5 * normal.y);
+    float side = max(dot(normal, to_eye), 0.0);
+    float reach = 0.010 * softness;
+    float by_key = seen(key_map, in_key, reach);
+    float by_sky = seen(sky_map, in_sky, 0.05);
+    // Light goes deeper into skin, red deepest.
+    vec3 wrap = min(softness, 1.5) * mix(vec3(0.08), vec3(0.30, 0.18, 0.13), skin);
+    vec3 lit = key_colour * clamp((facing + wrap) / (1.0 + wrap), 0.0, 1.0) * by_key;
+    vec4 way = vec4(normal, 1.0);
+    vec3 ambient = max(vec3(dot(way, around[0] * way), dot(way, around[1] * way), dot(way, around[2] * way)), 0.0);
+    // Light between two parts of a person has their colours: covered skin gets red, not black.
+    vec3 covered = mix(vec3(0.35), vec3(0.55, 0.40, 0.35), skin);
+    ambient *= mix(covered, vec3(1.0), by_sky);
     vec3 light = base * (lit + ambient);
-    vec3 half_way = normalize(key + to_eye);
-    float shine = max(dot(normal, half_way), 0.0);
-    shine *= shine; shine *= shine; shine *= shine;
-    float sharp = shine * shine * shine * shine;
-    float rim = (1.0 - max(side, 0.0)); rim *= rim * rim;
-    light += key_colour * (skin * (0.030 * shine + 0.05 * rim * max(facing, 0.0)) + wet * 0.25 * sharp);
+    float half_way = max(dot(normal, normalize(key + to_eye)), 0.0);
+    float wide = half_way * half_way; wide *= wide; wide *= wide;
+    float narrow = wide * wide; narrow *= narrow;
+    float rim = 1.0 - side; rim *= rim; rim *= rim;
+    float gloss = skin * shine * (0.035 * wide + 0.10 * narrow) + wet * 0.5 * narrow * narrow;
+    gloss += (label == 1u ? 0.03 : 0.006) * wide;
+    light += key_colour * by_key * max(facing, 0.0) * gloss;
+    light += ambient * rim * (0.02 + 0.06 * skin * shine + 0.03 * float(label == 1u));
     colour = vec4(sqrt(light), 1.0);
 }
 """
@@ -171,5 +204,15 @@ layout(location = 0) out uint number;
 
 void main() {
     number = uint(gl_PrimitiveID) + 1u;
+}
+"""
+
+DEPTH = """
+#version 330
+uniform sampler2D picture;
+in vec2 uv;
+
+void main() {
+    if (texture(picture, uv).a < 0.5) discard;
 }
 """

@@ -43,10 +43,12 @@ class Shape:
     Attributes:
         scales: (J, 3) factors along x (across; along an arm of the T-pose), y (up), z (forwards) of what each joint
             of skeleton.JOINTS carries.
+        girths: (J, 3) further factors of the flesh alone: bones stay where they are.
         bends_m: (15,) moves of the places in `_FACE_BENDS`, metres.
     """
 
     scales: np.ndarray
+    girths: np.ndarray
     bends_m: np.ndarray
 
 
@@ -77,7 +79,24 @@ def random_shape(random: np.random.Generator) -> Shape:
         else:  # legs
             scales[row] = (girth, 1.0, girth)
     bends_m = np.array([spread * _normal(random) for _, _, _, spread in _FACE_BENDS])
-    return Shape(scales, bends_m)
+    return Shape(scales, _random_girths(random), bends_m)
+
+
+def _random_girths(random: np.random.Generator) -> np.ndarray:
+    """(J, 3) how stout a body is beside its bones: every third person is broad, some are slim."""
+    stout = random.uniform(0.05, 0.30) if random.random() < 0.35 else 0.05 * _normal(random)
+    belly, thick = stout * random.uniform(0.7, 1.2), stout * random.uniform(0.5, 1.1)
+    girths = np.ones((len(JOINTS), 3))
+    for names, share in ((("Hips", "Spine", "Spine1"), 1.0), (("Spine2",), 0.75)):
+        for name in names:
+            girths[INDEX[name]] = np.exp([share * 0.85 * belly, 0, share * belly])
+    girths[INDEX["Neck"]] = np.exp([0.5 * stout, 0, 0.5 * stout])
+    for side in ("Left", "Right"):
+        girths[INDEX[f"{side}Shoulder"]] = np.exp([0, 0.3 * thick, 0.5 * thick])
+        girths[INDEX[f"{side}Arm"]] = np.exp([0, thick, thick])
+        girths[INDEX[f"{side}ForeArm"]] = np.exp([0, 0.6 * thick, 0.6 * thick])
+        girths[INDEX[f"{side}UpLeg"]] = np.exp([0.6 * belly, 0, 0.6 * belly])
+    return girths
 
 
 def factor_of(factor: float, power: float) -> float:
@@ -114,9 +133,9 @@ def reshaped(rig: Rig, face: FacePoints, shape: Shape) -> Rig:
     stretch = np.zeros_like(positions)
     for joint in used:
         weight = (rig.weights * (rig.joints == joint)).sum(1, keepdims=True)
-        places = (rig.positions_m + moves - bind[joint]) * shape.scales[joint] + new_bind[joint]
-        positions += weight * places
-        stretch += weight * shape.scales[joint]
+        grown = shape.scales[joint] * shape.girths[joint]
+        positions += weight * ((rig.positions_m + moves - bind[joint]) * grown + new_bind[joint])
+        stretch += weight * grown
     normals = rig.normals / np.maximum(stretch, 0.1)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     count = rig.morph_deltas_m.shape[1]

@@ -12,6 +12,7 @@ import numpy as np
 
 from avatar_stream.rendering import people as rendered_people
 from avatar_stream.rendering.landmarks import landmarks
+from avatar_stream.rendering.lens import photograph
 from avatar_stream.rendering.surface import UNKNOWN
 from avatar_stream.types import CANVAS_PX, POINT_COUNT
 
@@ -100,7 +101,7 @@ class LiveRenders:
         motion = rendered_people.motion_of(rig, self.frames, rng, [], None)
         for row, pose in zip(self.variants[place], motion, strict=True):
             drawn = renderer.draw(rig, pose, camera, look)
-            self.images[row], self.parts[row] = drawn.image, drawn.parts
+            self.images[row], self.parts[row] = photograph(drawn.image, look.lens, rng), drawn.parts
             self.surface[row] = drawn.surface
             self.points[row] = landmarks(rig, face, pose, camera).points
         self.names[place] = path.stem
