@@ -22,6 +22,7 @@ from avatar_stream.modeling import (
     conditioning,
     denoiser,
     engine,
+    finishing,
     flow,
     graphs,
     live,
@@ -317,7 +318,7 @@ def test_windows_are_blended_where_they_belong_also_over_the_edge(corner):
     body[..., 3] = 1.0
     windows[conditioning.LEFT_WINDOW, :, :64, :3] = 0.5
     corners = np.array([(1000, 1000), (1000, 1000), corner], np.int32)
-    made = conditioning.paste_views(body, windows, dataclasses.replace(empty_views(), corners=corners))
+    made = paste(body, windows, dataclasses.replace(empty_views(), corners=corners))
     x, y = corner
     for place in rng.integers(0, 512, (300, 2)):
         inner = place - (x, y)
@@ -339,8 +340,8 @@ def test_a_bodys_outline_is_a_smooth_line_in_the_persons_colour():
         body[top : top + 8, edge : edge + 2] = (*rng.uniform(0, 0.5, 3), 0.5)
     far = np.full((3, 2), 2000, np.int32)
     views, windows = dataclasses.replace(empty_views(), corners=far), np.zeros((3, 128, 128, 4), np.float32)
-    made = conditioning.paste_views(body.copy(), windows, views)[16:-16].astype(int)
-    assert np.array_equal(made, conditioning.paste_views(body.copy(), None, views)[16:-16])
+    made = paste(body.copy(), windows, views)[16:-16].astype(int)
+    assert np.array_equal(made, paste(body.copy(), None, views)[16:-16])
     rough = np.empty((512, 512, 4), np.uint8)
     pasting.straighten(cv2.resize(body, (512, 512), interpolation=cv2.INTER_CUBIC), rough)
     rough = rough[16:-16].astype(int)
@@ -358,7 +359,7 @@ def test_without_windows_fingers_are_left_as_they_are(left):
     corners = np.full((3, 2), 2000, np.int32)
     corners[conditioning.RIGHT_WINDOW] = 2 * left, 100
     views = dataclasses.replace(empty_views(), corners=corners)
-    finger = conditioning.paste_views(body, None, views)[..., 3].max(axis=1)
+    finger = paste(body, None, views)[..., 3].max(axis=1)
     assert finger[130:200].min() > 200 and finger[300:].max() < 60
 
 
@@ -385,8 +386,18 @@ def outline(made):
 
 
 def empty_views() -> conditioning.Views:
-    source = conditioning.prepare_source(picture(), standing_points())
-    return copy.copy(source.views)
+    return copy.copy(a_source().views)
+
+
+def a_source() -> conditioning.Source:
+    return conditioning.prepare_source(picture(), standing_points())
+
+
+def paste(body: np.ndarray, windows: np.ndarray | None, views: conditioning.Views) -> np.ndarray:
+    """The picture of a body (S, S, 4) and windows without texture."""
+    made = finishing.MadeViews(body[None])
+    details = None if windows is None else finishing.MadeViews(windows)
+    return finishing.paste_views(made, details, views, a_source())
 
 
 def test_straight_alpha_is_clipped_and_rounded():
@@ -400,5 +411,5 @@ def test_straight_alpha_is_clipped_and_rounded():
 def test_a_networks_small_doubts_leave_no_veil_and_no_holes() -> None:
     body = np.zeros((256, 256, 4), np.float32)
     body[:128], body[128:] = 0.08, 0.93
-    made = conditioning.paste_views(body, None, empty_views())
+    made = paste(body, None, empty_views())
     assert (made[:240, :, 3] == 0).all() and (made[272:, :, 3] == 255).all()

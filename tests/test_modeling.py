@@ -11,7 +11,7 @@ import torch
 
 from avatar_stream import types
 from avatar_stream.avatars import load_avatar
-from avatar_stream.modeling import conditioning, flow, geometry
+from avatar_stream.modeling import conditioning, finishing, flow, geometry
 from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.figure import measure_figure
@@ -88,8 +88,9 @@ def model_folder(tmp_path: Path, autoencoder: PatchAutoencoder) -> Path:
     """A tiny untrained model on disk whose outputs are not all zero."""
     torch.manual_seed(0)
     nets = small_networks()
-    for parameter in nets[1].detail.to_velocity.parameters():
-        torch.nn.init.normal_(parameter, std=0.02)
+    for layer in (nets[1].detail.to_velocity, *nets[1].detail.texture_layers):
+        for parameter in layer.parameters():
+            torch.nn.init.normal_(parameter, std=0.02)
     save_pipeline(tmp_path / "tiny", autoencoder, *nets, flow.START_SOURCE, 0)
     return tmp_path / "tiny"
 
@@ -156,9 +157,8 @@ def test_views_of_a_picture_paste_back_to_it() -> None:
     image = np.dstack([image, np.full((512, 512), 255, np.uint8)])
     source = conditioning.prepare_source(image, standing_points())
     body, windows = conditioning.cut_views(image, source.views.corners)
-    pasted = conditioning.paste_views(
-        body.astype(np.float32) / 255, windows.astype(np.float32) / 255, source.views
-    )
+    made = (finishing.MadeViews(each.astype(np.float32) / 255) for each in (body[None], windows))
+    pasted = finishing.paste_views(*made, source.views, source)
     assert np.abs(pasted.astype(int) - image).max() <= 3
 
 
@@ -175,8 +175,13 @@ def test_the_body_is_made_smaller_only_where_nothing_is_lost() -> None:
     assert conditioning.trim_bodies([far])[0] is far
     assert together == [near, far]
     warped = (
-        conditioning.paste_views(
-            views.body.look[0].astype(np.float32) / 255, views.windows.look.astype(np.float32) / 255, views
+        finishing.paste_views(
+            *(
+                finishing.MadeViews(each.look.astype(np.float32) / 255)
+                for each in (views.body, views.windows)
+            ),
+            views,
+            source,
         )
         for views in (near, trimmed)
     )
@@ -239,15 +244,16 @@ def test_euler_steps_equal_the_scheduler(steps: int) -> None:
     start = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
 
     def network(x, t, *_):
-        return torch.sin(3 * x) + t.view(-1, 1, 1, 1)
+        return torch.sin(3 * x) + t.view(-1, 1, 1, 1), t
 
     batch = flow.ViewBatch(start, start, start, torch.zeros(1))
-    ours = flow.integrate(network, start, start, batch, None, [float(s) for s in scheduler.sigmas])
+    ours, last = flow.integrate(network, start, start, batch, None, [float(s) for s in scheduler.sigmas])
     theirs = start
     for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
-        velocity = -network(theirs, (1 - sigma).reshape(1))
+        velocity = -network(theirs, (1 - sigma).reshape(1))[0]
         theirs = scheduler.step(velocity, timestep, theirs).prev_sample
     assert torch.allclose(ours, theirs, atol=1e-5)
+    assert float(last) == pytest.approx(1 - 1 / steps), "the texture is laid as the last step says"
 
 
 def test_source_is_read_once_and_frames_cost_what_they_must(model_folder: Path) -> None:

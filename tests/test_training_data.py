@@ -61,7 +61,7 @@ def test_videos_become_a_data_set_that_gives_samples(video_set):
     assert sorted(np.concatenate(data.variants)) == list(range(count))
     source, targets = PairDataset([data], targets=2).sample(np.random.default_rng(0))
     assert len(targets) == 2 and np.isfinite(targets[0].views.windows.maps).all()
-    assert source.windows.look[0, ..., 3].mean() > 60 and targets[0].windows[0, ..., 3].mean() > 60
+    assert source.views.windows.look[0, ..., 3].mean() > 60 and targets[0].windows[0, ..., 3].mean() > 60
     assert not PictureFolder(output, exclude=("a",)).variants[0][0] == data.variants[0][0]
 
 

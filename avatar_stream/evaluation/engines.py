@@ -20,7 +20,7 @@ from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ConfigError, ModelError
 from avatar_stream.evaluation.truth import find_poses
 from avatar_stream.figures import check_output, write_json
-from avatar_stream.modeling import conditioning, flow
+from avatar_stream.modeling import conditioning, finishing, flow
 from avatar_stream.modeling import engine as engines
 from avatar_stream.modeling.pipeline import PreparedSource, SignerPipeline, default_device, default_dtype
 from avatar_stream.retarget import Retargeter
@@ -187,17 +187,18 @@ def make_frame(
         times_ms.setdefault(part, []).append((time.perf_counter() - begun) * 1e3)
         return made
 
-    def networks() -> list[np.ndarray]:
-        pictures = []
+    def networks() -> list[list[finishing.MadeViews]]:
+        made = []
         for make_batch, memory in ((flow.body_batch, source.body), (flow.window_batch, source.windows)):
             batch, memory = make_batch(views, pipe.device), flow.join_memories([memory] * count)
-            made = pipe.engine.make(batch, memory, sigmas, config.start, config.noise_seed)
-            pictures.append(made.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-        return pictures
+            views_made = pipe.engine.make(batch, memory, sigmas, config.start, config.noise_seed)
+            made.append(flow.views_of(views_made, count))
+        return made
 
     def paste() -> list[np.ndarray]:
-        groups = windows.reshape(count, -1, *windows.shape[1:])
-        return [conditioning.paste_views(*each) for each in zip(bodies, groups, views, strict=True)]
+        return [
+            finishing.paste_views(*each, source.picture) for each in zip(bodies, windows, views, strict=True)
+        ]
 
     def draw() -> list[conditioning.Views]:
         return conditioning.trim_bodies([conditioning.draw_views(source.picture, pose.points)] * count)

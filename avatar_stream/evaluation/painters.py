@@ -69,11 +69,13 @@ class FlowPainter:
 
     def start_picture(self, pose: Pose) -> np.ndarray:
         """The source picture warped to the pose: (512, 512, 4) uint8 RGBA, straight alpha."""
-        from avatar_stream.modeling import conditioning
+        from avatar_stream.modeling import conditioning, finishing
 
         views = conditioning.draw_views(self._source.picture, pose.points)
-        body, windows = (each.look.astype(np.float32) / 255 for each in (views.body, views.windows))
-        return conditioning.paste_views(body[0], windows, views)
+        warped = (
+            finishing.MadeViews(each.look.astype(np.float32) / 255) for each in (views.body, views.windows)
+        )
+        return finishing.paste_views(*warped, views, self._source.picture)
 
     def close(self) -> None:
         """Give the weights back."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import cv2
 import numpy as np
 
-from avatar_stream.modeling import figure, geometry, pasting
+from avatar_stream.modeling import figure, geometry
 from avatar_stream.modeling.figure import Figure
 from avatar_stream.modeling.geometry import LIMB_OF_GROUP
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
@@ -24,9 +23,6 @@ _OWNER_PX = 256
 WINDOW_PX = 128
 FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
-_FEATHER_PX = 16
-_PATCH_PX = 8  # of the autoencoders, ours and stock ones
-_BODY_RIM_PX, _HEAD_RIM_PX, _HAND_RIM_PX = 2.0, 1.2, 0.65  # how smooth outlines are drawn, px of their views
 _SEEN, _FILL_PX = (
     250,
     8,
@@ -41,12 +37,14 @@ class Source:
     """An avatar's picture and pose, made ready once.
 
     Attributes:
-        picture: the avatar's, ready for warping.
+        picture: the avatar's, at the canvas' size, ready for warping.
+        texture: the same at its own size, for the last step.
         figure: the pose in it, measured, with the person's girth, read from the matte.
         views: the picture's own four views, for SourceNet.
     """
 
     picture: geometry.Picture
+    texture: geometry.Picture
     figure: Figure
     views: Views
 
@@ -59,11 +57,15 @@ class Drawn:
         maps: (V, 10, S, S) float32, the pose as geometry (`geometry.Drawing.maps`).
         look: (V, S, S, 4) uint8, the source image warped to this pose, premultiplied RGBA.
         parts: (V, 6, S/16, S/16) float32, share of each part in each cell.
+        flow: (V, S, S, 2) float32, canvas px of the source that each pixel shows.
+        owner: (V, S, S) uint8, the group of solids there.
     """
 
     maps: np.ndarray
     look: np.ndarray
     parts: np.ndarray
+    flow: np.ndarray
+    owner: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -98,20 +100,24 @@ def prepare_source(
     """Make an avatar's picture ready, once.
 
     Args:
-        image: (512, 512, 4) uint8 RGBA, straight alpha, in the canonical signing frame.
+        image: (S, S, 4) uint8 RGBA, straight alpha, in the canonical signing frame, S of 512 or more.
         points: (553, 3) float32 landmarks in it, canvas px, NaN where not seen.
         window_shift: see `draw_views`.
         body_px: side of the body's view; all poses drawn for this source have the same.
     """
+    large = premultiply(image)
+    image = cv2.resize(large, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_AREA)
     girth = figure.girth_of(image[..., 3], points)
     person = figure.measure_figure(points, girth)
     groups = geometry.draw_groups(person, _OWNER_PX)
     owner = _share_shoulders(_widen_limbs(groups), points)
-    image = _fill_hands(premultiply(image), groups)
+    image = _fill_hands(image, groups)
     views = _draw(person, person, points, window_shift, body_px, None)
     body, windows = cut_views(image, views.corners, body_px)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
-    return Source(geometry.make_picture(image, owner), person, views)
+    picture = geometry.make_picture(image, owner)
+    fine = picture if large.shape == image.shape else replace(picture, pixels=geometry.framed(large))
+    return Source(picture, fine, person, views)
 
 
 def draw_views(
@@ -160,6 +166,8 @@ def _cut_body(views: Views, left: int, top: int) -> Views:
         np.ascontiguousarray(views.body.maps[..., rows, columns]),
         np.ascontiguousarray(views.body.look[:, rows, columns]),
         np.ascontiguousarray(views.body.parts[..., cell_rows, cell_columns]),
+        np.ascontiguousarray(views.body.flow[:, rows, columns]),
+        np.ascontiguousarray(views.body.owner[:, rows, columns]),
     )
     return replace(views, body=body, body_place=(left, top))
 
@@ -191,7 +199,8 @@ def window_corners(points: np.ndarray, shift: np.ndarray | None = None) -> np.nd
                 centres[window, 1] -= 0.12 * (high[1] - low[1])  # room for the hair
     if shift is not None:
         centres += shift
-    return np.round(centres - WINDOW_PX / 2).astype(np.int32)
+    # Even, so that windows lie on whole pixels of larger pictures too.
+    return 2 * np.round((centres - WINDOW_PX / 2) / 2).astype(np.int32)
 
 
 def cut_views(
@@ -214,69 +223,6 @@ def cut_views(
         windows.append(padded[y : y + WINDOW_PX, x : x + WINDOW_PX])
     windows[LEFT_WINDOW] = windows[LEFT_WINDOW][:, ::-1]
     return body, np.stack(windows)
-
-
-def paste_views(body: np.ndarray, windows: np.ndarray | None, views: Views) -> np.ndarray:
-    """Put the made views together: the windows, if there are any, over the enlarged and mended body, with soft edges.
-
-    Args:
-        body: (S, S, 4) float32 premultiplied RGBA, 0..1, S up to 512; smaller where `views` are trimmed. Used up.
-        windows: (3, 128, 128, 4) float32, the same; None: only the body.
-        views: whose corners say where the windows belong.
-
-    Returns:
-        (512, 512, 4) uint8 RGBA, straight alpha.
-    """
-    body = np.ascontiguousarray(body, np.float32)
-    pasting.smooth_patches(body, _PATCH_PX)
-    mended = pasting.mend_rim(body, pasting.rim_kernel(_BODY_RIM_PX))
-    if windows is None:
-        _leave_hands(mended, body, views)
-    canvas = _enlarged(mended, views)
-    for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
-        picture = np.ascontiguousarray(windows[window], np.float32)
-        kernel = pasting.rim_kernel(_HEAD_RIM_PX if window == FACE_WINDOW else _HAND_RIM_PX)
-        left, top = (int(place) for place in views.corners[window])
-        mirrored = window == LEFT_WINDOW
-        pasting.add_window(canvas, picture, _PATCH_PX, kernel, _feather(), left, top, mirrored)
-    straight = np.empty(canvas.shape, np.uint8)
-    pasting.straighten(canvas, straight)
-    return straight
-
-
-def _leave_hands(mended: np.ndarray, body: np.ndarray, views: Views) -> None:
-    """Where no windows come over them, the body's own fingers are seen, too thin to be mended: leave them, in place."""
-    scale = views.body_px / CANVAS_PX
-    side = round(WINDOW_PX * scale)
-    share = cv2.resize(_feather(), (side, side), interpolation=cv2.INTER_AREA)[..., None]
-    for window in (RIGHT_WINDOW, LEFT_WINDOW):
-        x, y = np.round(views.corners[window] * scale).astype(int) - views.body_place
-        left, top = max(x, 0), max(y, 0)
-        right, bottom = max(min(x + side, body.shape[1]), left), max(min(y + side, body.shape[0]), top)
-        box = np.s_[top:bottom, left:right]
-        part = share[top - y : bottom - y, left - x : right - x]
-        mended[box] += part * (body[box] - mended[box])
-
-
-def _enlarged(body: np.ndarray, views: Views) -> np.ndarray:
-    """The body's view on the whole canvas; where it was trimmed there is nothing."""
-    left, top, height, width = (
-        each * CANVAS_PX // views.body_px for each in (*views.body_place, *body.shape[:2])
-    )
-    large = cv2.resize(body, (width, height), interpolation=cv2.INTER_CUBIC)
-    if width == CANVAS_PX:
-        return large
-    canvas = np.zeros((CANVAS_PX, CANVAS_PX, 4), np.float32)
-    canvas[top : top + height, left : left + width] = large
-    return canvas
-
-
-@cache
-def _feather() -> np.ndarray:
-    """(128, 128) float32: 1 inside, falling to 0 at the window's edge. Not to be changed."""
-    ramp = np.minimum(np.arange(WINDOW_PX) + 0.5, WINDOW_PX - np.arange(WINDOW_PX) - 0.5) / _FEATHER_PX
-    ramp = np.clip(ramp, 0.0, 1.0).astype(np.float32)
-    return ramp[:, None] * ramp[None, :]
 
 
 def _draw(
@@ -302,7 +248,7 @@ def _draw(
 
 
 def _drawn(drawing: geometry.Drawing) -> Drawn:
-    return Drawn(drawing.maps, drawing.look, drawing.parts)
+    return Drawn(drawing.maps, drawing.look, drawing.parts, drawing.flow, drawing.owner)
 
 
 def _widen_limbs(owner: np.ndarray) -> np.ndarray:

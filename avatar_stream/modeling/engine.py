@@ -1,7 +1,7 @@
 """Engines: what runs TargetNet. One interface, and the choice of the best one that a machine has.
 
-Whichever runs, the way of a frame is `flow.make_pictures`, which training uses too; an engine gives it the velocity, or
-compiles all of it. Measured figures are in docs/engines.md.
+Whichever runs, the way of a frame is `flow.make_pictures`, which training uses too; an engine gives it what TargetNet
+says, or compiles all of it. Measured figures are in docs/engines.md.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import nn
 from avatar_stream.errors import ModelError
 from avatar_stream.modeling import flow
 from avatar_stream.modeling.denoiser import Memory
+from avatar_stream.modeling.detail import Prediction
 
 if TYPE_CHECKING:
     from avatar_stream.modeling.graphs import Ranges
@@ -43,8 +44,8 @@ class Engine:
     def __init__(self, target_net: nn.Module, autoencoder: nn.Module):
         self.target_net, self.autoencoder = target_net, autoencoder
 
-    def velocity(self, *inputs: torch.Tensor | Memory) -> torch.Tensor:
-        """Velocity at one time; arguments and result are `TargetNet.forward`'s."""
+    def predict(self, *inputs: torch.Tensor | Memory) -> Prediction:
+        """Velocity at one time and transfer; arguments and result are `TargetNet.forward`'s."""
         return self.target_net(*inputs)
 
     def make(
@@ -54,7 +55,7 @@ class Engine:
         sigmas: Sequence[float],
         start: str = flow.START_SOURCE,
         seed: int = 0,
-    ) -> torch.Tensor:
+    ) -> flow.Made:
         """Make the pictures of views of one size.
 
         Args:
@@ -65,10 +66,10 @@ class Engine:
             seed: of the fixed noise.
 
         Returns:
-            (B, 4, H, W) float32 premultiplied RGBA, about 0..1 (not clipped).
+            The pictures, and how the source's texture is laid over them.
         """
         batch = self._cast(batch)
-        return flow.make_pictures(self.velocity, self.autoencoder, batch, memory, sigmas, start, seed)
+        return flow.make_pictures(self.predict, self.autoencoder, batch, memory, sigmas, start, seed)
 
     def _cast(self, batch: flow.ViewBatch) -> flow.ViewBatch:
         dtype = next(self.target_net.parameters()).dtype
@@ -90,8 +91,8 @@ class CompiledEngine(Engine):
         mode = "reduce-overhead" if self._on_cuda else None
         self._compiled = torch.compile(target_net, mode=mode, dynamic=False)
 
-    def velocity(self, *inputs: torch.Tensor | Memory) -> torch.Tensor:
-        """Velocity at one time; arguments and result are `TargetNet.forward`'s."""
+    def predict(self, *inputs: torch.Tensor | Memory) -> Prediction:
+        """Velocity at one time and transfer; arguments and result are `TargetNet.forward`'s."""
         if self._compiled is None:
             return self.target_net(*inputs)
         if self._on_cuda:

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from avatar_stream.modeling.conditioning import FACE_WINDOW, WINDOWS, Drawn, Views
 from avatar_stream.modeling.denoiser import BODY, FACE, HAND, Memory
+from avatar_stream.modeling.detail import Prediction, Transfer
+from avatar_stream.modeling.finishing import MadeViews
 from avatar_stream.modeling.image_tokens import image_tokens
+from avatar_stream.modeling.shading import EMPTY, NOWHERE
+from avatar_stream.modeling.texture import CLEAR, OPAQUE
+from avatar_stream.types import CANVAS_PX
 
 START_SOURCE, START_NOISE = "source", "noise"
 
@@ -38,6 +45,99 @@ class ViewBatch:
     def to(self, device: torch.device | str) -> ViewBatch:
         """The same on another device."""
         return ViewBatch(*(getattr(self, each.name).to(device) for each in fields(self)))
+
+
+class Made(NamedTuple):
+    """What the networks make of views.
+
+    Attributes:
+        pictures: (B, 4, H, W) float32 premultiplied RGBA, about 0..1 (not clipped).
+        transfer: how the source's texture is to be laid over them.
+    """
+
+    pictures: torch.Tensor
+    transfer: Transfer
+
+
+@dataclass(frozen=True)
+class Texture:
+    """Where the pixels of some views lie in their source image; for `lay_texture`.
+
+    Attributes:
+        flow: (B, 2, H, W) canvas px of the source, x and y; changes: (B, 4, H, W) see `texture.stretch`.
+        limb: (B, 1, H, W) uint8, the limb each pixel belongs to.
+        images: (N, 4, S, S) premultiplied RGBA of the sources, 0..1; each is that of B / N views after another.
+        limbs: (N, 1, 256, 256) uint8, theirs.
+    """
+
+    flow: torch.Tensor
+    changes: torch.Tensor
+    limb: torch.Tensor
+    images: torch.Tensor
+    limbs: torch.Tensor
+
+    def to(self, device: torch.device | str) -> Texture:
+        """The same on another device."""
+        return Texture(*(getattr(self, each.name).to(device) for each in fields(self)))
+
+
+class Laid(NamedTuple):
+    """The texture, moved.
+
+    Attributes:
+        pictures: (B, 4, H, W) premultiplied RGBA with the texture laid over them.
+        colour: (B, 3, H, W) the moved texture alone, straight, with its gain.
+        seen: (B, 1, H, W) 0..1, where the source shows something that may be taken.
+        moved: (B, 2, H, W) canvas px by which places in the source were moved.
+    """
+
+    pictures: torch.Tensor
+    colour: torch.Tensor
+    seen: torch.Tensor
+    moved: torch.Tensor
+
+
+def lay_texture(pictures: torch.Tensor, transfer: Transfer, texture: Texture) -> Laid:
+    """Lay the sources' texture over views, with gradients; `texture.lay_texture` is the same for running.
+
+    Args:
+        pictures: (B, 4, H, W) premultiplied RGBA.
+        transfer: TargetNet's.
+        texture: where their pixels lie in the sources.
+    """
+    size = pictures.shape[-2:]
+    displacement, gain = (
+        functional.interpolate(each.float(), size=size, mode="bilinear")
+        for each in (transfer.displacement, transfer.gain)
+    )
+    right, down = texture.changes[:, :2], texture.changes[:, 2:]
+    moved = right * displacement[:, :1] + down * displacement[:, 1:]
+    place = texture.flow + moved
+    read = _read(texture.images, place)
+    opacity = read[:, 3:]
+    seen = ((opacity - CLEAR) / (OPAQUE - CLEAR)).clamp(0, 1) * _allowed(place, texture)
+    colour = (read[:, :3] / opacity.clamp_min(CLEAR) * gain).clamp(0, 1)
+    share = transfer.share.float() * seen
+    laid = pictures[:, :3] + share * (colour * pictures[:, 3:] - pictures[:, :3])
+    return Laid(torch.cat([laid, pictures[:, 3:]], dim=1), colour, seen, moved)
+
+
+def _read(images: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) of (N, C, S, S) images at (B, 2, H, W) canvas px; the views of one image are read at once."""
+    height, width = place.shape[-2:]
+    grid = (place * (2.0 / CANVAS_PX) - 1.0).permute(0, 2, 3, 1).reshape(len(images), -1, width, 2)
+    read = functional.grid_sample(images, grid.float(), align_corners=False)
+    return read.unflatten(2, (-1, height)).transpose(1, 2).flatten(0, 1)
+
+
+def _allowed(place: torch.Tensor, texture: Texture) -> torch.Tensor:
+    """(B, 1, H, W) float: 1 where a place in the source is known and belongs to no other limb."""
+    side = texture.limbs.shape[-1]
+    cell = (place.detach() * (side / CANVAS_PX)).long().clamp(0, side - 1)
+    index = (cell[:, 1] * side + cell[:, 0]).reshape(len(texture.limbs), -1)
+    limb = texture.limbs.flatten(1).gather(1, index).view_as(texture.limb)
+    free = (limb == 0) | (limb == texture.limb)
+    return ((limb != EMPTY) & free & (texture.flow[:, :1] > NOWHERE / 2)).float()
 
 
 def body_batch(views: Sequence[Views], device: torch.device | str = "cpu") -> ViewBatch:
@@ -129,18 +229,18 @@ def endpoint(x_t: torch.Tensor, velocity: torch.Tensor, t: torch.Tensor) -> torc
 
 
 def make_pictures(
-    velocity: Callable[..., torch.Tensor],
+    target_net: Callable[..., Prediction],
     autoencoder: nn.Module,
     batch: ViewBatch,
     memory: Memory,
     sigmas: Sequence[float],
     start: str = START_SOURCE,
     seed: int = 0,
-) -> torch.Tensor:
+) -> Made:
     """A frame's whole way through the networks: warped source to latent, along the flow, to pictures.
 
     Args:
-        velocity: TargetNet, or what stands for it (`engine.Engine.velocity`).
+        target_net: TargetNet, or what stands for it (`engine.Engine.predict`).
         autoencoder: see `autoencoder.py`; works in float32.
         batch: the target's views, `geometry` and `parts` in the network's precision.
         memory: what `read_source` gave, for the same rows.
@@ -149,22 +249,34 @@ def make_pictures(
         seed: of the fixed noise.
 
     Returns:
-        (B, 4, H, W) float32 premultiplied RGBA, about 0..1 (not clipped).
+        The pictures without texture, and the transfer that the last step says.
     """
     look = autoencoder.encode(batch.look)
     x_0 = start_of_path(look, start, seed)
-    return autoencoder.decode(integrate(velocity, x_0, look, batch, memory, sigmas))
+    x_1, transfer = integrate(target_net, x_0, look, batch, memory, sigmas)
+    return Made(autoencoder.decode(x_1), transfer)
+
+
+def views_of(made: Made, poses: int) -> list[MadeViews]:
+    """What the networks made, pose by pose, as `finishing.paste_views` takes it."""
+    displacement, gain, share = made.transfer
+    moves = torch.cat([displacement, gain], dim=1).permute(0, 2, 3, 1)
+    arrays = [
+        each.float().contiguous().cpu().numpy()
+        for each in (made.pictures.permute(0, 2, 3, 1), moves, share[:, 0])
+    ]
+    return [MadeViews(*each) for each in zip(*(np.split(array, poses) for array in arrays), strict=True)]
 
 
 def integrate(
-    target_net: Callable[..., torch.Tensor],
+    target_net: Callable[..., Prediction],
     x: torch.Tensor,
     look: torch.Tensor,
     batch: ViewBatch,
     memory: Memory,
     sigmas: Sequence[float],
-) -> torch.Tensor:
-    """Follow the velocity from the start of the path to its end with Euler steps.
+) -> tuple[torch.Tensor, Transfer]:
+    """Follow the velocity from the start of the path to its end with Euler steps; the last step's transfer beside it.
 
     Equal to diffusers' FlowMatchEulerDiscreteScheduler with the same sigmas (there t = 1 - sigma and the velocity has
     the other sign); a test holds the two together.
@@ -180,8 +292,8 @@ def integrate(
     for sigma, next_sigma in zip(sigmas[:-1], sigmas[1:], strict=True):
         t = torch.full((x.shape[0],), 1.0 - sigma, device=x.device)
         dtype = batch.geometry.dtype
-        velocity = target_net(
+        velocity, transfer = target_net(
             x.to(dtype), t, look.to(dtype), batch.geometry, batch.parts, batch.kinds, memory
         )
         x = x + (sigma - next_sigma) * velocity.to(x.dtype)  # the path itself stays in the latents' precision
-    return x
+    return x, transfer

@@ -57,7 +57,7 @@ class Picture:
     """What a look is taken from; see `make_picture`.
 
     Attributes:
-        pixels: (516, 516) uint32, premultiplied RGBA of a canvas in a frame of nothing.
+        pixels: (S + 4, S + 4) uint32, premultiplied RGBA in a frame of nothing; S is 512 where a look is warped.
         limbs: (256, 256) uint8, the limb (`LIMB_OF_GROUP`) at each place at half scale, or `shading.EMPTY`.
     """
 
@@ -76,12 +76,14 @@ class Drawing:
         look: (V, S, S, 4) uint8, the picture warped to this pose; zeros without a picture.
         parts: (V, 6, S/16, S/16) float32, share of each part in each cell.
         owner: (V, S, S) uint8, group (NOTHING ... RIGHT_PALM).
+        flow: (V, S, S, 2) float32, canvas px x, y of the source that each pixel shows; `shading.NOWHERE`: none.
     """
 
     maps: np.ndarray
     look: np.ndarray
     parts: np.ndarray
     owner: np.ndarray
+    flow: np.ndarray
 
 
 def make_picture(image: np.ndarray, owner: np.ndarray) -> Picture:
@@ -91,12 +93,25 @@ def make_picture(image: np.ndarray, owner: np.ndarray) -> Picture:
         image: (512, 512, 4) uint8, premultiplied RGBA.
         owner: (256, 256) uint8, group at each of its places.
     """
-    pixels = np.pad(np.ascontiguousarray(image).view(np.uint32)[..., 0], shading.FRAME_PX)
+    pixels = framed(image)
     # A place at half scale reads four pixels each way, one beyond its own two on either side.
     seen = pixels[1:-1, 1:-1] != 0
     seen = np.logical_or.reduce([seen[:, i : i + CANVAS_PX : 2] for i in range(4)])
     seen = np.logical_or.reduce([seen[i : i + CANVAS_PX : 2] for i in range(4)])
     return Picture(pixels, np.where(seen, LIMB_OF_GROUP[owner], np.uint8(shading.EMPTY)))
+
+
+def framed(image: np.ndarray) -> np.ndarray:
+    """(S, S, 4) uint8 premultiplied RGBA -> (S + 4, S + 4) uint32 in a frame of nothing."""
+    return np.pad(np.ascontiguousarray(image).view(np.uint32)[..., 0], shading.FRAME_PX)
+
+
+def framed_picture(picture: Picture) -> np.ndarray:
+    """(S, S, 4) uint8 premultiplied RGBA of a picture, without its frame."""
+    inner = np.ascontiguousarray(
+        picture.pixels[shading.FRAME_PX : -shading.FRAME_PX, shading.FRAME_PX : -shading.FRAME_PX]
+    )
+    return inner.view(np.uint8).reshape(*inner.shape, 4)
 
 
 def build_solids(target: Figure, source: Figure) -> Solids:
@@ -131,6 +146,7 @@ def draw(solids: Solids, views: list[list[float]], size_px: int, picture: Pictur
     which, owner = np.empty(shape, np.int32), np.empty(shape, np.uint8)
     maps = np.empty((len(views), shading.CHANNELS, size_px, size_px), np.float32)
     parts = np.empty((len(views), PARTS, cells, cells), np.float32)
+    flow = np.empty((*shape, 2), np.float32)
     if picture is None:
         image, limbs, look = _NO_IMAGE, _NO_LIMBS, np.zeros(shape, np.uint32)
     else:
@@ -138,9 +154,10 @@ def draw(solids: Solids, views: list[list[float]], size_px: int, picture: Pictur
     rasterizer.cover(solids.capsules, solids.vertices, solids.triangles, solids.paints, table, which)
     shading.shade(
         solids.capsules, solids.vertices, solids.triangles, solids.paints, solids.torso_map, solids.head_ball,
-        solids.head_oval, HEAD, table, which, image, limbs, LIMB_OF_GROUP, PART_OF_GROUP, maps, look, owner, parts,
+        solids.head_oval, HEAD, table, which, image, limbs, LIMB_OF_GROUP, PART_OF_GROUP, maps, look, owner,
+        parts, flow,
     )  # fmt: skip
-    return Drawing(maps, look.view(np.uint8).reshape(*shape, 4), parts, owner)
+    return Drawing(maps, look.view(np.uint8).reshape(*shape, 4), parts, owner, flow)
 
 
 def draw_groups(person: Figure, size_px: int) -> np.ndarray:

@@ -26,7 +26,16 @@ FRAME, SOURCE, VELOCITY = "frame", "source", "velocity"
 # Graph -> layer of TargetNet -> lowest, highest input.
 Ranges = Mapping[str, Mapping[str, tuple[float, float]]]
 # What a graph is traced from: a changed network must not be read from the cache.
-_CODE = ("autoencoder.py", "denoiser.py", "flow.py", "graphs.py", "openvino_engine.py", "quantization.py")
+_CODE = (
+    "autoencoder.py",
+    "denoiser.py",
+    "detail.py",
+    "flow.py",
+    "graphs.py",
+    "openvino_engine.py",
+    "quantization.py",
+    "texture.py",
+)
 
 
 class Graphs:

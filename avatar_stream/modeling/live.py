@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from avatar_stream.modeling import conditioning
+from avatar_stream.modeling import conditioning, finishing
 from avatar_stream.modeling.graphs import BODY, FACE, FRAME, HAND, SOURCE, Graphs
-from avatar_stream.types import Pose
+from avatar_stream.types import CANVAS_PX, Pose
 
 _ONE_STEP = (1.0, 0.0)
 _KINDS = {BODY: (BODY,), FACE: (FACE, HAND, HAND)}  # of the body's view, and of the windows
@@ -67,7 +67,7 @@ class LiveSigner:
         """Encode an avatar's picture, once.
 
         Args:
-            image: (512, 512, 4) uint8 RGBA, straight alpha, in the canonical signing frame.
+            image: (S, S, 4) uint8 RGBA, S of 512 or more, straight alpha, in the canonical signing frame.
             pose: the pose in it, in its pixels.
 
         Raises:
@@ -79,30 +79,37 @@ class LiveSigner:
         windows = self._run((SOURCE,), FACE, views.windows, ())
         return LiveSource(picture, tuple(body), tuple(map(_join_windows, windows)))
 
-    def warm_up(self, source: LiveSource) -> None:
+    def warm_up(self, source: LiveSource, size_px: int = CANVAS_PX) -> None:
         """Load all that frames need."""
         for views in conditioning.both_sizes(source.picture.views):
             body = self._frame(BODY, views.body, source.body)
-        conditioning.paste_views(body[0], self._frame(FACE, views.windows, source.windows), views)
+        windows = self._frame(FACE, views.windows, source.windows)
+        finishing.paste_views(body, windows, views, source.picture, size_px)
 
-    def picture(self, source: LiveSource, pose: Pose, windows: bool = True) -> np.ndarray:
+    def picture(
+        self, source: LiveSource, pose: Pose, windows: bool = True, size_px: int = CANVAS_PX
+    ) -> np.ndarray:
         """Make the source person in the target pose.
 
         Args:
             source: from `prepare`.
             pose: in canvas pixels, every point finite.
             windows: False leaves hands and face at the body's resolution, for less than two thirds of the time.
+            size_px: side of the picture.
 
         Returns:
-            (512, 512, 4) uint8 RGBA, straight alpha.
+            (size_px, size_px, 4) uint8 RGBA, straight alpha.
         """
         views = conditioning.trim_bodies([conditioning.draw_views(source.picture, pose.points)])[0]
         body = self._frame(BODY, views.body, source.body)
         details = self._frame(FACE, views.windows, source.windows) if windows else None
-        return conditioning.paste_views(body[0], details, views)
+        return finishing.paste_views(body, details, views, source.picture, size_px)
 
-    def _frame(self, size: int, drawn: conditioning.Drawn, memory: tuple[np.ndarray, ...]) -> np.ndarray:
-        return self._run((FRAME, *_ONE_STEP), size, drawn, memory)[0]  # until the next frame of its size
+    def _frame(
+        self, size: int, drawn: conditioning.Drawn, memory: tuple[np.ndarray, ...]
+    ) -> finishing.MadeViews:
+        made = self._run((FRAME, *_ONE_STEP), size, drawn, memory)
+        return finishing.MadeViews(*made)  # until the next frame of its size
 
     def _run(
         self, name: tuple, size: int, drawn: conditioning.Drawn, memory: tuple[np.ndarray, ...]

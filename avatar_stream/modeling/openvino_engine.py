@@ -22,6 +22,7 @@ from torch import nn
 from avatar_stream.modeling import flow
 from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
+from avatar_stream.modeling.detail import Prediction, Transfer
 from avatar_stream.modeling.engine import OPENVINO, OPENVINO_FLOAT32, OPENVINO_INT8, Engine
 from avatar_stream.modeling.graphs import FRAME, SOURCE, VELOCITY, Graphs, Ranges
 
@@ -34,12 +35,13 @@ class _Velocity(nn.Module):
         self.target_net = target_net
         self.register_buffer("kinds", torch.tensor(kinds), persistent=False)
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.target_net(*inputs[:5], self.kinds, _memory(inputs[5:]))
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        velocity, transfer = self.target_net(*inputs[:5], self.kinds, _memory(inputs[5:]))
+        return velocity, *transfer
 
 
 class _Frame(nn.Module):
-    """`flow.make_pictures` of one step. Pictures come and go as (B, H, W, 4), as they lie in memory."""
+    """`flow.make_pictures` of one step, as `finishing.MadeViews` has it: pixel by pixel, as they lie in memory."""
 
     def __init__(
         self, target_net: nn.Module, autoencoder: nn.Module, kinds: Sequence[int], sigmas: Sequence[float]
@@ -50,10 +52,12 @@ class _Frame(nn.Module):
 
     def forward(
         self, look: torch.Tensor, geometry: torch.Tensor, parts: torch.Tensor, *memory: torch.Tensor
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, ...]:
         batch = flow.ViewBatch(look.permute(0, 3, 1, 2), geometry, parts, self.kinds)
         made = flow.make_pictures(self.target_net, self.autoencoder, batch, _memory(memory), self.sigmas)
-        return made.permute(0, 2, 3, 1)
+        displacement, gain, share = made.transfer
+        moves = torch.cat([displacement, gain], dim=1)
+        return made.pictures.permute(0, 2, 3, 1), moves.permute(0, 2, 3, 1), share[:, 0]
 
 
 class _Source(nn.Module):
@@ -112,11 +116,14 @@ class OpenVinoEngine(Engine):
         self._graphs = Graphs(digest, threads, reduced, cache, ranges)
         self.precision = self._graphs.precision
 
-    def velocity(self, *inputs: torch.Tensor | Memory) -> torch.Tensor:
-        """Velocity at one time; arguments and result are `TargetNet.forward`'s, the result in float32."""
+    def predict(self, *inputs: torch.Tensor | Memory) -> Prediction:
+        """Velocity at one time and transfer; arguments and result are `TargetNet.forward`'s, in float32."""
         *views, kinds, memory = inputs
         flat = (*views, *memory.keys, *memory.values)
-        return self._run(lambda kinds: _Velocity(self.target_net, kinds), (VELOCITY,), kinds, flat)
+        velocity, *transfer = self._run(
+            lambda kinds: _Velocity(self.target_net, kinds), (VELOCITY,), kinds, flat
+        )
+        return Prediction(velocity, Transfer(*transfer))
 
     def make(
         self,
@@ -125,7 +132,7 @@ class OpenVinoEngine(Engine):
         sigmas: Sequence[float],
         start: str = flow.START_SOURCE,
         seed: int = 0,
-    ) -> torch.Tensor:
+    ) -> flow.Made:
         """Make the pictures of views of one size; see `Engine.make`."""
         in_one = len(sigmas) == 2 and start == flow.START_SOURCE
         if not in_one or not isinstance(self.autoencoder, PatchAutoencoder):
@@ -135,12 +142,16 @@ class OpenVinoEngine(Engine):
         def graph(kinds: Sequence[int]) -> nn.Module:
             return _Frame(self.target_net, self.autoencoder, kinds, sigmas)
 
-        return self._run(graph, (FRAME, *sigmas), batch.kinds, inputs).permute(0, 3, 1, 2)
+        pictures, moves, share = self._run(graph, (FRAME, *sigmas), batch.kinds, inputs)
+        moves = moves.permute(0, 3, 1, 2)
+        return flow.Made(pictures.permute(0, 3, 1, 2), Transfer(moves[:, :2], moves[:, 2:], share[:, None]))
 
-    def _run(self, graph, name: tuple, kinds: torch.Tensor, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    def _run(
+        self, graph, name: tuple, kinds: torch.Tensor, inputs: tuple[torch.Tensor, ...]
+    ) -> list[torch.Tensor]:
         arrays, places = [each.float().contiguous().numpy() for each in inputs], kinds.tolist()
-        made = self._graphs.run(name, places, arrays, lambda: _convert(graph(places), arrays))[0]
-        return torch.from_numpy(made.copy())
+        made = self._graphs.run(name, places, arrays, lambda: _convert(graph(places), arrays))
+        return [torch.from_numpy(each.copy()) for each in made]
 
 
 def trace_folder(

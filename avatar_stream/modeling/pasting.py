@@ -162,29 +162,18 @@ def _mend(pixels, near, mended):  # pragma: no cover - compiled
 
 @njit(**_COMPILED)
 def add_window(
-    canvas: np.ndarray,
-    window: np.ndarray,
-    patch_px: int,
-    kernel: np.ndarray,
-    weight: np.ndarray,
-    left: int,
-    top: int,
-    mirrored: bool,
+    canvas: np.ndarray, window: np.ndarray, weight: np.ndarray, left: int, top: int, mirrored: bool
 ) -> None:
-    """Smooth and mend a window and blend it into the canvas; what reaches over the canvas' edge is left out.
+    """Blend a window into the canvas; what reaches over the canvas' edge is left out.
 
     Args:
         canvas: (H, W, 4) float32, changed.
-        window: (S, S, 4) float32, contiguous; used up.
-        patch_px: see `smooth_patches`.
-        kernel: see `mend_rim`.
+        window: (S, S, 4) float32, contiguous.
         weight: (S, S) float32, 0..1, how much the window counts.
         left: canvas px of the window's left edge, may be outside.
         top: the same of its upper edge.
         mirrored: the window is read from right to left.
     """
-    smooth_patches(window, patch_px)
-    window = mend_rim(window, kernel)
     height, width = canvas.shape[:2]
     side = window.shape[0]
     for row in range(max(0, -top), min(side, height - top)):

@@ -16,12 +16,12 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from avatar_stream.modeling import conditioning, flow
+from avatar_stream.modeling import conditioning, finishing, flow
 from avatar_stream.modeling import engine as engines
 from avatar_stream.modeling.autoencoder import load_autoencoder
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
 from avatar_stream.modeling.image_tokens import load_image_encoder
-from avatar_stream.types import Pose
+from avatar_stream.types import CANVAS_PX, Pose
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SignerPipelineOutput(BaseOutput):
     """What the pipeline returns.
 
     Attributes:
-        images: list of (512, 512, 4) uint8 RGBA, straight alpha, canonical signing frame.
+        images: list of (size_px, size_px, 4) uint8 RGBA, straight alpha, canonical signing frame.
     """
 
     images: list[np.ndarray]
@@ -60,8 +60,12 @@ def default_dtype(device: torch.device, engine: str = engines.EAGER) -> torch.dt
         return torch.float32
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return torch.bfloat16 if has_bf16() else torch.float32
+    return torch.bfloat16 if has_bfloat16() else torch.float32
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16, as far as PyTorch uses it."""
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
 class SignerPipeline(DiffusionPipeline):
@@ -179,22 +183,22 @@ class SignerPipeline(DiffusionPipeline):
         """Encode an avatar's picture, once.
 
         Args:
-            image: (512, 512, 4) uint8 RGBA, straight alpha, in the canonical signing frame.
-            pose: the pose in it, in its pixels.
+            image: (S, S, 4) uint8 RGBA, S of 512 or more, straight alpha, in the canonical signing frame.
+            pose: the pose in it, in canvas pixels.
         """
         picture = conditioning.prepare_source(image, pose.points, body_px=self.config.body_px)
         body = self._read(flow.body_batch([picture.views], self.device))
         return PreparedSource(picture, body, self._read(flow.window_batch([picture.views], self.device)))
 
     @torch.inference_mode()
-    def warm_up(self, source: PreparedSource, num_inference_steps: int = 1) -> None:
+    def warm_up(self, source: PreparedSource, num_inference_steps: int = 1, size_px: int = CANVAS_PX) -> None:
         """Run the engine once for one pose at a time, so that the first frame does not wait for it to be made."""
         steps = self._steps(num_inference_steps, None)
         seed = self.config.noise_seed
         for views in conditioning.both_sizes(source.picture.views):
             body = self._make(flow.body_batch([views], self.device), [source.body], steps, seed)
         windows = self._make(flow.window_batch([views], self.device), [source.windows], steps, seed)
-        conditioning.paste_views(body[0], windows, views)
+        finishing.paste_views(body[0], windows[0], views, source.picture, size_px)
 
     @torch.inference_mode()
     def __call__(
@@ -206,6 +210,7 @@ class SignerPipeline(DiffusionPipeline):
         sigmas: list[float] | None = None,
         seed: int | None = None,
         windows: bool = True,
+        size_px: int = CANVAS_PX,
     ) -> SignerPipelineOutput:
         """Make the source person in the target pose.
 
@@ -218,6 +223,7 @@ class SignerPipeline(DiffusionPipeline):
             sigmas: where the steps begin, falling from 1; None: evenly spaced.
             seed: of the fixed noise (a model that starts at the source image needs none).
             windows: False leaves hands and face at the body's resolution, for less than two thirds of the time.
+            size_px: side of the pictures; the networks' work stays the same.
 
         Raises:
             ValueError: the inputs do not fit together.
@@ -246,10 +252,12 @@ class SignerPipeline(DiffusionPipeline):
         details = [None] * len(poses)
         if windows:
             batch = flow.window_batch(views, self.device)
-            made = self._make(batch, [each.windows for each in sources], steps, seed)
-            details = list(made.reshape(len(poses), conditioning.WINDOWS, *made.shape[1:]))
-        # 5. Put the views together.
-        images = [conditioning.paste_views(*each) for each in zip(bodies, details, views, strict=True)]
+            details = self._make(batch, [each.windows for each in sources], steps, seed)
+        # 5. Put the views together and lay the source's texture over them.
+        images = [
+            finishing.paste_views(*each, one.picture, size_px)
+            for *each, one in zip(bodies, details, views, sources, strict=True)
+        ]
         return SignerPipelineOutput(images=images)
 
     def _steps(self, count: int, sigmas: list[float] | None) -> list[float]:
@@ -264,10 +272,10 @@ class SignerPipeline(DiffusionPipeline):
 
     def _make(
         self, batch: flow.ViewBatch, memories: list[Memory], steps: list[float], seed: int
-    ) -> np.ndarray:
-        """(B, H, W, 4) float32 premultiplied RGBA."""
+    ) -> list[finishing.MadeViews]:
+        """What the networks made, pose by pose."""
         made = self.engine.make(batch, flow.join_memories(memories), steps, self.config.start, seed)
-        return made.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return flow.views_of(made, len(memories))
 
 
 def save_pipeline(

@@ -36,7 +36,7 @@ _5, _31, _32, _ROUND = np.uint64(5), np.uint64(31), np.uint64(32), np.uint64(0x0
 @njit(**COMPILED)
 def shade(  # noqa: D417 - pragma: no cover - compiled
     capsules, vertices, triangles, paints, torso_map, head_ball, head_oval, head_group, views, which, image,
-    source_limb, limb_of_group, part_of_group, maps, look, owner, shares,
+    source_limb, limb_of_group, part_of_group, maps, look, owner, shares, flow,
 ):  # fmt: skip
     """Paint some views of one size; all outputs but a look without an image are written in full.
 
@@ -56,6 +56,7 @@ def shade(  # noqa: D417 - pragma: no cover - compiled
         maps: (V, CHANNELS, H, W) float32 out. owner: (V, H, W) uint8 out, groups, 0 = none.
         look: (V, H, W) uint32 out, the source image warped to this pose.
         shares: (V, P, n, n) float32 out, how much of each cell belongs to each part.
+        flow: (V, H, W, 2) float32 out, canvas px of the source whose look belongs there, x and y; `NOWHERE`.
     """
     height, width = which.shape[1:]
     places, row_flow = np.empty(width, np.float32), np.empty((2, width), np.float32)
@@ -79,6 +80,8 @@ def shade(  # noqa: D417 - pragma: no cover - compiled
                 _find_reads(flow_x, flow_y, image.shape[0], image.shape[1], source_limb.shape, reads)
                 _take_look(reads, row_owner, pixels, image.shape[1], limbs, limb_of_group, look[view, row])
             _add_shares(row_owner, part_of_group, shares[view, :, row * shares.shape[2] // width])
+            for column in range(np.uint64(width)):
+                flow[view, row, column, 0], flow[view, row, column, 1] = flow_x[column], flow_y[column]
 
 
 @njit(**INNER)

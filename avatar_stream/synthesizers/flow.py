@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import cv2
 import numpy as np
 from pydantic import Field
 
@@ -75,7 +74,7 @@ class FlowSynthesizer:
         try:
             self._signer = _live_signer(place, self.options) or _AnySigner(place, self.options)
             self.set_avatar(self._avatar)
-            self._signer.warm_up(self._source)
+            self._signer.warm_up(self._source, self.options.size_px)
         except (OSError, ValueError, KeyError, RuntimeError) as error:  # the last: what OpenVINO raises
             raise ModelError(
                 f"model '{self.options.model}' cannot be loaded: {_first_line(error)}"
@@ -84,11 +83,11 @@ class FlowSynthesizer:
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (size_px, size_px, 4) uint8 RGBA, straight alpha, of the avatar in `pose` (canvas px, all finite)."""
         windows = self.options.windows and self._quality == 0
-        return _enlarged(self._signer.picture(self._source, pose, windows), self.options.size_px)
+        return self._signer.picture(self._source, pose, windows, self.options.size_px)
 
     def set_avatar(self, avatar: Avatar) -> None:
         """Go on as another person; the weights stay."""
-        self._source = self._signer.prepare(_canvas_sized(avatar.image), avatar.pose)
+        self._source = self._signer.prepare(avatar.image, avatar.pose)
         self._avatar = avatar
 
     def set_quality(self, level: int) -> None:
@@ -98,25 +97,6 @@ class FlowSynthesizer:
     def close(self) -> None:
         """Give the weights back."""
         self._signer = self._source = None
-
-
-def _enlarged(picture: np.ndarray, size_px: int) -> np.ndarray:
-    # (S, S, 4) -> (size_px, size_px, 4) uint8 RGBA, straight alpha: the signer's own picture has the canvas' size.
-    return picture if picture.shape[0] == size_px else _resized(picture, size_px, cv2.INTER_CUBIC)
-
-
-def _canvas_sized(portrait: np.ndarray) -> np.ndarray:
-    # (S, S, 4) -> (512, 512, 4) uint8 RGBA, straight alpha: what the signer reads.
-    return portrait if portrait.shape[0] == CANVAS_PX else _resized(portrait, CANVAS_PX, cv2.INTER_AREA)
-
-
-def _resized(picture: np.ndarray, size_px: int, kind: int) -> np.ndarray:
-    # Colours are multiplied by alpha meanwhile: what lies under clear pixels must not bleed into the edge.
-    values = picture.astype(np.float32)
-    values[..., :3] *= values[..., 3:] / 255
-    values = cv2.resize(values, (size_px, size_px), interpolation=kind).clip(0, 255)
-    values[..., :3] *= 255 / np.maximum(values[..., 3:], 1)
-    return np.rint(values.clip(0, 255)).astype(np.uint8)
 
 
 class _AnySigner:
@@ -147,14 +127,16 @@ class _AnySigner:
         )
         self.prepare = self._pipe.prepare
 
-    def warm_up(self, source: PreparedSource) -> None:
+    def warm_up(self, source: PreparedSource, size_px: int) -> None:
         """Make the engine ready."""
-        self._pipe.warm_up(source, self._options.steps)
+        self._pipe.warm_up(source, self._options.steps, size_px)
 
-    def picture(self, source: PreparedSource, pose: Pose, windows: bool) -> np.ndarray:
+    def picture(self, source: PreparedSource, pose: Pose, windows: bool, size_px: int) -> np.ndarray:
         """See `LiveSigner.picture`."""
         steps, seed = self._options.steps, self._options.seed
-        made = self._pipe(source=source, pose=pose, num_inference_steps=steps, seed=seed, windows=windows)
+        made = self._pipe(
+            source=source, pose=pose, num_inference_steps=steps, seed=seed, windows=windows, size_px=size_px
+        )
         return made.images[0]
 
 

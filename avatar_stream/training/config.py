@@ -59,6 +59,7 @@ class LossConfig(_Section):
     velocity: float = 0.0  # mean square of the velocity's error, in the latent
     pixels: float = 1.0  # mean absolute error of the decoded endpoint
     edges: float = 1.0  # the same of its differences between neighbours
+    texture: float = 1.0  # of the source's texture: where it lies, how bright it is, where it counts
     hand: float = 4.0  # how much more a hand's pixel counts; face likewise
     face: float = 2.0
     background: float = 1.0  # a smear beside the person is seen as much as one on it
@@ -95,6 +96,7 @@ class TrainConfig(_Section):
     cooldown_share: Share = 0.25  # the last part of --max-minutes, in which the rate falls to zero
     weight_decay: float = 0.01
     ema: Share = 0.999
+    trained: Literal["all", "texture"] = "all"  # "texture": only what lays it, for a third of the time
     conditioning_dropout: Share = 0.05  # how often a view must do without the warped source
     max_steps: int = 1_000_000
     checkpoint_minutes: float = Field(2.0, gt=0)

@@ -19,8 +19,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 from avatar_stream import types
 from avatar_stream.errors import ConfigError
 from avatar_stream.modeling import conditioning
-from avatar_stream.modeling.conditioning import Views
+from avatar_stream.modeling.conditioning import Source, Views
 from avatar_stream.rendering import parts as part_codes
+from avatar_stream.training.correspondence import Chart, cut_flow
 from avatar_stream.training.tracker_noise import lose_hands, tracker_noise
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Target:
 
     Attributes:
         views: what the network sees.
+        body_flow, window_flow: (1, body_px, body_px, 2) and (3, 128, 128, 2) float32, canvas px of the source that
+            truth shows there; NaN where it is not known.
         body, windows: truth, (1, body_px, body_px, 4) and (3, 128, 128, 4) uint8 premultiplied RGBA.
         body_parts, window_parts: truth's part map in the same views, uint8; OUTSIDE beyond the frame.
     """
@@ -45,6 +48,8 @@ class Target:
     windows: np.ndarray
     body_parts: np.ndarray
     window_parts: np.ndarray
+    body_flow: np.ndarray
+    window_flow: np.ndarray
 
 
 class PictureFolder:
@@ -78,6 +83,8 @@ class PictureFolder:
         self.images, self.parts, self.points = (
             np.load(self.path / name, mmap_mode="r") for name in ("images.npy", "parts.npy", "points.npy")
         )
+        surface = self.path / "surface.npy"  # only rendered people have it
+        self.surface = np.load(surface, mmap_mode="r") if surface.exists() else None
 
     def __getstate__(self) -> dict[str, object]:
         """Workers are spawned and map the files themselves; pickled, a map would travel whole."""
@@ -134,7 +141,7 @@ def open_data(
 
 
 class PairDataset(IterableDataset):
-    """Endless random samples: (source Views, [Target, ...]).
+    """Endless random samples: (Source, [Target, ...]).
 
     Args:
         folders: the data; at most one of them renders live, as often as its `share` says.
@@ -169,7 +176,7 @@ class PairDataset(IterableDataset):
         self.picture_share, self.lost_hands, self.body_px = picture_share, lost_hands, body_px
         self.seed = seed
 
-    def __iter__(self) -> Iterator[tuple[Views, list[Target]]]:
+    def __iter__(self) -> Iterator[tuple[Source, list[Target]]]:
         """Yield samples for ever; each worker its own."""
         cv2.setNumThreads(1)  # the training step needs the cores
         worker = get_worker_info()
@@ -177,7 +184,7 @@ class PairDataset(IterableDataset):
         while True:
             yield self.sample(rng)
 
-    def sample(self, rng: np.random.Generator) -> tuple[Views, list[Target]]:
+    def sample(self, rng: np.random.Generator) -> tuple[Source, list[Target]]:
         """One source and its targets."""
         folder, rows = self._variant(rng)
         source_row = rows[0] if rng.random() < self.portrait_share else rng.choice(rows)
@@ -187,9 +194,10 @@ class PairDataset(IterableDataset):
             self._shift(rng),
             self.body_px,
         )
+        chart = Chart(None if folder.surface is None else np.asarray(folder.surface[source_row]))
         rows = rng.choice(rows[1:], self.targets)
-        return source.views, [
-            self._target(folder, source, row, rng, with_body=number < self.bodies)
+        return source, [
+            self._target(folder, source, chart, row, rng, with_body=number < self.bodies)
             for number, row in enumerate(rows)
         ]
 
@@ -204,7 +212,8 @@ class PairDataset(IterableDataset):
     def _target(
         self,
         folder: PictureFolder | LiveRenders,
-        source: conditioning.Source,
+        source: Source,
+        chart: Chart,
         row: int,
         rng: np.random.Generator,
         with_body: bool,
@@ -219,4 +228,6 @@ class PairDataset(IterableDataset):
         # Parts count from 1 while they are cut, so that what is outside the frame comes out as OUTSIDE.
         window_parts = conditioning.cut_views(whole + 1, views.corners)[1] - np.uint8(1)
         body_parts = cv2.resize(whole, (self.body_px, self.body_px), interpolation=cv2.INTER_NEAREST)
-        return Target(views, body[None], windows, body_parts[None], window_parts)
+        surface = None if folder.surface is None else np.asarray(folder.surface[row])
+        flows = cut_flow(chart.true_flow(surface), views.corners, self.body_px)
+        return Target(views, body[None], windows, body_parts[None], window_parts, *flows)

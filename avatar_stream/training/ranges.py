@@ -40,7 +40,7 @@ def measure_ranges(
     for _ in range(sources):
         source, targets = data.sample(random)
         for graph, batch_of in ((BODY_GRAPH, flow.body_batch), (WINDOWS_GRAPH, flow.window_batch)):
-            read = batch_of([source])
+            read = batch_of([source.views])
             memory = flow.read_source(pipe.source_net, read, pipe.autoencoder.encode(read.look))
             with meters[graph].watching(pipe.target_net):
                 for target in targets:

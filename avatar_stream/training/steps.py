@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,10 +12,18 @@ from torch import nn
 from torch.nn import functional
 
 from avatar_stream.modeling import flow
-from avatar_stream.modeling.conditioning import WINDOWS
+from avatar_stream.modeling.conditioning import WINDOWS, Drawn, Source
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
+from avatar_stream.modeling.detail import Prediction
+from avatar_stream.modeling.geometry import LIMB_OF_GROUP, framed_picture
+from avatar_stream.modeling.texture import stretch
 from avatar_stream.training.config import LossConfig, TrainConfig
 from avatar_stream.training.dataset import HAND_PARTS, HEAD_PARTS
+from avatar_stream.types import CANVAS_PX
+
+_FAVOUR = 0.03  # by how much the texture may be farther from truth than what is made
+_SHIFT_PX, _BLOCK_PX = 2, 4
+_NEAR_PX = 12.0  # px of a view beyond which a true place is no correction but another one
 
 
 class Judge(Protocol):
@@ -45,8 +54,8 @@ class Networks(nn.Module):
 
     def forward(
         self, autoencoder: nn.Module, step: Step, t: torch.Tensor, x_t: torch.Tensor, look: torch.Tensor
-    ) -> torch.Tensor:
-        """Velocity for the step's targets; the source is read once for all targets of one person."""
+    ) -> Prediction:
+        """What TargetNet says of the step's targets; the source is read once for all targets of one person."""
         memory = flow.repeat_memory(self.read(autoencoder, step.source), step.targets, step.group)
         batch = step.target
         return self.target_net(x_t, t, look, batch.geometry, batch.parts, batch.kinds, memory)
@@ -58,6 +67,8 @@ class Step:
 
     Attributes:
         source: views of the sources. target: views of the targets, `targets` of each source after another.
+        texture: where the targets' pixels lie in their sources. truth_flow: (B, 2, H, W) where they truly lie, canvas
+            px of the source, NaN where it is not known. step_px: canvas px per px of the views.
         truth: (B, 4, H, W) premultiplied RGBA. weight: (B, 1, H, W) what each pixel counts.
         group: rows that belong to one pose (3 for windows).
     """
@@ -66,25 +77,27 @@ class Step:
     target: flow.ViewBatch
     truth: torch.Tensor
     weight: torch.Tensor
+    texture: flow.Texture
+    truth_flow: torch.Tensor
+    step_px: float
     targets: int
     group: int
 
     def to(self, device: torch.device | str) -> Step:
         """The same on another device."""
-        source, target = self.source.to(device), self.target.to(device)
-        return replace(
-            self, source=source, target=target, truth=self.truth.to(device), weight=self.weight.to(device)
-        )
+        names = ("source", "target", "truth", "weight", "texture", "truth_flow")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
     """Make a training step of samples: the windows of all targets, the body's view of some of them.
 
     Args:
-        samples: [(source Views, [Target, ...]), ...] of `PairDataset`.
+        samples: [(Source, [Target, ...]), ...] of `PairDataset`.
         config: the run.
     """
-    sources = [source for source, _ in samples]
+    pictures = [source for source, _ in samples]
+    sources = [source.views for source in pictures]
     targets = [target for _, several in samples for target in several]
     some = [target for target in targets if target.views.body is not None]
     windows = Step(
@@ -92,6 +105,9 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
         flow.window_batch([target.views for target in targets]),
         truth_of([target.windows for target in targets]),
         weights_of([target.window_parts for target in targets], config.loss),
+        texture_of([target.views.windows for target in targets], pictures, 1.0),
+        flow_of([target.window_flow for target in targets]),
+        1.0,
         targets=len(targets) // len(sources),
         group=WINDOWS,
     )
@@ -100,6 +116,9 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
         flow.body_batch([target.views for target in some]),
         truth_of([target.body for target in some]),
         weights_of([target.body_parts for target in some], config.loss),
+        texture_of([target.views.body for target in some], pictures, CANVAS_PX / config.model.body_px),
+        flow_of([target.body_flow for target in some]),
+        CANVAS_PX / config.model.body_px,
         targets=len(some) // len(sources),
         group=1,
     )
@@ -109,6 +128,38 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
 def truth_of(pictures: list[np.ndarray]) -> torch.Tensor:
     """[(V, S, S, 4) uint8, ...] -> (B, 4, S, S) float32, 0..1."""
     return torch.from_numpy(np.concatenate(pictures)).permute(0, 3, 1, 2).float() / 255.0
+
+
+def flow_of(flows: list[np.ndarray]) -> torch.Tensor:
+    """[(V, S, S, 2) float32, ...] -> (B, 2, S, S)."""
+    return torch.from_numpy(np.concatenate(flows)).permute(0, 3, 1, 2)
+
+
+def texture_of(drawn: list[Drawn], sources: list[Source], step_px: float) -> flow.Texture:
+    """Where the pixels of views lie in their sources, whose pictures are as fine as the views.
+
+    Args:
+        drawn: views of the targets, as many of each source.
+        sources: theirs.
+        step_px: canvas px per px of the views.
+    """
+    changes = [
+        stretch(each.flow[view], each.owner[view], step_px)
+        for each in drawn
+        for view in range(len(each.owner))
+    ]
+    limb = LIMB_OF_GROUP[np.concatenate([each.owner for each in drawn])]
+    images = [
+        source.views.body.look if step_px > 1 else framed_picture(source.picture)[None] for source in sources
+    ]
+    limbs = np.stack([source.picture.limbs for source in sources])
+    return flow.Texture(
+        flow_of([each.flow for each in drawn]),
+        torch.from_numpy(np.stack(changes)).permute(0, 3, 1, 2),
+        torch.from_numpy(limb)[:, None],
+        truth_of(images),
+        torch.from_numpy(limbs)[:, None],
+    )
 
 
 def weights_of(parts: list[np.ndarray], loss: LossConfig) -> torch.Tensor:
@@ -136,15 +187,18 @@ def losses_of(
     t = torch.rand(len(look), device=look.device)
     t = torch.where(torch.rand_like(t) < config.loss.first_step_share, torch.zeros_like(t), t)
     x_t = flow.straight_path(x_0, x_1, t)
-    velocity = networks(autoencoder, step, t, x_t, look)
+    velocity, transfer = networks(autoencoder, step, t, x_t, look)
     terms: dict[str, torch.Tensor] = {}
     if config.loss.velocity:
         terms["velocity"] = config.loss.velocity * functional.mse_loss(velocity.float(), (x_1 - x_0).float())
     if config.loss.pixels or config.loss.edges:
         made = autoencoder.decode(flow.endpoint(x_t, velocity, t)).float()
         terms |= pixel_losses(made, step.truth, step.weight, config.loss)
+        laid = flow.lay_texture(made, transfer, step.texture)
+        if config.loss.texture:
+            terms |= texture_losses(made.detach(), laid, transfer, step, config.loss)
         if adversary is not None:
-            terms |= adversary.losses(made, step)
+            terms |= adversary.losses(laid.pictures, step)  # what a viewer sees
     return terms
 
 
@@ -159,14 +213,76 @@ def pixel_losses(
     return {"pixels": loss.pixels * pixels, "edges": loss.edges * (across + down)}
 
 
+def texture_losses(
+    made: torch.Tensor, laid: flow.Laid, transfer: flow.Transfer, step: Step, loss: LossConfig
+) -> dict[str, torch.Tensor]:
+    """What the texture's displacement, gain and share lose; nothing of it reaches the pictures without texture.
+
+    The share is not asked for few wrong pixels: these prefer blur to a sharp print that lies 3 px off. It learns which
+    of both is nearer to truth where small shifts are forgiven.
+
+    Args:
+        made: (B, 4, H, W) without texture, no gradient.
+        laid: the texture moved by the network.
+        transfer: what moved it.
+        step: truth.
+        loss: weights.
+    """
+    truth, alpha = step.truth[:, :3], step.truth[:, 3:]
+    shown = laid.colour * alpha
+    right = _nearer(shown.detach(), made[:, :3], truth)
+    counts = step.weight * laid.seen.detach() * alpha
+    total = counts.sum().clamp_min(1.0)
+    colour = (counts * right * (shown - truth).abs().mean(dim=1, keepdim=True)).sum() / total
+    share = transfer.share.float().clamp(1e-4, 1 - 1e-4)
+    entropy = -(right * share.log() + (1 - right) * (1 - share).log())
+    terms = {
+        "colour": colour,
+        "share": 0.1 * (counts * entropy).sum() / total,
+        "place": 0.02 * place_error(laid.moved, step),
+    }
+    return {f"texture_{name}": loss.texture * term for name, term in terms.items()}
+
+
+def place_error(moved: torch.Tensor, step: Step) -> torch.Tensor:
+    """Mean distance of moved places from the true ones, in px of the view, where those are known and near."""
+    wanted = (step.truth_flow - step.texture.flow) / step.step_px
+    near = torch.nan_to_num(wanted.abs().amax(dim=1, keepdim=True), nan=math.inf) < _NEAR_PX
+    apart = (
+        (moved / step.step_px - torch.nan_to_num(wanted)).abs().clamp_max(_NEAR_PX).mean(dim=1, keepdim=True)
+    )
+    counts = near * step.weight
+    return (counts * apart).sum() / counts.sum().clamp_min(1.0)
+
+
+def _nearer(texture: torch.Tensor, made: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """(B, 1, H, W) 0..1: how surely the texture is as near to truth as what is made, small shifts forgiven."""
+    return torch.sigmoid((_apart(made, truth) + _FAVOUR - _apart(texture, truth)) / (_FAVOUR / 4))
+
+
+def _apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(B, 1, H, W) least mean difference of blocks over shifts of two pixels."""
+    height, width = a.shape[-2:]
+    around = functional.pad(b, [_SHIFT_PX] * 4, mode="replicate")
+    best = None
+    for y, x in ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)):
+        top, left = _SHIFT_PX * (y + 1), _SHIFT_PX * (x + 1)
+        apart = (a - around[..., top : top + height, left : left + width]).abs().mean(dim=1, keepdim=True)
+        apart = functional.avg_pool2d(apart, _BLOCK_PX, 2, _BLOCK_PX // 2 - 1)
+        best = apart if best is None else torch.minimum(best, apart)
+    return functional.interpolate(best, size=(height, width), mode="bilinear")
+
+
 @torch.no_grad()
 def picture_grid(networks: Networks, autoencoder: nn.Module, step: Step, config: TrainConfig) -> np.ndarray:
-    """Windows of a few targets side by side, (H, W, 3) uint8: warped source, made in one step, truth."""
+    """Windows of a few targets side by side, (H, W, 3) uint8: warped source, made in one step, with texture, truth."""
     memory = flow.repeat_memory(networks.read(autoencoder, step.source), step.targets, step.group)
     look = autoencoder.encode(step.target.look)
     x = flow.start_of_path(look, config.model.start, config.seed)
-    made = autoencoder.decode(flow.integrate(networks.target_net, x, look, step.target, memory, [1.0, 0.0]))
-    columns = [torch.cat(list(x[:12]), dim=1) for x in (step.target.look, made.float(), step.truth)]
+    x_1, transfer = flow.integrate(networks.target_net, x, look, step.target, memory, [1.0, 0.0])
+    made = autoencoder.decode(x_1).float()
+    laid = flow.lay_texture(made, transfer, step.texture).pictures
+    columns = [torch.cat(list(x[:12]), dim=1) for x in (step.target.look, made, laid, step.truth)]
     grid = torch.cat(columns, dim=2)
     grid = grid[:3] + (1 - grid[3:]) * 0.8
     height = grid.shape[1] // 2

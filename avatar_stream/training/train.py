@@ -30,6 +30,7 @@ from avatar_stream.errors import ModelError
 from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.image_tokens import load_image_encoder
+from avatar_stream.modeling.pipeline import has_bfloat16
 from avatar_stream.training.config import TrainConfig, load_train_config
 from avatar_stream.training.critic import Adversary
 from avatar_stream.training.dataset import PairDataset, PictureFolder, open_data
@@ -91,14 +92,18 @@ def run(arguments: argparse.Namespace) -> int:
 def train(config: TrainConfig, max_minutes: float | None = None, weights: str | None = None) -> Progress:
     """Train until `max_steps` or `max_minutes`; returns what was done. Leaves checkpoint and weights in `output`."""
     torch.manual_seed(config.seed)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(mixed_precision=_precision(config), cpu=not torch.cuda.is_available())
     config.output.mkdir(parents=True, exist_ok=True)
     data = config.data
     folders = open_data(data.folders, data.people, data.people_share, tuple(data.exclude))
     autoencoder = _autoencoder(config, folders, weights).to(accelerator.device).eval().requires_grad_(False)
     networks = build_networks(config, weights, autoencoder)
+    if config.trained == "texture":
+        networks.requires_grad_(False)
+        for layer in networks.target_net.detail.texture_layers:
+            layer.requires_grad_(True)
     optimizer = torch.optim.AdamW(
-        networks.parameters(),
+        [each for each in networks.parameters() if each.requires_grad],
         lr=config.learning_rate,
         betas=(0.9, 0.99),
         weight_decay=config.weight_decay,
@@ -112,6 +117,14 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
     loop = _Loop(config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, max_minutes)
     loop.run(_batches(config, folders, progress.step + accelerator.process_index))
     return progress
+
+
+def _precision(config: TrainConfig) -> str:
+    """What is asked for; float32 on a processor without bfloat16, where PyTorch would take ten times as long."""
+    if torch.cuda.is_available() or config.mixed_precision == "no" or has_bfloat16():
+        return config.mixed_precision
+    logger.warning("this processor has no bfloat16: training in float32")
+    return "no"
 
 
 class _Loop:

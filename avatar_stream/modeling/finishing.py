@@ -1,0 +1,143 @@
+"""From what the networks made to the finished picture: mended, with the source's texture, in one piece, at any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+
+from avatar_stream.modeling import pasting, texture
+from avatar_stream.modeling.conditioning import (
+    FACE_WINDOW,
+    LEFT_WINDOW,
+    RIGHT_WINDOW,
+    WINDOW_PX,
+    Drawn,
+    Source,
+    Views,
+)
+from avatar_stream.modeling.geometry import LIMB_OF_GROUP
+from avatar_stream.types import CANVAS_PX
+
+_FEATHER_PX = 16
+_PATCH_PX = 8  # of the autoencoders, ours and stock ones
+_BODY_RIM_PX, _HEAD_RIM_PX, _HAND_RIM_PX = 2.0, 1.2, 0.65  # how smooth outlines are drawn, px of their views
+
+
+@dataclass(frozen=True)
+class MadeViews:
+    """What the networks made of the views of one size of one pose, V of them.
+
+    Attributes:
+        pictures: (V, S, S, 4) float32 premultiplied RGBA, about 0..1.
+        moves: (V, S/4, S/4, 5) float32 and share: (V, S, S) float32, see `texture.lay_texture`; None: no texture.
+    """
+
+    pictures: np.ndarray
+    moves: np.ndarray | None = None
+    share: np.ndarray | None = None
+
+
+def paste_views(
+    body: MadeViews, windows: MadeViews | None, views: Views, source: Source, size_px: int = CANVAS_PX
+) -> np.ndarray:
+    """Put the made views together: the windows, if there are any, over the enlarged and mended body, with soft edges.
+
+    The source's texture is laid over each at the picture's own resolution: only this step grows with it.
+
+    Args:
+        body: one view; smaller where `views` are trimmed. Its pictures are used up, as the windows' are.
+        windows: three views; None: only the body.
+        views: the pose, as the networks saw it.
+        source: whose texture is laid over the views, where they say how.
+        size_px: side of the picture, a multiple of half the canvas'.
+
+    Returns:
+        (size_px, size_px, 4) uint8 RGBA, straight alpha.
+    """
+    picture = np.ascontiguousarray(body.pictures[0], np.float32)
+    pasting.smooth_patches(picture, _PATCH_PX)
+    mended = pasting.mend_rim(picture, pasting.rim_kernel(_BODY_RIM_PX))
+    if windows is None:
+        _leave_hands(mended, picture, views)
+    canvas = _enlarged(mended, views, size_px)
+    px = size_px / views.body_px
+    place = (round(views.body_place[0] * px), round(views.body_place[1] * px))
+    _lay_texture(canvas, body, 0, views.body, CANVAS_PX / views.body_px, source, px, place)
+    for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
+        _add_window(canvas, windows, window, views, source, size_px / CANVAS_PX)
+    straight = np.empty(canvas.shape, np.uint8)
+    pasting.straighten(canvas, straight)
+    return straight
+
+
+def _add_window(
+    canvas: np.ndarray, made: MadeViews, window: int, views: Views, source: Source, px: float
+) -> None:
+    """Mend a window, lay the texture over it and blend it into the canvas, `px` of the canvas a pixel."""
+    picture = np.ascontiguousarray(made.pictures[window], np.float32)
+    pasting.smooth_patches(picture, _PATCH_PX)
+    rim_px = _HEAD_RIM_PX if window == FACE_WINDOW else _HAND_RIM_PX
+    picture = pasting.mend_rim(picture, pasting.rim_kernel(rim_px))
+    side = round(px * WINDOW_PX)
+    if side != WINDOW_PX:
+        picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+    _lay_texture(picture, made, window, views.windows, 1.0, source, px, (0, 0))
+    left, top = (round(px * int(place)) for place in views.corners[window])
+    pasting.add_window(canvas, picture, _feather(side), left, top, window == LEFT_WINDOW)
+
+
+def _lay_texture(
+    picture: np.ndarray,
+    made: MadeViews,
+    view: int,
+    drawn: Drawn,
+    step: float,
+    source: Source,
+    px: float,
+    place: tuple[int, int],
+) -> None:
+    if made.share is None:
+        return
+    texture.lay_texture(
+        picture, made.moves[view], made.share[view], drawn.flow[view], drawn.owner[view], step,
+        source.texture.pixels, source.texture.limbs, LIMB_OF_GROUP, px, *place,
+    )  # fmt: skip
+
+
+def _leave_hands(mended: np.ndarray, body: np.ndarray, views: Views) -> None:
+    """Where no windows come over them, the body's own fingers are seen, too thin to be mended: leave them, in place."""
+    scale = views.body_px / CANVAS_PX
+    side = round(WINDOW_PX * scale)
+    share = cv2.resize(_feather(WINDOW_PX), (side, side), interpolation=cv2.INTER_AREA)[..., None]
+    for window in (RIGHT_WINDOW, LEFT_WINDOW):
+        x, y = np.round(views.corners[window] * scale).astype(int) - views.body_place
+        left, top = max(x, 0), max(y, 0)
+        right, bottom = max(min(x + side, body.shape[1]), left), max(min(y + side, body.shape[0]), top)
+        box = np.s_[top:bottom, left:right]
+        part = share[top - y : bottom - y, left - x : right - x]
+        mended[box] += part * (body[box] - mended[box])
+
+
+def _enlarged(body: np.ndarray, views: Views, size_px: int) -> np.ndarray:
+    """The body's view on the whole canvas; where it was trimmed there is nothing."""
+    left, top, height, width = (
+        each * size_px // views.body_px for each in (*views.body_place, *body.shape[:2])
+    )
+    large = cv2.resize(body, (width, height), interpolation=cv2.INTER_CUBIC)
+    if width == size_px:
+        return large
+    canvas = np.zeros((size_px, size_px, 4), np.float32)
+    canvas[top : top + height, left : left + width] = large
+    return canvas
+
+
+@cache
+def _feather(side_px: int) -> np.ndarray:
+    """(side_px, side_px) float32: 1 inside, falling to 0 at the window's edge. Not to be changed."""
+    places = np.arange(side_px) + 0.5
+    ramp = np.minimum(places, side_px - places) * (WINDOW_PX / side_px / _FEATHER_PX)
+    ramp = np.clip(ramp, 0.0, 1.0).astype(np.float32)
+    return ramp[:, None] * ramp[None, :]
