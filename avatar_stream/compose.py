@@ -30,14 +30,17 @@ def _even(value: int) -> int:
     return value
 
 
+def _both_sides(given: object) -> object:
+    if isinstance(given, int):
+        return given, given
+    if not isinstance(given, list | tuple):
+        raise ValueError("one number for a square, or width and height: 768 or [1280, 720]")
+    return given
+
+
 Side = Annotated[int, Field(ge=64, le=4096), AfterValidator(_even)]
-# One number is a square.
 Size = Annotated[
-    tuple[Side, Side],
-    BeforeValidator(
-        lambda given: (given, given) if isinstance(given, int) else given,
-        json_schema_input_type=tuple[Side, Side] | Side,
-    ),
+    tuple[Side, Side], BeforeValidator(_both_sides, json_schema_input_type=tuple[Side, Side] | Side)
 ]
 Part = Annotated[float, Field(ge=0, le=1)]
 LabelPlace = Literal["bottom", "bottom-left", "bottom-right", "top", "top-left", "top-right"]

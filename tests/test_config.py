@@ -89,6 +89,9 @@ def test_every_mistake_is_told_at_once(write, tmp_path):
         ({"retarget": {"smoothing": -1}}, "retarget.smoothing"),
         ({"compose": {"background": "no/picture.png"}}, "compose.background"),
         ({"avatar": 3}, "avatar"),
+        ({"compose": {"size": 767}}, "compose.size.0"),
+        ({"compose": {"size": "large"}}, "compose.size"),
+        ({"synthesizer": {"type": "flow", "size_px": 600}}, "synthesizer.size_px"),
         ({"server": {"ice_servers": [{"urls": "turn.example.org"}]}}, "server.ice_servers.0.urls"),
         ({"server": {"ice_servers": [{"urls": ["stun:h:1", "turn:h:port"]}]}}, "server.ice_servers.0.urls"),
         ({"outputs": [{"type": "picture_folder", "path": "."}]}, "outputs.0.path"),
@@ -209,6 +212,7 @@ def test_check_tells_each_file(write, tmp_path, capsys):
         ("preview", ["--steps", "2", "--set", "compose.background=white"],
          ["synthesizer.steps=2", "compose.background=white"]),
         ("preview", ["--synthesizer", "rig"], ["synthesizer={type: rig}"]),
+        ("broadcast", ["--size", "768"], ["compose.size=768"]),
     ],
 )  # fmt: skip
 def test_commands_are_pipeline_files_with_values_set(command, words, expected, monkeypatch):

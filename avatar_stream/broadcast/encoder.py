@@ -24,8 +24,8 @@ TIME_BASE = Fraction(1, TICKS_PER_S)
 Codec = Literal["h264", "vp8"]
 # What encoders reckon with; the true times are those of the pictures.
 _NOMINAL_FPS = 30
-# One thread cuts no picture into slices, which cost quality, and waits for no other where processors are busy; an
-# overlay of the largest avatar, 1024 x 2048, takes it 10 ms. A larger picture needs more to be ready in time.
+# One thread cuts no picture into slices, which cost quality, and waits for no other where processors are busy; the
+# overlay of the largest avatar, 1024 x 2048, takes it 17 ms. A larger picture needs more to be ready in time.
 _PX_PER_THREAD = 1024 * 2048
 _MAX_THREADS = 4
 # Blocks of 16 x 16 px of the largest picture: the avatar's, 1024 x 1024. H.264 calls it level 3.2, its overlay level 4
