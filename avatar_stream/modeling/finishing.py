@@ -65,6 +65,8 @@ def paste_views(
     canvas = _enlarged(mended, views, size_px)
     px = size_px / views.body_px
     place = (round(views.body_place[0] * px), round(views.body_place[1] * px))
+    if windows is not None and body.share is not None:
+        _leave_windows(body.share[0], views)
     _lay_texture(canvas, body, 0, views.body, CANVAS_PX / views.body_px, source, px, place)
     for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
         _add_window(canvas, windows, window, views, source, size_px / CANVAS_PX)
@@ -105,6 +107,17 @@ def _lay_texture(
         picture, made.moves[view], made.share[view], drawn.flow[view], drawn.owner[view], step,
         source.texture.pixels, source.texture.limbs, LIMB_OF_GROUP, px, *place,
     )  # fmt: skip
+
+
+def _leave_windows(share: np.ndarray, views: Views) -> None:
+    """Lay no texture, in place, where a window covers the body wholly: that would be done twice."""
+    scale = views.body_px / CANVAS_PX
+    for corner in views.corners:
+        # A pixel more than the feather, for the share is read between its pixels.
+        first = np.ceil((corner + _FEATHER_PX) * scale).astype(int) + 1 - views.body_place
+        last = np.floor((corner + WINDOW_PX - _FEATHER_PX) * scale).astype(int) - 1 - views.body_place
+        (left, top), (right, bottom) = np.maximum(first, 0), np.maximum(last, 0)
+        share[top:bottom, left:right] = 0.0
 
 
 def _leave_hands(mended: np.ndarray, body: np.ndarray, views: Views) -> None:

@@ -285,11 +285,11 @@ def _take_look(reads, owner, pixels, row_px, limbs, limb_of_group, look):  # pra
         if limb == EMPTY or (limb != 0 and limb != limb_of_group[owner[i]]):
             look[i] = 0
         else:
-            look[i] = _read_pixel(pixels, np.uint32(row_px), np.uint32(reads[0, i]), np.uint64(reads[1, i]))
+            look[i] = read_pixel(pixels, np.uint32(row_px), np.uint32(reads[0, i]), np.uint64(reads[1, i]))
 
 
 @njit(**INNER)
-def _read_pixel(image, row_px, pixel, between):  # pragma: no cover - compiled
+def read_pixel(image, row_px, pixel, between):  # pragma: no cover - compiled
     """The colour between four pixels, thirty-seconds to the right and down."""
     right, down = between & _31, between >> _5
     a, b = np.uint64(image[pixel]), np.uint64(image[pixel + np.uint32(1)])

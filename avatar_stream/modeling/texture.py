@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from avatar_stream.modeling.rasterizer import COMPILED, INNER
-from avatar_stream.modeling.shading import EMPTY, FRAME_PX, NOWHERE
+from avatar_stream.modeling.shading import EMPTY, FRAME_PX, NOWHERE, read_pixel
 
 DISPLACEMENT_PX = 8.0  # the most by which a place moves, px of the view
 MOVES = 5  # channels of a `moves` array: displacement x and y, gain of red, green and blue
@@ -25,6 +25,8 @@ JUMP_PX = 6.0  # neighbours whose places in the source are farther apart, px of 
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
 _BYTE, _FAINT = np.float32(1.0 / 255.0), np.float32(0.02)
 _CLEAR, _PER_OPACITY = np.float32(CLEAR), np.float32(1.0 / (OPAQUE - CLEAR))
+_SUBPIXELS, _SHIFT, _BELOW = np.float32(32.0), np.int32(5), np.int32(31)  # as `shading.read_pixel` counts
+_LOWEST, _8, _16, _24 = np.uint32(255), np.uint32(8), np.uint32(16), np.uint32(24)
 _NO_PLACE, _JUMP = np.float32(NOWHERE / 2), np.float32(JUMP_PX)
 
 
@@ -55,15 +57,15 @@ def _changes(flow, owner, row, column, step):  # pragma: no cover - compiled
     x, y, group = flow[row, column, 0], flow[row, column, 1], owner[row, column]
     right_x = right_y = down_x = down_y = _ZERO
     for way in (1, -1):
-        other = column + way
-        if 0 <= other < owner.shape[1] and owner[row, other] == group:
+        other = np.uint64(np.int64(column) + way)  # before the first it is more than there are
+        if other < np.uint64(owner.shape[1]) and owner[row, other] == group:
             dx, dy = flow[row, other, 0] - x, flow[row, other, 1] - y
             if abs(dx) < most and abs(dy) < most:
                 right_x, right_y = dx * np.float32(way), dy * np.float32(way)
                 break
     for way in (1, -1):
-        other = row + way
-        if 0 <= other < owner.shape[0] and owner[other, column] == group:
+        other = np.uint64(np.int64(row) + way)
+        if other < np.uint64(owner.shape[0]) and owner[other, column] == group:
             dx, dy = flow[other, column, 0] - x, flow[other, column, 1] - y
             if abs(dx) < most and abs(dy) < most:
                 down_x, down_y = dx * np.float32(way), dy * np.float32(way)
@@ -102,49 +104,76 @@ def lay_texture(  # pragma: no cover - compiled
         left: px of the picture at which the view begins.
         top: the same from above.
     """
-    height, width = owner.shape
-    per_px, coarse = np.float32(1.0 / scale), np.float32(moves.shape[1] / width)
+    width, coarse = owner.shape[1], np.float32(moves.shape[1] / owner.shape[1])
     fine = np.float32((texture.shape[1] - 2 * FRAME_PX) / 512.0)
-    bottom = min(picture.shape[0], top + int(np.ceil(height * scale)))
-    right = min(picture.shape[1], left + int(np.ceil(width * scale)))
-    for y in range(max(top, 0), bottom):
-        at_y = (np.float32(y - top) + _HALF) * per_px - _HALF
-        row = min(max(np.int64(np.rint(at_y)), 0), height - 1)
-        for x in range(max(left, 0), right):
-            alpha = picture[y, x, 3]
-            if alpha < _FAINT:
+    last_limb_y, last_limb_x = np.float32(limbs.shape[0] - 1), np.float32(limbs.shape[1] - 1)
+    pixels, row_px = texture.ravel(), np.int32(texture.shape[1])
+    per_px, from_x, from_y = np.float32(1.0 / scale), np.float32(left - 0.5), np.float32(top - 0.5)
+    for row in range(np.uint64(owner.shape[0])):
+        # The picture's pixels whose middles lie in this row of the view, and below in this column.
+        first_y, last_y = _covered(row, scale, top, picture.shape[0])
+        if first_y == last_y:
+            continue
+        for column in range(np.uint64(width)):
+            if flow[row, column, 0] < _NO_PLACE or share[row, column] < _FAINT:
                 continue
-            at_x = (np.float32(x - left) + _HALF) * per_px - _HALF
-            column = min(max(np.int64(np.rint(at_x)), 0), width - 1)
-            counts = _between(share, at_y, at_x)
-            if counts < _FAINT or flow[row, column, 0] < _NO_PLACE:
+            first_x, last_x = _covered(column, scale, left, picture.shape[1])
+            if first_x == last_x or not _shows(picture, first_y, last_y, first_x, last_x):
                 continue
-            my, mx = (at_y + _HALF) * coarse - _HALF, (at_x + _HALF) * coarse - _HALF
-            move_x, move_y, red, green, blue = _moves_between(moves, my, mx)
-            move_x, move_y = move_x + at_x - np.float32(column), move_y + at_y - np.float32(row)
+            limb_here = limb_of_group[owner[row, column]]
+            at_y, at_x = (
+                (np.float32(row) + _HALF) * coarse - _HALF,
+                (np.float32(column) + _HALF) * coarse - _HALF,
+            )
+            move_x, move_y, red, green, blue = _moves_between(moves, at_y, at_x)
             right_x, right_y, down_x, down_y = _changes(flow, owner, row, column, np.float32(step))
-            sx = flow[row, column, 0] + right_x * move_x + down_x * move_y
-            sy = flow[row, column, 1] + right_y * move_x + down_y * move_y
-            limb_x = min(max(np.int64(sx * _HALF), 0), limbs.shape[1] - 1)
-            limb = limbs[min(max(np.int64(sy * _HALF), 0), limbs.shape[0] - 1), limb_x]
-            if limb == EMPTY or (limb != 0 and limb != limb_of_group[owner[row, column]]):
-                continue
-            r, g, b, a = _read(texture, sx * fine - _HALF, sy * fine - _HALF)
-            counts *= min(max((a - _CLEAR) * _PER_OPACITY, _ZERO), _ONE)
-            if counts < _FAINT:
-                continue
-            bright = alpha / a
-            picture[y, x, 0] += counts * (min(r * red * bright, alpha) - picture[y, x, 0])
-            picture[y, x, 1] += counts * (min(g * green * bright, alpha) - picture[y, x, 1])
-            picture[y, x, 2] += counts * (min(b * blue * bright, alpha) - picture[y, x, 2])
+            place_x = flow[row, column, 0] + right_x * move_x + down_x * move_y
+            place_y = flow[row, column, 1] + right_y * move_x + down_y * move_y
+            for y in range(np.uint64(first_y), np.uint64(last_y)):
+                dy = (np.float32(y) - from_y) * per_px - _HALF - np.float32(row)
+                for x in range(np.uint64(first_x), np.uint64(last_x)):
+                    alpha = picture[y, x, 3]
+                    if alpha < _FAINT:
+                        continue
+                    dx = (np.float32(x) - from_x) * per_px - _HALF - np.float32(column)
+                    sx = place_x + right_x * dx + down_x * dy
+                    sy = place_y + right_y * dx + down_y * dy
+                    limb_x = np.uint64(min(max(sx * _HALF, _ZERO), last_limb_x))
+                    limb = limbs[np.uint64(min(max(sy * _HALF, _ZERO), last_limb_y)), limb_x]
+                    if limb == EMPTY or (limb != 0 and limb != limb_here):
+                        continue
+                    r, g, b, a = _read(pixels, row_px, sx * fine - _HALF, sy * fine - _HALF)
+                    counts = min(max((a - _CLEAR) * _PER_OPACITY, _ZERO), _ONE)
+                    counts *= _between(share, np.float32(row) + dy, np.float32(column) + dx)
+                    if counts < _FAINT:
+                        continue
+                    bright = alpha / a
+                    picture[y, x, 0] += counts * (min(r * red * bright, alpha) - picture[y, x, 0])
+                    picture[y, x, 1] += counts * (min(g * green * bright, alpha) - picture[y, x, 1])
+                    picture[y, x, 2] += counts * (min(b * blue * bright, alpha) - picture[y, x, 2])
+
+
+@njit(**INNER)
+def _covered(place, scale, start, count):  # pragma: no cover - compiled
+    """First and last, exclusive, pixel of the picture whose middle lies in a row or column of the view."""
+    first = np.int64(np.ceil(place * scale - 0.5)) + start
+    last = np.int64(np.ceil((place + 1) * scale - 0.5)) + start
+    return min(max(first, 0), count), min(max(last, 0), count)
+
+
+@njit(**INNER)
+def _shows(picture, first_y, last_y, first_x, last_x):  # pragma: no cover - compiled
+    """Whether the first or the last pixel is part of the person: nothing is as small as to lie between."""
+    first = picture[np.uint64(first_y), np.uint64(first_x), 3]
+    return first >= _FAINT or picture[np.uint64(last_y - 1), np.uint64(last_x - 1), 3] >= _FAINT
 
 
 @njit(**INNER)
 def _corners(at, count):  # pragma: no cover - compiled
     """Both neighbours of a place between `count` samples, and the share of the second."""
     at = min(max(at, _ZERO), np.float32(count - 1))
-    low = min(np.int64(at), count - 1)
-    return low, min(low + 1, count - 1), at - np.float32(low)
+    low = np.uint64(at)
+    return low, np.uint64(min(at + _ONE, np.float32(count - 1))), at - np.float32(low)
 
 
 @njit(**INNER)
@@ -174,23 +203,16 @@ def _moves_between(moves, at_y, at_x):  # pragma: no cover - compiled
 
 
 @njit(**INNER)
-def _read(texture, at_x, at_y):  # pragma: no cover - compiled
+def _read(pixels, row_px, at_x, at_y):  # pragma: no cover - compiled
     """Red, green, blue, alpha, 0..1, premultiplied, between four pixels of a framed picture."""
-    frame, most_x, most_y = np.float32(FRAME_PX), texture.shape[1] - 2, texture.shape[0] - 2
-    at_x, at_y = max(at_x + frame, _ZERO), max(at_y + frame, _ZERO)
-    x, y = min(np.int64(at_x), most_x), min(np.int64(at_y), most_y)
-    across, down = min(at_x - np.float32(x), _ONE), min(at_y - np.float32(y), _ONE)
-    wa, wb = (_ONE - down) * (_ONE - across) * _BYTE, (_ONE - down) * across * _BYTE
-    wc, wd = down * (_ONE - across) * _BYTE, down * across * _BYTE
-    a, b, c, d = texture[y, x], texture[y, x + 1], texture[y + 1, x], texture[y + 1, x + 1]
+    frame, rows = np.int32(FRAME_PX), np.int32(pixels.shape[0] // row_px)
+    x = min(max(np.int32(np.rint(at_x * _SUBPIXELS)), np.int32(0)), (row_px - 2 * frame - 1) << _SHIFT)
+    y = min(max(np.int32(np.rint(at_y * _SUBPIXELS)), np.int32(0)), (rows - 2 * frame - 1) << _SHIFT)
+    pixel = np.uint32(((y >> _SHIFT) + frame) * row_px + (x >> _SHIFT) + frame)
+    word = read_pixel(pixels, np.uint32(row_px), pixel, np.uint64((x & _BELOW) | ((y & _BELOW) << _SHIFT)))
     return (
-        _byte(a, 0) * wa + _byte(b, 0) * wb + _byte(c, 0) * wc + _byte(d, 0) * wd,
-        _byte(a, 8) * wa + _byte(b, 8) * wb + _byte(c, 8) * wc + _byte(d, 8) * wd,
-        _byte(a, 16) * wa + _byte(b, 16) * wb + _byte(c, 16) * wc + _byte(d, 16) * wd,
-        _byte(a, 24) * wa + _byte(b, 24) * wb + _byte(c, 24) * wc + _byte(d, 24) * wd,
+        np.float32(word & _LOWEST) * _BYTE,
+        np.float32((word >> _8) & _LOWEST) * _BYTE,
+        np.float32((word >> _16) & _LOWEST) * _BYTE,
+        np.float32(word >> _24) * _BYTE,
     )
-
-
-@njit(**INNER)
-def _byte(pixel, shift):  # pragma: no cover - compiled
-    return np.float32((pixel >> np.uint32(shift)) & np.uint32(255))
