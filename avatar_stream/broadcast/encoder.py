@@ -29,7 +29,7 @@ _NOMINAL_FPS = 30
 _PX_PER_THREAD = 1024 * 2048
 _MAX_THREADS = 4
 # Blocks of 16 x 16 px of the largest picture: the avatar's, 1024 x 1024. H.264 calls it level 3.2, its overlay level 4
-# (ITU-T H.264, table A-1). Browsers name 3.1 in their offers whatever they decode, and decode these.
+# (ITU-T H.264, table A-1). Chromium names 3.1 in its offers, and decodes these.
 MOST_BLOCKS, MOST_OVERLAY_BLOCKS = 4096, 8192
 MOST_KBPS = 14_000  # of level 3.1, baseline
 # Quality that is enough; the bitrate is a bound, so that still pictures cost little and fast hands get what they need.
