@@ -12,11 +12,13 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
+from avatar_stream.rendering.looks import render_looks
 from avatar_stream.rendering.motion import Sampler
 from avatar_stream.rendering.people import render_clip, render_portrait
-from avatar_stream.rendering.renderer import Renderer
+from avatar_stream.rendering.renderer import Rendered, Renderer
 from avatar_stream.rendering.rig import Rig
 from avatar_stream.sources.pose_file import write_pose_file
+from avatar_stream.types import CANVAS_PX, Pose
 
 ASSETS = Path(__file__).parents[1] / "assets"
 AVATARS = {
@@ -36,35 +38,50 @@ CREDIT = {
 }
 
 
-def make_avatar(name: str, person: Path, description: str, renderer: Renderer) -> None:
-    """Write `assets/avatars/NAME`: portrait, its pose, the rigged person, the credit."""
-    folder = ASSETS / "avatars" / name
+def make_avatar(folder: Path, person: Path, description: str, renderer: Renderer) -> None:
+    """Write an avatar's folder: portrait, its pose, the rigged person, the credit."""
     folder.mkdir(parents=True, exist_ok=True)
-    rendered, pose = render_portrait(Rig.load(person), renderer)
-    Image.fromarray(rendered.image).save(folder / "portrait.png", optimize=True)
-    write_pose_file(folder / "portrait.pose", [pose], fps=1.0)
+    write_picture(folder / "portrait", *render_portrait(Rig.load(person), renderer))
     shutil.copyfile(person, folder / "person.glb")
     card = {"description": description, **CREDIT, "rig": "person.glb"}
     (folder / "avatar.yaml").write_text(yaml.safe_dump(card, sort_keys=False, width=110))
 
 
+def make_looks(folder: Path, person: Path, renderer: Renderer) -> None:
+    """Write `looks/` of an avatar's folder: further pictures of the person, each with its exact pose."""
+    (folder / "looks").mkdir(parents=True, exist_ok=True)
+    for look, rendered, pose in render_looks(Rig.load(person), renderer):
+        write_picture(folder / "looks" / look, rendered, pose)
+
+
+def write_picture(path: Path, rendered: Rendered, pose: Pose) -> None:
+    """Write `path.png` (RGBA) and `path.pose` (pixels of the 512 canvas, whatever the picture's size)."""
+    Image.fromarray(rendered.image).save(path.with_suffix(".png"), optimize=True)
+    write_pose_file(path.with_suffix(".pose"), [pose], fps=1.0)
+
+
 def main() -> None:
-    """Make all, or the clip or the avatars only."""
+    """Make all, or one kind only."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--people", type=Path, required=True, help="folder of the rigged people (VALID as glTF)"
     )
-    parser.add_argument("--only", choices=["avatars", "clip"])
+    parser.add_argument("--only", choices=["avatars", "looks", "clip"])
+    parser.add_argument("--output", type=Path, default=ASSETS, metavar="DIR", help="instead of assets/")
+    parser.add_argument("--size-px", type=int, default=CANVAS_PX, help="side of portraits and looks (512)")
     arguments = parser.parse_args()
-    if arguments.only != "clip":
-        with Renderer() as renderer:
-            for name, (person, description) in AVATARS.items():
-                make_avatar(name, arguments.people / f"{person}.glb", description, renderer)
-    if arguments.only != "avatars":
+    with Renderer(arguments.size_px) as renderer:
+        for name, (person, description) in AVATARS.items():
+            folder, file = arguments.output / "avatars" / name, arguments.people / f"{person}.glb"
+            if arguments.only in (None, "avatars"):
+                make_avatar(folder, file, description, renderer)
+            if arguments.only in (None, "looks"):
+                make_looks(folder, file, renderer)
+    if arguments.only in (None, "clip"):
         rig = Rig.load(arguments.people / f"{CLIP_PERSON}.glb")
         poses = Sampler(rig.bind_m, CLIP_SEED).fingerspelling_clip(CLIP_WORD, CLIP_S, CLIP_FPS)
-        (ASSETS / "clips").mkdir(parents=True, exist_ok=True)
-        render_clip(rig, poses, ASSETS / "clips" / "signer.mp4", CLIP_FPS)
+        (arguments.output / "clips").mkdir(parents=True, exist_ok=True)
+        render_clip(rig, poses, arguments.output / "clips" / "signer.mp4", CLIP_FPS)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,23 @@ import json
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from avatar_stream.errors import ConfigError, RenderError, SinkError
-from avatar_stream.rendering import look, parts, people
+from avatar_stream.rendering import look, parts, people, prints
 from avatar_stream.rendering.camera import Camera
 from avatar_stream.rendering.face_points import FacePoints
 from avatar_stream.rendering.gltf import GltfFile
 from avatar_stream.rendering.landmarks import landmarks
+from avatar_stream.rendering.lens import Lens, photograph
+from avatar_stream.rendering.looks import look_poses
 from avatar_stream.rendering.renderer import Renderer, straightened
 from avatar_stream.rendering.rig import BODY as BODY_KIND
 from avatar_stream.rendering.rig import EYE, Rig
-from avatar_stream.rendering.shape import random_shape, reshaped
+from avatar_stream.rendering.rotations import from_vector
+from avatar_stream.rendering.shape import Shape, random_shape, reshaped
 from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose, rest_rotations
 from avatar_stream.rendering.surface import UNKNOWN, chart
 from avatar_stream.types import BODY, FACE, LEFT_HAND, RIGHT_HAND
@@ -295,6 +299,76 @@ def test_pattern_is_on_its_clothes_only(rig, renderer):
     changed = np.abs(striped.image.astype(int) - plain.image).max(-1) > 25
     assert 0.25 < changed[big == parts.UPPER_CLOTHES].mean() < 0.75  # every second stripe
     assert changed[(big == parts.FACE) | (big == parts.LOWER_CLOTHES)].mean() < 0.03
+
+
+def test_a_hand_before_the_chest_darkens_it(rig, renderer):
+    lamp = look.Look(key=(0.6, 0.6, 0.7), key_colour=(0.6, 0.6, 0.6))
+    covering = arms_down()
+    covering.rotations[INDEX["LeftForeArm"]] = from_vector(np.array([0, -1.9, 0])).astype(np.float32)
+    free, covered = renderer.draw(rig, arms_down(), look=lamp), renderer.draw(rig, covering, look=lamp)
+    big = [np.repeat(np.repeat(drawn.parts, 2, 0), 2, 1) == parts.UPPER_CLOTHES for drawn in (free, covered)]
+    same = big[0] & big[1]
+    change = covered.image[same][:, :3].mean(1) / np.maximum(free.image[same][:, :3].mean(1), 1)
+    assert np.percentile(change, 1) < 0.8  # in the shadow
+    assert 0.97 < np.median(change) < 1.03
+
+
+def test_prints_are_sharp_and_four_in_ten_clothes_are_plain(rig, renderer):
+    random = np.random.default_rng(0)
+    looks = [look.random_look(rig.part_colours, random) for _ in range(200)]
+    assert 0.3 < np.mean([not one.print for one in looks]) < 0.5
+    shirts = []
+    for seed in (0, 7, 8, 9):
+        drawn = renderer.draw(rig, arms_down(), look=look.Look(print=seed))
+        shirt = cv2.erode((drawn.parts == parts.UPPER_CLOTHES).astype(np.uint8), np.ones((5, 5))) > 0
+        fine = np.abs(cv2.Laplacian(cv2.cvtColor(drawn.image[..., :3], cv2.COLOR_RGB2GRAY), cv2.CV_32F))
+        shirts.append(fine[::2, ::2][shirt].mean())
+    assert max(shirts[1:]) > 1.5 * shirts[0]
+
+
+def test_the_same_seed_prints_the_same():
+    cloth = np.array([0.05, 0.05, 0.1])
+    np.testing.assert_array_equal(prints.paint(3, cloth), prints.paint(3, cloth))
+    assert (prints.paint(3, cloth) != prints.paint(4, cloth)).any()
+
+
+def test_a_camera_leaves_the_matte_and_the_void_alone(rig, renderer):
+    image = renderer.draw(rig, arms_down()).image
+    random = np.random.default_rng(1)
+    for lens in (Lens(), Lens(0.6, 0.8, 0.5, 5.0, (1.05, 1, 0.95), 1.1, 0.9, 70)):
+        taken = photograph(image, lens, random)
+        np.testing.assert_array_equal(taken[..., 3], image[..., 3])
+        assert (taken[image[..., 3] == 0] == 0).all()
+    person = image[..., 3] == 255
+    away = np.abs(taken[person][:, :3].astype(int) - image[person][:, :3]).mean()
+    assert 2 < away < 30
+    np.testing.assert_array_equal(photograph(image, Lens(), random)[person], image[person])
+    rim = (image[..., 3] > 30) & (image[..., 3] < 225)  # nothing dark comes in over the border
+    assert taken[rim][:, :3].mean() > 0.85 * image[rim][:, :3].mean()
+
+
+def test_a_stout_body_is_wider_over_the_same_bones(rig, any_face):
+    bones = np.ones((len(JOINTS), 3))
+    girths = bones.copy()
+    for name in ("Hips", "Spine", "Spine1"):
+        girths[INDEX[name]] = (1.3, 1, 1.3)
+    stout = reshaped(rig, any_face, Shape(bones, girths, np.zeros(15)))
+    np.testing.assert_allclose(stout.bind_m, rig.bind_m, atol=1e-5)
+    waist = np.abs(rig.positions_m[:, 1] - rig.bind_m[INDEX["Spine1"], 1]) < 0.03
+    waist &= np.abs(rig.positions_m[:, 0]) < 0.25
+    assert np.ptp(stout.positions_m[waist, 0]) > 1.2 * np.ptp(rig.positions_m[waist, 0])
+
+
+def test_looks_show_palms_and_backs_of_both_hands_whole(rig, any_face):
+    for name, pose in look_poses(rig.bind_m).items():
+        points = landmarks(rig, any_face, pose).points
+        for hand in (LEFT_HAND, RIGHT_HAND):
+            flat = points[hand][:, :2]
+            assert (flat > 4).all() and (flat < 508).all(), name
+        if name.endswith(("palms", "backs")):
+            a, b = points[RIGHT_HAND][[5, 17], :2] - points[RIGHT_HAND][0, :2]
+            palm_seen = a[0] * b[1] - a[1] * b[0] < 0
+            assert palm_seen == name.endswith("palms"), name
 
 
 def test_skin_comes_in_every_tone_and_faces_match_hands(rig):

@@ -179,12 +179,12 @@ void main() {
     float by_sky = seen(sky_map, in_sky, 0.05);
     // Light goes deeper into skin, red deepest.
     vec3 wrap = min(softness, 1.5) * mix(vec3(0.08), vec3(0.30, 0.18, 0.13), skin);
-    vec3 lit = key_colour * clamp((facing + wrap) / (1.0 + wrap), 0.0, 1.0) * by_key;
+    vec3 lit = key_colour * clamp((facing + wrap) / (1.0 + wrap), 0.0, 1.0) * by_key * (1.0 - 0.25 * min(wet, 1.0));
     vec4 way = vec4(normal, 1.0);
     vec3 ambient = max(vec3(dot(way, around[0] * way), dot(way, around[1] * way), dot(way, around[2] * way)), 0.0);
     // Light between two parts of a person has their colours: covered skin gets red, not black.
     vec3 covered = mix(vec3(0.35), vec3(0.55, 0.40, 0.35), skin);
-    ambient *= mix(covered, vec3(1.0), by_sky);
+    ambient *= mix(covered, vec3(1.0), by_sky) * (1.0 - 0.3 * min(wet, 1.0));  // lids and lips shade what is wet
     vec3 light = base * (lit + ambient);
     float half_way = max(dot(normal, normalize(key + to_eye)), 0.0);
     float wide = half_way * half_way; wide *= wide; wide *= wide;
