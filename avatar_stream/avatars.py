@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from avatar_stream.errors import AvatarError, SourceError
 from avatar_stream.places import bundled
 from avatar_stream.sources.pose_file import read_pose_file
-from avatar_stream.types import CANVAS_PX, Avatar, Credit, Pose
+from avatar_stream.types import CANVAS_PX, Avatar, Credit, Look, Pose
 
 _LARGEST_PX = 2048  # side of a portrait: more would only cost time
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -52,7 +52,8 @@ def load_avatar(name: str | Path) -> Avatar:
     """Load an avatar by the name of a bundled one or the path of a folder.
 
     Args:
-        name: a name of `list_avatars()`, or a folder with the three files.
+        name: a name of `list_avatars()`, or a folder with the three files, and with `looks/NAME.png` and
+            `looks/NAME.pose` where it has further pictures.
 
     Returns:
         The Avatar: image (S, S, 4) uint8 RGBA, S 512 to 2048, the pose in canvas pixels.
@@ -72,7 +73,7 @@ def load_avatar(name: str | Path) -> Avatar:
         raise AvatarError(f"avatar '{folder.name}' is incomplete: there is no {rig_path}")
     credit = Credit(license=card.license, source_url=card.source_url, consent=card.consent)
     pose = _on_canvas(pose, folder.name)
-    return Avatar(folder.name, image, pose, credit, rig_path)
+    return Avatar(folder.name, image, pose, credit, rig_path, _read_looks(folder))
 
 
 def describe_avatar(name: str) -> dict[str, str]:
@@ -122,6 +123,17 @@ def _read_portrait(path: Path) -> np.ndarray:
             f"{_LARGEST_PX}x{_LARGEST_PX}"
         )
     return image
+
+
+def _read_looks(folder: Path) -> tuple[Look, ...]:
+    looks = []
+    for path in sorted((folder / "looks").glob("*.png")):
+        try:
+            pose = read_pose_file(path.with_suffix(".pose"))[0]
+        except SourceError as error:
+            raise AvatarError(f"avatar '{folder.name}' is incomplete: {error}") from error
+        looks.append(Look(_read_portrait(path), _on_canvas(pose, folder.name)))
+    return tuple(looks)
 
 
 def _on_canvas(pose: Pose, name: str) -> Pose:

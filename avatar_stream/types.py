@@ -112,6 +112,19 @@ class Credit:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A further picture of an avatar's person.
+
+    Attributes:
+        image: (S, S, 4) uint8 RGBA, straight alpha, in the canonical signing frame, in the portrait's light.
+        pose: the pose in it, in canvas pixels.
+    """
+
+    image: np.ndarray
+    pose: Pose
+
+
+@dataclass(frozen=True)
 class Avatar:
     """A person to sign with.
 
@@ -121,6 +134,7 @@ class Avatar:
         pose: the pose found in `image`, in canvas pixels: its size is (512, 512), whatever S is.
         credit: where the likeness comes from.
         rig_path: a rigged glTF file of the same person, or None.
+        looks: further pictures of the same person: hands from both sides, mouths, turned heads.
     """
 
     name: str
@@ -128,3 +142,4 @@ class Avatar:
     pose: Pose
     credit: Credit
     rig_path: Path | None = None
+    looks: tuple[Look, ...] = ()

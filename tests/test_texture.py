@@ -83,7 +83,7 @@ def test_tensors_and_the_compiled_step_lay_the_same_texture(avatar):
     for view in range(3):
         texture.lay_texture(
             pictures[view], moves[view], share[view], windows.flow[view], windows.owner[view], 1.0,
-            source.texture.pixels, source.texture.limbs, LIMB_OF_GROUP, 1.0, 0, 0,
+            source.texture.pixels, source.texture.limbs, np.zeros(11, np.uint8), LIMB_OF_GROUP, 1.0, 0, 0,
         )  # fmt: skip
     apart = np.abs(pictures - laid).max(axis=-1)
     assert (pictures != 0).any() and np.abs(laid - 0.3).max() > 0.3

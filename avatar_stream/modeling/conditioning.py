@@ -8,7 +8,7 @@ that is where signing is read. The left hand's window is mirrored, so that the n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,8 @@ import numpy as np
 from avatar_stream.modeling import figure, geometry
 from avatar_stream.modeling.figure import Figure
 from avatar_stream.modeling.geometry import LIMB_OF_GROUP
+from avatar_stream.modeling.girth import Girth
+from avatar_stream.modeling.looks import describe
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
 
 BODY_PX = 256  # of the body's view, where nothing else is said; up to CANVAS_PX
@@ -37,16 +39,18 @@ class Source:
     """An avatar's picture and pose, made ready once.
 
     Attributes:
-        picture: the avatar's, at the canvas' size, ready for warping.
-        texture: the same at its own size, for the last step.
-        figure: the pose in it, measured, with the person's girth, read from the matte.
-        views: the picture's own four views, for SourceNet.
+        picture: the avatar's, at the canvas' size, ready for warping; the portrait and further looks.
+        texture: the same at the portrait's own size, for the last step.
+        figures: the poses in them, measured, with the person's girth, read from the portrait's matte.
+        views: the portrait's own four views, for SourceNet.
+        shown: of each look, what it shows, for `looks.LookChooser`.
     """
 
     picture: geometry.Picture
     texture: geometry.Picture
-    figure: Figure
+    figures: tuple[Figure, ...]
     views: Views
+    shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Views:
             After `trim_bodies` perhaps only a part of it.
         body_place: left and top of that part, px of the body's view.
         body_px: side of the whole body's view.
+        look_of_group: (11,) uint8, which of the source's looks shows a group.
     """
 
     corners: np.ndarray
@@ -86,6 +91,7 @@ class Views:
     body: Drawn | None
     body_place: tuple[int, int] = (0, 0)
     body_px: int = BODY_PX
+    look_of_group: np.ndarray = field(default_factory=lambda: np.zeros(geometry.GROUPS, np.uint8))
 
 
 def premultiply(image: np.ndarray) -> np.ndarray:
@@ -95,33 +101,57 @@ def premultiply(image: np.ndarray) -> np.ndarray:
 
 
 def prepare_source(
-    image: np.ndarray, points: np.ndarray, window_shift: np.ndarray | None = None, body_px: int = BODY_PX
+    image: np.ndarray,
+    points: np.ndarray,
+    window_shift: np.ndarray | None = None,
+    body_px: int = BODY_PX,
+    looks: Sequence[tuple[np.ndarray, np.ndarray]] = (),
 ) -> Source:
-    """Make an avatar's picture ready, once.
+    """Make an avatar's pictures ready, once.
 
     Args:
         image: (S, S, 4) uint8 RGBA, straight alpha, in the canonical signing frame, S of 512 or more.
         points: (553, 3) float32 landmarks in it, canvas px, NaN where not seen.
         window_shift: see `draw_views`.
         body_px: side of the body's view; all poses drawn for this source have the same.
+        looks: further pictures of the same person with their landmarks, of any size.
     """
-    large = premultiply(image)
-    image = cv2.resize(large, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_AREA)
-    girth = figure.girth_of(image[..., 3], points)
+    girth = figure.girth_of(_scaled(image, CANVAS_PX)[..., 3], points)
     person = figure.measure_figure(points, girth)
-    groups = geometry.draw_groups(person, _OWNER_PX)
-    owner = _share_shoulders(_widen_limbs(groups), points)
-    image = _fill_hands(image, groups)
-    views = _draw(person, person, points, window_shift, body_px, None)
-    body, windows = cut_views(image, views.corners, body_px)
+    views = _draw([person] * 4, person, points, window_shift, body_px, None, None)
+    pictures = [_ready(*each, girth) for each in ((image, points), *looks)]
+    body, windows = cut_views(pictures[0][0], views.corners, body_px)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
-    picture = geometry.make_picture(image, owner)
-    fine = picture if large.shape == image.shape else replace(picture, pixels=geometry.framed(large))
-    return Source(picture, fine, person, views)
+    figures = (person, *(figure.measure_figure(each, girth) for _, each in looks))
+    picture = geometry.join_pictures([each for _, each in pictures])
+    fine = picture
+    if image.shape[0] != CANVAS_PX:
+        large = [_scaled(each, image.shape[0]) for each, _ in ((image, points), *looks)]
+        fine = replace(picture, pixels=np.stack([geometry.framed(each) for each in large]))
+    shown = [describe(each) for _, each in ((image, points), *looks)]
+    return Source(picture, fine, figures, views, shown)
+
+
+def _ready(image: np.ndarray, points: np.ndarray, girth: Girth) -> tuple[np.ndarray, geometry.Picture]:
+    """One look at the canvas' size, premultiplied, and the same ready for warping."""
+    groups = geometry.draw_groups(figure.measure_figure(points, girth), _OWNER_PX)
+    owner = _share_shoulders(_widen_limbs(groups), points)
+    image = _fill_hands(_scaled(image, CANVAS_PX), groups)
+    return image, geometry.make_picture(image, owner)
+
+
+def _scaled(image: np.ndarray, size_px: int) -> np.ndarray:
+    """(S, S, 4) uint8 straight -> (size_px, size_px, 4) premultiplied."""
+    kind = cv2.INTER_AREA if image.shape[0] > size_px else cv2.INTER_CUBIC
+    return cv2.resize(premultiply(image), (size_px, size_px), interpolation=kind)
 
 
 def draw_views(
-    source: Source, points: np.ndarray, window_shift: np.ndarray | None = None, with_body: bool = True
+    source: Source,
+    points: np.ndarray,
+    window_shift: np.ndarray | None = None,
+    with_body: bool = True,
+    chosen: tuple[int, int, int] = (0, 0, 0),
 ) -> Views:
     """Draw a target pose in its four views, with the source image warped to it.
 
@@ -130,10 +160,13 @@ def draw_views(
         points: (553, 3) float32 target landmarks, canvas px, all finite.
         window_shift: (3, 2) px added to the windows' places (training moves them about), or None.
         with_body: False leaves the body's view out (training does not need it of every pose).
+        chosen: the looks of face, left hand and right hand, by `looks.LookChooser`; 0 is the portrait.
     """
-    target = figure.measure_figure(points, source.figure.girth)
+    target = figure.measure_figure(points, source.figures[0].girth)
     body_px = source.views.body.look.shape[1] if with_body else None
-    return _draw(target, source.figure, points, window_shift, body_px, source.picture)
+    figures = [source.figures[each] for each in (0, *chosen)]
+    look_of_group = np.array((0, *chosen), np.uint8)[geometry.LOOK_OF_GROUP]
+    return _draw(figures, target, points, window_shift, body_px, source.picture, look_of_group)
 
 
 def trim_bodies(views: Sequence[Views]) -> list[Views]:
@@ -226,25 +259,27 @@ def cut_views(
 
 
 def _draw(
+    figures: Sequence[Figure],
     target: Figure,
-    source: Figure,
     points: np.ndarray,
     window_shift: np.ndarray | None,
     body_px: int | None,
     picture: geometry.Picture | None,
+    look_of_group: np.ndarray | None,
 ) -> Views:
-    """Draw the views, the body's where it has a size."""
-    solids = geometry.build_solids(target, source)
+    """Draw the views, the body's where it has a size; figures are the looks' of body, face, left and right hand."""
+    solids = geometry.build_solids(target, figures[0], figures[1:])
     corners = window_corners(points, window_shift)
     windows = []
     for window, part in ((FACE_WINDOW, FACE), (RIGHT_WINDOW, RIGHT_HAND), (LEFT_WINDOW, LEFT_HAND)):
         z0 = float(np.nan_to_num(target.points[part, 2].mean()))
         windows.append(geometry.view(tuple(corners[window]), 1.0, WINDOW_PX, window == LEFT_WINDOW, z0))
-    drawn, body = _drawn(geometry.draw(solids, windows, WINDOW_PX, picture)), None
+    drawn, body = _drawn(geometry.draw(solids, windows, WINDOW_PX, picture, look_of_group)), None
     if body_px is not None:
         whole = geometry.view((0.0, 0.0), CANVAS_PX / body_px, body_px)
-        body = _drawn(geometry.draw(solids, [whole], body_px, picture))
-    return Views(corners, drawn, body, body_px=body_px or BODY_PX)
+        body = _drawn(geometry.draw(solids, [whole], body_px, picture, look_of_group))
+    views = Views(corners, drawn, body, body_px=body_px or BODY_PX)
+    return views if look_of_group is None else replace(views, look_of_group=look_of_group)
 
 
 def _drawn(drawing: geometry.Drawing) -> Drawn:

@@ -67,7 +67,7 @@ def paste_views(
     place = (round(views.body_place[0] * px), round(views.body_place[1] * px))
     if windows is not None and body.share is not None:
         _leave_windows(body.share[0], views)
-    _lay_texture(canvas, body, 0, views.body, CANVAS_PX / views.body_px, source, px, place)
+    _lay_texture(canvas, body, 0, views, views.body, CANVAS_PX / views.body_px, source, px, place)
     for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
         _add_window(canvas, windows, window, views, source, size_px / CANVAS_PX)
     straight = np.empty(canvas.shape, np.uint8)
@@ -86,7 +86,7 @@ def _add_window(
     side = round(px * WINDOW_PX)
     if side != WINDOW_PX:
         picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
-    _lay_texture(picture, made, window, views.windows, 1.0, source, px, (0, 0))
+    _lay_texture(picture, made, window, views, views.windows, 1.0, source, px, (0, 0))
     left, top = (round(px * int(place)) for place in views.corners[window])
     pasting.add_window(canvas, picture, _feather(side), left, top, window == LEFT_WINDOW)
 
@@ -95,6 +95,7 @@ def _lay_texture(
     picture: np.ndarray,
     made: MadeViews,
     view: int,
+    views: Views,
     drawn: Drawn,
     step: float,
     source: Source,
@@ -105,7 +106,7 @@ def _lay_texture(
         return
     texture.lay_texture(
         picture, made.moves[view], made.share[view], drawn.flow[view], drawn.owner[view], step,
-        source.texture.pixels, source.texture.limbs, LIMB_OF_GROUP, px, *place,
+        source.texture.pixels, source.texture.limbs, views.look_of_group, LIMB_OF_GROUP, px, *place,
     )  # fmt: skip
 
 

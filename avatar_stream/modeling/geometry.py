@@ -8,6 +8,7 @@ comes from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,8 @@ GROUPS = 11
 PART_OF_GROUP = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 4, 5], np.uint8)
 PARTS = 6
 PART_CELL_PX = 16  # attention's tokens at its finest level, in pixels of a view
+# Which of a pose's looks (`Looks`) shows a group: 0 the body's, 1 the face's, 2 the left hand's, 3 the right hand's.
+LOOK_OF_GROUP = np.array([0, 0, 0, 1, 1, 1, 1, 0, 2, 0, 3], np.uint8)
 # 0 trunk and head, 1 left arm with its hand, 2 right arm with its hand.
 LIMB_OF_GROUP = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2], np.uint8)
 
@@ -57,8 +60,9 @@ class Picture:
     """What a look is taken from; see `make_picture`.
 
     Attributes:
-        pixels: (S + 4, S + 4) uint32, premultiplied RGBA in a frame of nothing; S is 512 where a look is warped.
-        limbs: (256, 256) uint8, the limb (`LIMB_OF_GROUP`) at each place at half scale, or `shading.EMPTY`.
+        pixels: (L, S + 4, S + 4) uint32, premultiplied RGBA of L looks in a frame of nothing; S is 512 where they are
+            warped.
+        limbs: (L, 256, 256) uint8, the limb (`LIMB_OF_GROUP`) at each place at half scale, or `shading.EMPTY`.
     """
 
     pixels: np.ndarray
@@ -98,7 +102,14 @@ def make_picture(image: np.ndarray, owner: np.ndarray) -> Picture:
     seen = pixels[1:-1, 1:-1] != 0
     seen = np.logical_or.reduce([seen[:, i : i + CANVAS_PX : 2] for i in range(4)])
     seen = np.logical_or.reduce([seen[i : i + CANVAS_PX : 2] for i in range(4)])
-    return Picture(pixels, np.where(seen, LIMB_OF_GROUP[owner], np.uint8(shading.EMPTY)))
+    return Picture(pixels[None], np.where(seen, LIMB_OF_GROUP[owner], np.uint8(shading.EMPTY))[None])
+
+
+def join_pictures(pictures: Sequence[Picture]) -> Picture:
+    """Put the looks of one person behind each other."""
+    return Picture(
+        np.concatenate([each.pixels for each in pictures]), np.concatenate([each.limbs for each in pictures])
+    )
 
 
 def framed(image: np.ndarray) -> np.ndarray:
@@ -107,19 +118,26 @@ def framed(image: np.ndarray) -> np.ndarray:
 
 
 def framed_picture(picture: Picture) -> np.ndarray:
-    """(S, S, 4) uint8 premultiplied RGBA of a picture, without its frame."""
-    inner = np.ascontiguousarray(
-        picture.pixels[shading.FRAME_PX : -shading.FRAME_PX, shading.FRAME_PX : -shading.FRAME_PX]
-    )
+    """(S, S, 4) uint8 premultiplied RGBA of a picture's first look, without its frame."""
+    inside = slice(shading.FRAME_PX, -shading.FRAME_PX)
+    inner = np.ascontiguousarray(picture.pixels[0, inside, inside])
     return inner.view(np.uint8).reshape(*inner.shape, 4)
 
 
-def build_solids(target: Figure, source: Figure) -> Solids:
-    """Make the solids of a target pose, each tied to its place in the source image."""
-    vertices, triangles, paints = _surfaces(target, source)
+def build_solids(target: Figure, source: Figure, looks: Sequence[Figure] = ()) -> Solids:
+    """Make the solids of a target pose, each tied to its place in the source image that shows it.
+
+    Args:
+        target: the pose.
+        source: the body's.
+        looks: those of face, left hand and right hand; none: the body's.
+    """
+    face, left, right = looks or (source, source, source)
+    vertices, triangles, paints = _surfaces(target, source, face)
     return Solids(
-        _capsules(target, source), vertices, triangles, paints,
-        _torso_map(target.points, source.points), _head_ball(target, source), source.oval,
+        _capsules(target, source, face, left, right), vertices, triangles, paints,
+        _torso_map(target.points, source.points), _head_ball(target, face),
+        np.concatenate([face.oval, source.oval]),
     )  # fmt: skip
 
 
@@ -139,14 +157,29 @@ def view(
     return [x + size_px * step, y, -step, step, z0] if mirrored else [x, y, step, step, z0]
 
 
-def draw(solids: Solids, views: list[list[float]], size_px: int, picture: Picture | None = None) -> Drawing:
-    """Draw square views of the solids, all of one size, a multiple of 16 px; with a look if there is a picture."""
+def draw(
+    solids: Solids,
+    views: list[list[float]],
+    size_px: int,
+    picture: Picture | None = None,
+    look_of_group: np.ndarray | None = None,
+) -> Drawing:
+    """Draw square views of the solids.
+
+    Args:
+        solids: the pose.
+        views: from `view`, all of one size.
+        size_px: a multiple of 16.
+        picture: what the look is taken from; None: there is none.
+        look_of_group: (11,) uint8, which of the picture's looks shows a group; None: the first shows all.
+    """
     table, shape = np.array(views, np.float64), (len(views), size_px, size_px)
     cells = size_px // PART_CELL_PX
     which, owner = np.empty(shape, np.int32), np.empty(shape, np.uint8)
     maps = np.empty((len(views), shading.CHANNELS, size_px, size_px), np.float32)
     parts = np.empty((len(views), PARTS, cells, cells), np.float32)
     flow = np.empty((*shape, 2), np.float32)
+    chosen = _FIRST_LOOK if look_of_group is None else look_of_group
     if picture is None:
         image, limbs, look = _NO_IMAGE, _NO_LIMBS, np.zeros(shape, np.uint32)
     else:
@@ -154,8 +187,8 @@ def draw(solids: Solids, views: list[list[float]], size_px: int, picture: Pictur
     rasterizer.cover(solids.capsules, solids.vertices, solids.triangles, solids.paints, table, which)
     shading.shade(
         solids.capsules, solids.vertices, solids.triangles, solids.paints, solids.torso_map, solids.head_ball,
-        solids.head_oval, HEAD, table, which, image, limbs, LIMB_OF_GROUP, PART_OF_GROUP, maps, look, owner,
-        parts, flow,
+        solids.head_oval, HEAD, table, which, image, limbs, chosen, LIMB_OF_GROUP, PART_OF_GROUP, maps, look,
+        owner, parts, flow,
     )  # fmt: skip
     return Drawing(maps, look.view(np.uint8).reshape(*shape, 4), parts, owner, flow)
 
@@ -184,13 +217,19 @@ def _painted_capsules() -> np.ndarray:
     return table
 
 
-def _capsules(target: Figure, source: Figure) -> np.ndarray:
+def _capsules(target: Figure, source: Figure, face: Figure, left: Figure, right: Figure) -> np.ndarray:
     table = _painted_capsules().copy()
     table[:, r.A : r.A + 3], table[:, r.B : r.B + 3] = target.starts, target.ends
     table[:, r.RADIUS_A], table[:, r.RADIUS_B] = target.radii[:, 0], target.radii[:, 1]
     table[:, r.SOURCE_A : r.SOURCE_A + 2] = source.starts[:, :2]
     table[:, r.SOURCE_B : r.SOURCE_B + 2] = source.ends[:, :2]
     table[:, r.SOURCE_RADIUS_A : r.SOURCE_RADIUS_B + 1] = source.radii
+    parts = ((face, figure.IRISES), (face, figure.SKULL), (left, figure.HANDS[0]), (right, figure.HANDS[1]))
+    for look, rows in parts:
+        if look is not source:
+            table[rows, r.SOURCE_A : r.SOURCE_A + 2] = look.starts[rows, :2]
+            table[rows, r.SOURCE_B : r.SOURCE_B + 2] = look.ends[rows, :2]
+            table[rows, r.SOURCE_RADIUS_A : r.SOURCE_RADIUS_B + 1] = look.radii[rows]
     table[figure.HANDS[0].start :, r.PALMAR : r.PALMAR + 3] = _palmar(target.points)
     finite = np.isfinite(table)
     return table if finite.all() else _seen(table, finite)
@@ -233,10 +272,11 @@ def _topology() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(triangles), np.concatenate(paints).astype(np.float32)
 
 
-def _surfaces(target: Figure, source: Figure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _surfaces(target: Figure, source: Figure, face: Figure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     triangles, paints = _topology()
     vertices = np.empty((figure.SURFACE_POINTS, r.VERTEX_COLUMNS), np.float32)
-    vertices[:, :3], vertices[:, 6:] = target.surface, source.looks
+    vertices[:, :3], vertices[:, 6:] = target.surface, face.looks
+    vertices[-4:, 6:] = source.looks[-4:]  # the trunk's
     vertices[:, 3:6] = rasterizer.vertex_normals(target.surface, triangles)
     seen = np.isfinite(vertices).all(axis=1)
     if seen.all():
@@ -267,4 +307,5 @@ def _head_ball(target: Figure, source: Figure) -> np.ndarray:
     return ball
 
 
-_NO_IMAGE, _NO_LIMBS = np.zeros((0, 0), np.uint32), np.zeros((0, 0), np.uint8)
+_NO_IMAGE, _NO_LIMBS = np.zeros((0, 0, 0), np.uint32), np.zeros((0, 0, 0), np.uint8)
+_FIRST_LOOK = np.zeros(GROUPS, np.uint8)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from avatar_stream.modeling import conditioning, finishing
 from avatar_stream.modeling.graphs import BODY, FACE, FRAME, HAND, SOURCE, Graphs
-from avatar_stream.types import CANVAS_PX, Pose
+from avatar_stream.modeling.looks import LookChooser
+from avatar_stream.types import CANVAS_PX, Look, Pose
 
 _ONE_STEP = (1.0, 0.0)
 _KINDS = {BODY: (BODY,), FACE: (FACE, HAND, HAND)}  # of the body's view, and of the windows
@@ -26,11 +28,13 @@ class LiveSource:
     """An avatar, encoded.
 
     Attributes:
-        picture: the picture and its pose, for warping.
+        picture: the pictures and their poses, for warping.
         body, windows: TargetNet's memory for the two sizes of view, keys before values, float32.
+        chooser: of the pictures, pose after pose.
     """
 
     picture: conditioning.Source
+    chooser: LookChooser
     body: tuple[np.ndarray, ...]
     windows: tuple[np.ndarray, ...]
 
@@ -63,21 +67,25 @@ class LiveSigner:
         ranges = config.get("ranges") if eight_bits else None
         self._graphs = Graphs(_digest(place), threads, reduced, cache, ranges)
 
-    def prepare(self, image: np.ndarray, pose: Pose) -> LiveSource:
+    def prepare(self, image: np.ndarray, pose: Pose, looks: Sequence[Look] = ()) -> LiveSource:
         """Encode an avatar's picture, once.
 
         Args:
             image: (S, S, 4) uint8 RGBA, S of 512 or more, straight alpha, in the canonical signing frame.
-            pose: the pose in it, in its pixels.
+            pose: the pose in it, in canvas pixels.
+            looks: further pictures of the same person.
 
         Raises:
             OSError, ValueError, KeyError: a graph is not on disk yet and the weights cannot be read.
         """
-        picture = conditioning.prepare_source(image, pose.points, body_px=self._body_px)
+        others = [(each.image, each.pose.points) for each in looks]
+        picture = conditioning.prepare_source(image, pose.points, body_px=self._body_px, looks=others)
         views = picture.views
         body = self._run((SOURCE,), BODY, views.body, ())
         windows = self._run((SOURCE,), FACE, views.windows, ())
-        return LiveSource(picture, tuple(body), tuple(map(_join_windows, windows)))
+        return LiveSource(
+            picture, LookChooser(picture.shown), tuple(body), tuple(map(_join_windows, windows))
+        )
 
     def warm_up(self, source: LiveSource, size_px: int = CANVAS_PX) -> None:
         """Load all that frames need."""
@@ -100,7 +108,9 @@ class LiveSigner:
         Returns:
             (size_px, size_px, 4) uint8 RGBA, straight alpha.
         """
-        views = conditioning.trim_bodies([conditioning.draw_views(source.picture, pose.points)])[0]
+        chosen = source.chooser.choose(pose.points)
+        views = conditioning.draw_views(source.picture, pose.points, chosen=chosen)
+        views = conditioning.trim_bodies([views])[0]
         body = self._frame(BODY, views.body, source.body)
         details = self._frame(FACE, views.windows, source.windows) if windows else None
         return finishing.paste_views(body, details, views, source.picture, size_px)

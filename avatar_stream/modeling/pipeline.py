@@ -7,6 +7,7 @@ picture = pipe(source=source, pose=pose, num_inference_steps=1).images[0]
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from avatar_stream.modeling import engine as engines
 from avatar_stream.modeling.autoencoder import load_autoencoder
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
 from avatar_stream.modeling.image_tokens import load_image_encoder
-from avatar_stream.types import CANVAS_PX, Pose
+from avatar_stream.modeling.looks import LookChooser
+from avatar_stream.types import CANVAS_PX, Look, Pose
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class PreparedSource:
     """An avatar, encoded: all that the frames need of its picture.
 
     Attributes:
-        picture: the picture and its pose, for warping.
+        picture: the pictures and their poses, for warping.
+        chooser: of the pictures, pose after pose: one prepared source for one stream.
         body, windows: TargetNet's memory for the two sizes of view.
     """
 
     picture: conditioning.Source
+    chooser: LookChooser
     body: Memory
     windows: Memory
 
@@ -179,16 +183,23 @@ class SignerPipeline(DiffusionPipeline):
         return self._engine
 
     @torch.inference_mode()
-    def prepare(self, image: np.ndarray, pose: Pose) -> PreparedSource:
+    def prepare(self, image: np.ndarray, pose: Pose, looks: Sequence[Look] = ()) -> PreparedSource:
         """Encode an avatar's picture, once.
 
         Args:
             image: (S, S, 4) uint8 RGBA, S of 512 or more, straight alpha, in the canonical signing frame.
             pose: the pose in it, in canvas pixels.
+            looks: further pictures of the same person.
         """
-        picture = conditioning.prepare_source(image, pose.points, body_px=self.config.body_px)
+        others = [(each.image, each.pose.points) for each in looks]
+        picture = conditioning.prepare_source(image, pose.points, body_px=self.config.body_px, looks=others)
         body = self._read(flow.body_batch([picture.views], self.device))
-        return PreparedSource(picture, body, self._read(flow.window_batch([picture.views], self.device)))
+        return PreparedSource(
+            picture,
+            LookChooser(picture.shown),
+            body,
+            self._read(flow.window_batch([picture.views], self.device)),
+        )
 
     @torch.inference_mode()
     def warm_up(self, source: PreparedSource, num_inference_steps: int = 1, size_px: int = CANVAS_PX) -> None:
@@ -240,7 +251,7 @@ class SignerPipeline(DiffusionPipeline):
             raise ValueError(f"{len(sources)} sources do not go with {len(poses)} poses: give one each")
         # 2. Draw the target poses.
         views = [
-            conditioning.draw_views(each.picture, target.points)
+            conditioning.draw_views(each.picture, target.points, chosen=each.chooser.choose(target.points))
             for each, target in zip(sources, poses, strict=True)
         ]
         views = conditioning.trim_bodies(views)

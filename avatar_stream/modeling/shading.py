@@ -36,7 +36,7 @@ _5, _31, _32, _ROUND = np.uint64(5), np.uint64(31), np.uint64(32), np.uint64(0x0
 @njit(**COMPILED)
 def shade(  # noqa: D417 - pragma: no cover - compiled
     capsules, vertices, triangles, paints, torso_map, head_ball, head_oval, head_group, views, which, image,
-    source_limb, limb_of_group, part_of_group, maps, look, owner, shares, flow,
+    source_limb, look_of_group, limb_of_group, part_of_group, maps, look, owner, shares, flow,
 ):  # fmt: skip
     """Paint some views of one size; all outputs but a look without an image are written in full.
 
@@ -45,12 +45,14 @@ def shade(  # noqa: D417 - pragma: no cover - compiled
         torso_map: (2, 3) float32, canvas px of the target -> canvas px of the source.
         head_ball: (15,) float32: centre x, y and radius of the head's ball in the target, the same in the source,
             rotation (3, 3) from the target's to the source's.
-        head_oval: (4,) float32, centre and half-axes of the head with its hair, source px.
+        head_oval: (8,) float32, centre and half-axes of the head with its hair, source px: in the look of the head, and
+            in that of the trunk.
         head_group: what `owner` says within that oval.
-        image: (h + 4, w + 4) uint32, the source image's four bytes a pixel in a frame of zeros, `FRAME_PX` wide;
-            (0, 0): no look is taken.
-        source_limb: (h, w) uint8, the limb at each place of the source image at half scale, 0 for what is no limb,
+        image: (L, h + 4, w + 4) uint32, the source images' four bytes a pixel in a frame of zeros, `FRAME_PX` wide;
+            L = 0: no look is taken.
+        source_limb: (L, h, w) uint8, the limb at each place of the source images at half scale, 0 for what is no limb,
             `EMPTY` where there is nothing to see.
+        look_of_group: uint8 table, which of the source images a group's look comes from.
         limb_of_group: uint8 table, the same for groups.
         part_of_group: uint8 table.
         maps: (V, CHANNELS, H, W) float32 out. owner: (V, H, W) uint8 out, groups, 0 = none.
@@ -77,8 +79,9 @@ def shade(  # noqa: D417 - pragma: no cover - compiled
                 flow_x, flow_y,
             )  # fmt: skip
             if image.shape[0] > 0:
-                _find_reads(flow_x, flow_y, image.shape[0], image.shape[1], source_limb.shape, reads)
-                _take_look(reads, row_owner, pixels, image.shape[1], limbs, limb_of_group, look[view, row])
+                _find_reads(flow_x, flow_y, image.shape[1], image.shape[2], source_limb.shape[1:], reads)
+                _choose_looks(reads, row_owner, look_of_group, image[0].size, source_limb[0].size)
+                _take_look(reads, row_owner, pixels, image.shape[2], limbs, limb_of_group, look[view, row])
             _add_shares(row_owner, part_of_group, shares[view, :, row * shares.shape[2] // width])
             for column in range(np.uint64(width)):
                 flow[view, row, column, 0], flow[view, row, column, 1] = flow_x[column], flow_y[column]
@@ -251,7 +254,7 @@ def _fill_empty(
         ex, ey = (flow_x[i] - hx) * wide, (flow_y[i] - hy) * tall
         is_head = ex * ex + ey * ey < _ONE
         sx, sy = torso_map[0, 0] * places[i] + middle_x, torso_map[1, 0] * places[i] + middle_y
-        ex, ey = (sx - hx) * wide, (sy - hy) * tall
+        ex, ey = (sx - head_oval[4]) / head_oval[6], (sy - head_oval[5]) / head_oval[7]
         is_left = (ex * ex + ey * ey < _ONE) & (ey < _CHIN)  # the head has left this place
         flow_x[i] = flow_x[i] if is_head else (_NOWHERE if is_left else sx)
         flow_y[i] = flow_y[i] if is_head else (_NOWHERE if is_left else sy)
@@ -275,6 +278,15 @@ def _find_reads(flow_x, flow_y, height, width, limb_shape, reads):  # pragma: no
     for i in range(flow_x.shape[0]):
         x, y = np.int32(flow_x[i] * _HALF), np.int32(flow_y[i] * _HALF)
         reads[2, i] = min(max(y, np.int32(0)), last_y) * columns + min(max(x, np.int32(0)), last_x)
+
+
+@njit(**INNER)
+def _choose_looks(reads, owner, look_of_group, image_size, limb_size):  # pragma: no cover - compiled
+    """Each group reads its own source image, which lies behind the others."""
+    for i in range(np.uint64(owner.shape[0])):
+        look = np.int32(look_of_group[owner[i]])
+        reads[0, i] += look * np.int32(image_size)
+        reads[2, i] += look * np.int32(limb_size)
 
 
 @njit(**INNER)

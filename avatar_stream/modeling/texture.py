@@ -83,6 +83,7 @@ def lay_texture(  # pragma: no cover - compiled
     step: float,
     texture: np.ndarray,
     limbs: np.ndarray,
+    look_of_group: np.ndarray,
     limb_of_group: np.ndarray,
     scale: float,
     left: int,
@@ -97,17 +98,18 @@ def lay_texture(  # pragma: no cover - compiled
         flow: (H, W, 2) float32, canvas px of the source.
         owner: (H, W) uint8 groups.
         step: canvas px per px of the view.
-        texture: (S + 4, S + 4) uint32, premultiplied RGBA of the source image in a frame of nothing; any S.
-        limbs: (256, 256) uint8, see `geometry.Picture`: no limb takes another's texture.
+        texture: (L, S + 4, S + 4) uint32, premultiplied RGBA of the source images in a frame of nothing; any S.
+        limbs: (L, 256, 256) uint8, see `geometry.Picture`: no limb takes another's texture.
+        look_of_group: uint8 table, which source image a group's texture comes from.
         limb_of_group: uint8 table, the same for groups.
         scale: px of the picture per px of the view.
         left: px of the picture at which the view begins.
         top: the same from above.
     """
     width, coarse = owner.shape[1], np.float32(moves.shape[1] / owner.shape[1])
-    fine = np.float32((texture.shape[1] - 2 * FRAME_PX) / 512.0)
-    last_limb_y, last_limb_x = np.float32(limbs.shape[0] - 1), np.float32(limbs.shape[1] - 1)
-    pixels, row_px = texture.ravel(), np.int32(texture.shape[1])
+    fine = np.float32((texture.shape[2] - 2 * FRAME_PX) / 512.0)
+    last_limb_y, last_limb_x = np.float32(limbs.shape[1] - 1), np.float32(limbs.shape[2] - 1)
+    pixels, row_px, rows = texture.ravel(), np.int32(texture.shape[2]), np.int32(texture.shape[1])
     per_px, from_x, from_y = np.float32(1.0 / scale), np.float32(left - 0.5), np.float32(top - 0.5)
     for row in range(np.uint64(owner.shape[0])):
         # The picture's pixels whose middles lie in this row of the view, and below in this column.
@@ -120,7 +122,7 @@ def lay_texture(  # pragma: no cover - compiled
             first_x, last_x = _covered(column, scale, left, picture.shape[1])
             if first_x == last_x or not _shows(picture, first_y, last_y, first_x, last_x):
                 continue
-            limb_here = limb_of_group[owner[row, column]]
+            limb_here, look = limb_of_group[owner[row, column]], np.uint64(look_of_group[owner[row, column]])
             at_y, at_x = (
                 (np.float32(row) + _HALF) * coarse - _HALF,
                 (np.float32(column) + _HALF) * coarse - _HALF,
@@ -139,10 +141,10 @@ def lay_texture(  # pragma: no cover - compiled
                     sx = place_x + right_x * dx + down_x * dy
                     sy = place_y + right_y * dx + down_y * dy
                     limb_x = np.uint64(min(max(sx * _HALF, _ZERO), last_limb_x))
-                    limb = limbs[np.uint64(min(max(sy * _HALF, _ZERO), last_limb_y)), limb_x]
+                    limb = limbs[look, np.uint64(min(max(sy * _HALF, _ZERO), last_limb_y)), limb_x]
                     if limb == EMPTY or (limb != 0 and limb != limb_here):
                         continue
-                    r, g, b, a = _read(pixels, row_px, sx * fine - _HALF, sy * fine - _HALF)
+                    r, g, b, a = _read(pixels, look, rows, row_px, sx * fine - _HALF, sy * fine - _HALF)
                     counts = min(max((a - _CLEAR) * _PER_OPACITY, _ZERO), _ONE)
                     counts *= _between(share, np.float32(row) + dy, np.float32(column) + dx)
                     if counts < _FAINT:
@@ -203,12 +205,12 @@ def _moves_between(moves, at_y, at_x):  # pragma: no cover - compiled
 
 
 @njit(**INNER)
-def _read(pixels, row_px, at_x, at_y):  # pragma: no cover - compiled
-    """Red, green, blue, alpha, 0..1, premultiplied, between four pixels of a framed picture."""
-    frame, rows = np.int32(FRAME_PX), np.int32(pixels.shape[0] // row_px)
+def _read(pixels, look, rows, row_px, at_x, at_y):  # pragma: no cover - compiled
+    """Red, green, blue, alpha, 0..1, premultiplied, between four pixels of one of several framed pictures."""
+    frame = np.int32(FRAME_PX)
     x = min(max(np.int32(np.rint(at_x * _SUBPIXELS)), np.int32(0)), (row_px - 2 * frame - 1) << _SHIFT)
     y = min(max(np.int32(np.rint(at_y * _SUBPIXELS)), np.int32(0)), (rows - 2 * frame - 1) << _SHIFT)
-    pixel = np.uint32(((y >> _SHIFT) + frame) * row_px + (x >> _SHIFT) + frame)
+    pixel = np.uint32((np.int32(look) * rows + (y >> _SHIFT) + frame) * row_px + (x >> _SHIFT) + frame)
     word = read_pixel(pixels, np.uint32(row_px), pixel, np.uint64((x & _BELOW) | ((y & _BELOW) << _SHIFT)))
     return (
         np.float32(word & _LOWEST) * _BYTE,

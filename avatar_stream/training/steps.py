@@ -152,7 +152,7 @@ def texture_of(drawn: list[Drawn], sources: list[Source], step_px: float) -> flo
     images = [
         source.views.body.look if step_px > 1 else framed_picture(source.picture)[None] for source in sources
     ]
-    limbs = np.stack([source.picture.limbs for source in sources])
+    limbs = np.stack([source.picture.limbs[0] for source in sources])
     return flow.Texture(
         flow_of([each.flow for each in drawn]),
         torch.from_numpy(np.stack(changes)).permute(0, 3, 1, 2),

@@ -1,0 +1,93 @@
+"""Which of an avatar's pictures shows what a pose needs: the nearest face, left hand and right hand.
+
+One portrait shows one side of each hand, one mouth and one turn of the head. Where an avatar has more pictures, each
+part is read from the one in which it looks most alike. Trunk and arms stay with the portrait: cloth never jumps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avatar_stream.modeling.figure import LEFT_EYE, LIPS, RIGHT_EYE
+from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
+
+PARTS = FACE_PART, LEFT_PART, RIGHT_PART = range(3)
+_STAY = 0.8  # another picture is taken where it is nearer than this times the present one's distance
+_DEPTH = 0.6  # how much depth counts: trackers guess it
+_FEATURES = 3.0  # how much more lips and eyes count than the rest of the face
+_KNUCKLES = [5, 9, 13, 17]
+_FOREHEAD, _CHIN = 10, 152
+_WEIGHTS = np.ones(468, np.float32)
+_WEIGHTS[[*LIPS, *LEFT_EYE, *RIGHT_EYE]] = _FEATURES
+_WEIGHTS /= _WEIGHTS.sum()
+
+
+def describe(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What face, left hand and right hand look like, apart from where they are and how they are rolled in the picture.
+
+    Args:
+        points: (553, 3) float32 landmarks, canvas px; NaN where not seen.
+
+    Returns:
+        (468, 3) of the face, in face heights, and twice (21, 3) of a hand, in palm lengths.
+    """
+    hands = (_hand(points[part]) for part in (LEFT_HAND, RIGHT_HAND))
+    return (_face(points[FACE]), *hands)
+
+
+def _hand(hand: np.ndarray) -> np.ndarray:
+    """From the wrist, the middle knuckle upwards: a texture turns within the picture, so roll does not count."""
+    from_wrist = hand - hand[0]
+    palm = float(np.median(np.linalg.norm(from_wrist[_KNUCKLES], axis=1))) + 1e-6
+    return _upright(from_wrist, from_wrist[9, :2]) / palm
+
+
+def _face(face: np.ndarray) -> np.ndarray:
+    up = face[_FOREHEAD, :2] - face[_CHIN, :2]
+    centred = face[:468] - face[:468].mean(axis=0)
+    return _upright(centred, up) / (float(np.linalg.norm(face[_FOREHEAD] - face[_CHIN])) + 1e-6)
+
+
+def _upright(points: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Rolled within the picture so that `up` (2,) points upwards; short ones hardly count, for they say no roll."""
+    length = float(np.linalg.norm(up)) + 1e-6
+    cosine, sine = -up[1] / length, -up[0] / length
+    turned = points * np.float32([1.0, 1.0, _DEPTH])
+    turned[:, 0], turned[:, 1] = (
+        cosine * points[:, 0] - sine * points[:, 1],
+        sine * points[:, 0] + cosine * points[:, 1],
+    )
+    return turned
+
+
+class LookChooser:
+    """Chooses pictures for one pose after another, and stays with one where another is hardly nearer.
+
+    Args:
+        looks: what `describe` says of each picture's pose, the portrait's first.
+    """
+
+    def __init__(self, looks: list[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+        self._looks = [np.stack([look[part] for look in looks]) for part in PARTS]
+        self._chosen = [0, 0, 0]
+
+    def choose(self, points: np.ndarray) -> tuple[int, int, int]:
+        """Return the numbers of the pictures for face, left hand and right hand.
+
+        Args:
+            points: (553, 3) float32 target landmarks, canvas px, all finite.
+        """
+        if len(self._looks[0]) > 1:
+            for part, wanted in enumerate(describe(points)):
+                apart = _distances(self._looks[part], wanted, _WEIGHTS if part == FACE_PART else None)
+                nearest = int(apart.argmin())
+                if apart[nearest] < _STAY * apart[self._chosen[part]]:
+                    self._chosen[part] = nearest
+        return tuple(self._chosen)
+
+
+def _distances(looks: np.ndarray, wanted: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """(L,) mean distances; a picture that does not show the part is infinitely far."""
+    apart = np.linalg.norm(looks - wanted, axis=2)
+    means = apart.mean(axis=1) if weights is None else apart @ weights
+    return np.where(np.isfinite(means), means, np.inf)

@@ -1,0 +1,84 @@
+"""Several pictures of one person: each part is read from the one that shows it best, and does not jump."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from avatar_stream.avatars import load_avatar
+from avatar_stream.modeling import conditioning
+from avatar_stream.modeling.looks import LookChooser, describe
+from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Avatar
+
+
+@pytest.fixture(scope="module")
+def avatar() -> Avatar:
+    """An avatar with its portrait alone."""
+    return dataclasses.replace(load_avatar("mei"), looks=())
+
+
+def fist(points: np.ndarray, hand: slice, amount: float = 1.0) -> np.ndarray:
+    """The pose with the fingers of one hand curled back to the knuckles."""
+    curled = points.copy()
+    for first in (5, 9, 13, 17):
+        knuckle = points[hand][first]
+        curled[hand.start + first + 1 : hand.start + first + 4] = knuckle
+    return points + amount * (curled - points)
+
+
+def test_each_part_takes_the_picture_that_shows_it(avatar: Avatar) -> None:
+    """A fist of the right hand comes from the picture with the fists; face and left hand stay."""
+    points = avatar.pose.points
+    fists = fist(fist(points, RIGHT_HAND), LEFT_HAND)
+    chooser = LookChooser([describe(points), describe(fists)])
+    assert chooser.choose(fist(points, RIGHT_HAND)) == (0, 0, 1)
+    assert chooser.choose(points) == (0, 0, 0)
+
+
+def test_where_a_hand_is_and_how_it_is_rolled_does_not_count(avatar: Avatar) -> None:
+    """A texture moves and turns within the picture: the same hand elsewhere is the same look."""
+    points = avatar.pose.points
+    turned = points.copy()
+    hand = points[RIGHT_HAND] - points[RIGHT_HAND][0]
+    turned[RIGHT_HAND, 0], turned[RIGHT_HAND, 1] = 100 - hand[:, 1], 80 + hand[:, 0]
+    before, after = describe(points)[2], describe(turned)[2]
+    assert np.abs(before - after).max() < 1e-3
+
+
+def test_between_two_pictures_nothing_flickers(avatar: Avatar) -> None:
+    """A hand that trembles half-way between two pictures stays with the one it has."""
+    points = avatar.pose.points
+    chooser = LookChooser([describe(points), describe(fist(points, RIGHT_HAND))])
+    halves = [chooser.choose(fist(points, RIGHT_HAND, amount))[2] for amount in (0.45, 0.55, 0.45, 0.55)]
+    assert halves == [0, 0, 0, 0]
+    assert chooser.choose(fist(points, RIGHT_HAND, 0.9))[2] == 1
+    assert [chooser.choose(fist(points, RIGHT_HAND, amount))[2] for amount in (0.55, 0.45)] == [1, 1]
+
+
+def test_only_the_chosen_parts_look_comes_from_the_other_picture(avatar: Avatar) -> None:
+    """With a green second picture the right hand is green, in its window and in the body; all else is as before."""
+    green = avatar.image.copy()
+    green[..., :3] = (0, 255, 0)
+    points = avatar.pose.points
+    source = conditioning.prepare_source(avatar.image, points, looks=[(green, points)])
+    plain, chosen = (
+        conditioning.draw_views(source, points, chosen=looks) for looks in ((0, 0, 0), (0, 0, 1))
+    )
+    window = conditioning.RIGHT_WINDOW
+    hand = chosen.windows.maps[window, 6] > 0.5
+    assert (chosen.windows.look[window][hand][:, 0] < 30).mean() > 0.9
+    assert (plain.windows.look[window][hand][:, 0] > 60).mean() > 0.8
+    for other in (conditioning.FACE_WINDOW, conditioning.LEFT_WINDOW):
+        assert np.array_equal(plain.windows.look[other], chosen.windows.look[other])
+    assert np.array_equal(plain.windows.maps, chosen.windows.maps), "the pose is drawn alike"
+
+
+def test_a_look_whose_hand_is_not_seen_is_never_taken_for_it(avatar: Avatar) -> None:
+    points = avatar.pose.points
+    without = fist(points, RIGHT_HAND)
+    without[RIGHT_HAND] = np.nan
+    chooser = LookChooser([describe(points), describe(without)])
+    assert chooser.choose(fist(points, RIGHT_HAND)) == (0, 0, 0)
+    assert np.isfinite(points[FACE]).all()
