@@ -16,6 +16,7 @@ from avatar_stream.places import bundled
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.types import CANVAS_PX, Avatar, Credit, Look, Pose
 
+_LOOKS = (".png", ".webp")  # kinds of picture that hold a matte
 _LARGEST_PX = 2048  # side of a portrait: more would only cost time
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -52,8 +53,8 @@ def load_avatar(name: str | Path) -> Avatar:
     """Load an avatar by the name of a bundled one or the path of a folder.
 
     Args:
-        name: a name of `list_avatars()`, or a folder with the three files, and with `looks/NAME.png` and
-            `looks/NAME.pose` where it has further pictures.
+        name: a name of `list_avatars()`, or a folder with the three files, and with `looks/NAME.webp` (or
+            `.png`) and `looks/NAME.pose` where it has further pictures.
 
     Returns:
         The Avatar: image (S, S, 4) uint8 RGBA, S 512 to 2048, the pose in canvas pixels.
@@ -127,7 +128,8 @@ def _read_portrait(path: Path) -> np.ndarray:
 
 def _read_looks(folder: Path) -> tuple[Look, ...]:
     looks = []
-    for path in sorted((folder / "looks").glob("*.png")):
+    pictures = (path for path in (folder / "looks").glob("*") if path.suffix in _LOOKS)
+    for path in sorted(pictures):
         try:
             pose = read_pose_file(path.with_suffix(".pose"))[0]
         except SourceError as error:

@@ -64,7 +64,7 @@ class Texture:
     """Where the pixels of some views lie in their source image; for `lay_texture`.
 
     Attributes:
-        flow: (B, 2, H, W) canvas px of the source, x and y; changes: (B, 4, H, W) see `texture.stretch`.
+        flow: (B, 2, H, W) canvas px of the source, x and y; changes: (B, 5, H, W) see `texture.stretch`.
         limb: (B, 1, H, W) uint8, the limb each pixel belongs to.
         images: (N, 4, S, S) premultiplied RGBA of the sources, 0..1; each is that of B / N views after another.
         limbs: (N, 1, 256, 256) uint8, theirs.
@@ -110,14 +110,14 @@ def lay_texture(pictures: torch.Tensor, transfer: Transfer, texture: Texture) ->
         functional.interpolate(each.float(), size=size, mode="bilinear")
         for each in (transfer.displacement, transfer.gain)
     )
-    right, down = texture.changes[:, :2], texture.changes[:, 2:]
+    right, down, firm = texture.changes.split((2, 2, 1), dim=1)
     moved = right * displacement[:, :1] + down * displacement[:, 1:]
     place = texture.flow + moved
     read = _read(texture.images, place)
     opacity = read[:, 3:]
     seen = ((opacity - CLEAR) / (OPAQUE - CLEAR)).clamp(0, 1) * _allowed(place, texture)
     colour = (read[:, :3] / opacity.clamp_min(CLEAR) * gain).clamp(0, 1)
-    share = transfer.share.float() * seen
+    share = transfer.share.float() * seen * firm
     laid = pictures[:, :3] + share * (colour * pictures[:, 3:] - pictures[:, :3])
     return Laid(torch.cat([laid, pictures[:, 3:]], dim=1), colour, seen, moved)
 

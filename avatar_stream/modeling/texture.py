@@ -40,14 +40,45 @@ def stretch(flow: np.ndarray, owner: np.ndarray, step: float) -> np.ndarray:  # 
         step: canvas px per px of the view.
 
     Returns:
-        (H, W, 4) float32: change of x and y per px to the right, of x and y per px down.
+        (H, W, 5) float32: change of x and y per px to the right, of x and y per px down; and how firmly the pixel
+        belongs to its surface: half of it for each neighbour on another.
     """
     height, width = owner.shape
-    changes = np.empty((height, width, 4), np.float32)
+    changes = np.empty((height, width, 5), np.float32)
     for row in range(height):
         for column in range(width):
-            changes[row, column] = _changes(flow, owner, row, column, np.float32(step))
+            changes[row, column, :4] = _changes(flow, owner, row, column, np.float32(step))
+            ends = _ends(flow, row, column, np.float32(step))
+            changes[row, column, 4] = _firm(ends, _ZERO, _ZERO)
     return changes
+
+
+@njit(**INNER)
+def _ends(flow, row, column, step):  # pragma: no cover - compiled
+    """Whether the surface ends to the left, to the right, above and below: 1 or 0."""
+    return (
+        _parts(flow, row, column, row, np.uint64(np.int64(column) - 1), step),
+        _parts(flow, row, column, row, np.uint64(np.int64(column) + 1), step),
+        _parts(flow, row, column, np.uint64(np.int64(row) - 1), column, step),
+        _parts(flow, row, column, np.uint64(np.int64(row) + 1), column, step),
+    )
+
+
+@njit(**INNER)
+def _parts(flow, row, column, other_row, other_column, step):  # pragma: no cover - compiled
+    if other_row >= np.uint64(flow.shape[0]) or other_column >= np.uint64(flow.shape[1]):
+        return _ZERO
+    dx = flow[other_row, other_column, 0] - flow[row, column, 0]
+    dy = flow[other_row, other_column, 1] - flow[row, column, 1]
+    return _ONE if abs(dx) > _JUMP * step or abs(dy) > _JUMP * step else _ZERO
+
+
+@njit(**INNER)
+def _firm(ends, dx, dy):  # pragma: no cover - compiled
+    """How much of the texture counts at a place of a cell: none at its end, all a pixel away; else it shows steps."""
+    left, right, above, below = ends
+    firm = (_ONE - left * (_HALF - dx)) * (_ONE - right * (_HALF + dx))
+    return firm * (_ONE - above * (_HALF - dy)) * (_ONE - below * (_HALF + dy))
 
 
 @njit(**INNER)
@@ -129,6 +160,7 @@ def lay_texture(  # pragma: no cover - compiled
             )
             move_x, move_y, red, green, blue = _moves_between(moves, at_y, at_x)
             right_x, right_y, down_x, down_y = _changes(flow, owner, row, column, np.float32(step))
+            ends = _ends(flow, row, column, np.float32(step))
             place_x = flow[row, column, 0] + right_x * move_x + down_x * move_y
             place_y = flow[row, column, 1] + right_y * move_x + down_y * move_y
             for y in range(np.uint64(first_y), np.uint64(last_y)):
@@ -146,7 +178,9 @@ def lay_texture(  # pragma: no cover - compiled
                         continue
                     r, g, b, a = _read(pixels, look, rows, row_px, sx * fine - _HALF, sy * fine - _HALF)
                     counts = min(max((a - _CLEAR) * _PER_OPACITY, _ZERO), _ONE)
-                    counts *= _between(share, np.float32(row) + dy, np.float32(column) + dx)
+                    counts *= _firm(ends, dx, dy) * _between(
+                        share, np.float32(row) + dy, np.float32(column) + dx
+                    )
                     if counts < _FAINT:
                         continue
                     bright = alpha / a
