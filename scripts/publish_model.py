@@ -33,13 +33,13 @@ once per avatar; bf16.
 | Trained for | {minutes} minutes, {steps} steps, {samples} target poses |
 | Trained on | renderings of people of the Validated Avatar Library (MIT), random signing, disturbed poses |
 | Never trained on | people whose file begins with {exclude}; any picture of a real person |
-| In | an RGBA picture of 512 px or more with its pose, further pictures of the same person where there are, and target poses, in the canonical signing frame |
+| In | one or more RGBA pictures of a person with their poses, and target poses, in the canonical signing frame |
 | Out | RGBA of 512, 768 or 1024 px, straight alpha, the matte from the model |
 | Texture | from the pictures at full resolution, moved and mixed in as the model says |
 
 Limits: it has seen rendered people only; a photograph of a real person is outside its training. With one picture
-turned hands can show the wrong side; crossed fingers merge, the inside of the mouth is simple. Not for making a person say what they
-did not: show only people who agreed, and say that the picture is generated.
+turned hands can show the wrong side; crossed fingers merge, the inside of the mouth is simple. Not
+for making a person say what they did not: show only people who agreed, and say that the picture is generated.
 """
 
 
