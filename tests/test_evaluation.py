@@ -15,9 +15,9 @@ from avatar_stream.errors import ConfigError
 from avatar_stream.evaluation import clips, evaluate, judge, pictures, scores
 from avatar_stream.evaluation.clips import Tracked
 from avatar_stream.evaluation.detector import HAND, Detector
-from avatar_stream.evaluation.measure import Judge
+from avatar_stream.evaluation.judging import Judge
 from avatar_stream.evaluation.painters import RigPainter
-from avatar_stream.evaluation.truth import Stage, find_people, share_out
+from avatar_stream.evaluation.truth import RenderedStage, find_people, share_out
 from avatar_stream.rendering.renderer import Renderer
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
@@ -34,7 +34,7 @@ def cases():
     """Six cases of the bundled avatar mei, random signing, and her picture."""
     with Renderer() as renderer:
         person = find_people(None, ["mei"], avatars=True)[0]
-        stage = Stage(person, renderer, np.random.default_rng(3), noise=False)
+        stage = RenderedStage(person, renderer, np.random.default_rng(3), noise=False)
         yield list(stage.cases(6, 0, [])), stage.avatar
 
 
@@ -186,7 +186,8 @@ def test_evaluate_writes_figures_and_a_page(tmp_path, make_pose_clip, capsys):
     keys = (
         "frames people steps psnr_db ssim lpips alpha_iou hand_psnr_db face_psnr_db hand_detection_rate "
         "hand_detection_rate_truth hand_error hand_error_truth face_error face_error_truth body_error "
-        "body_error_truth identity flicker intervals"
+        "body_error_truth mouth_error brow_error lid_error gaze_error letters_read_of_truth ndtwp tolerant_ssim "
+        "sharpness hands_found_of_truth by_region identity flicker intervals"
     ).split()
     assert set(keys) <= set(figures) and figures["frames"] == figures["people"] == 1
     assert 10 < figures["psnr_db"] < 60 and figures["intervals"]["psnr_db"][0] <= figures["psnr_db"]
@@ -202,7 +203,7 @@ def test_same_seed_same_figures(judging):
     person = find_people(None, ["ben"], avatars=True)[0]
 
     def figures(renderer: Renderer, seed: int) -> dict:
-        stage = Stage(person, renderer, np.random.default_rng(seed), noise=True)
+        stage = RenderedStage(person, renderer, np.random.default_rng(seed), noise=True)
         case = next(stage.cases(1, 0, []))
         painter = RigPainter()
         painter.meet(stage.avatar)
@@ -257,6 +258,8 @@ def test_a_clip_judged_against_itself_is_perfect(signing):
     assert figures["hands_found"] == 1 and figures["arm_angle_deg"] == 0
     assert figures["hand_shape_deg"] == figures["hand_shape_palms"] == 0
     assert figures["mouth_open_correlation"] == pytest.approx(1)
+    assert figures["ndtwp"] == figures["mouth_open_apart"] == figures["gaze_left_apart"] == 0
+    assert figures["letters_read_of_driver"] in (1, None)
     assert all(target["met"] for target in figures["targets"].values())
     json.dumps(figures, allow_nan=False)
 
@@ -266,6 +269,8 @@ def test_what_an_avatar_does_wrong_shows_in_its_figure(signing):
     lost = [without(pose, LEFT_HAND) if k % 2 else pose for k, pose in enumerate(signing)]
     figures = judge.judge_pairs(clips.pair(driver, frames_of(lost)), seed=0)
     assert figures["hands_found"] == 0.75 and figures["targets"]["hands_found"]["met"] is False
+    # Every second frame of one of two hands is lost: it costs a shoulder width each, less what is matched otherwise.
+    assert 0.1 < figures["ndtwp"] <= 0.26
 
     silent = [dataclasses.replace(signing[0], time_s=pose.time_s) for pose in signing]
     figures = judge.judge_pairs(clips.pair(driver, frames_of(silent)), seed=0)
@@ -326,7 +331,7 @@ def test_pose_files_move_the_person(tmp_path, cases, upright_pose):
     write_pose_file(tmp_path / "lift.pose", poses, 25)
     with Renderer() as renderer:
         person = find_people(None, ["mei"], avatars=True)[0]
-        stage = Stage(person, renderer, np.random.default_rng(0), noise=True)
+        stage = RenderedStage(person, renderer, np.random.default_rng(0), noise=True)
         made = list(stage.cases(2, 5, [tmp_path / "lift.pose"]))
     assert [case.number for case in made] == [5, 6] and made[0].motion == "lift"
     shot = made[1].shot

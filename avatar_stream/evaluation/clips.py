@@ -16,8 +16,17 @@ from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.types import FACE, Pose
 
-# Angles of the head, radians: to the signer's left, upwards, towards the signer's left shoulder.
-FACE_NUMBERS = ("mouth_open", "brow_raise", "lids", "head_yaw", "head_pitch", "head_roll")
+# Angles of the head, degrees: to the signer's left, upwards, towards the signer's left shoulder.
+FACE_NUMBERS = (
+    "mouth_open",
+    "brow_raise",
+    "lids",
+    "gaze_left",
+    "gaze_up",
+    "head_yaw",
+    "head_pitch",
+    "head_roll",
+)
 _THUMB_SHOWN_PX = 320
 _SEEN = 0.5
 _HANDS_OF_BODY = slice(15, 23)  # wrists, little fingers, index fingers, thumbs
@@ -181,16 +190,22 @@ def face_numbers(pose: Pose | None) -> np.ndarray:
     """What a face does, in numbers that do not depend on its size and place.
 
     Returns:
-        (6,) as FACE_NUMBERS: lengths in distances of the eyes' outer corners, angles in degrees; NaN where it is not
+        (8,) as FACE_NUMBERS: lengths in distances of the eyes' outer corners, angles in degrees; NaN where it is not
         free (`face_is_free`).
     """
     if not face_is_free(pose):
         return np.full(len(FACE_NUMBERS), np.nan)
-    face = pose.points[FACE].astype(np.float64) * (1, -1, -1)
+    return mesh_numbers(pose.points[FACE])
+
+
+def mesh_numbers(mesh: np.ndarray) -> np.ndarray:
+    """(478, 3) px, a face mesh with irises -> (8,) as `face_numbers`."""
+    face = mesh.astype(np.float64) * (1, -1, -1)
     turn = face_fit.head_turn(face)
     shape = face_fit.measure(face, turn)
     forward, across = turn[:, 2], turn[:, 0]
     yaw = np.degrees(np.arctan2(forward[0], forward[2]))
     pitch = np.degrees(np.arcsin(np.clip(forward[1], -1, 1)))
     roll = np.degrees(np.arctan2(-across[1], across[0]))
-    return np.array([shape.mouth_open, shape.brows.mean(), shape.lids.mean(), yaw, pitch, roll])
+    lengths = (shape.mouth_open, shape.brows.mean(), shape.lids.mean(), *shape.iris.mean(axis=0))
+    return np.array([*lengths, yaw, pitch, roll])

@@ -42,12 +42,14 @@ class Wanted:
         places: (N, 2) float32, its exact landmarks, canvas px.
         unit_px: palm length, face height or shoulder width.
         crop: left, top and side of the square looked at, canvas px; None: the whole picture.
+        side: of a hand: 0 the signer's left, 1 right.
     """
 
     kind: str
     places: np.ndarray
     unit_px: float
     crop: tuple[float, float, float] | None
+    side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,12 @@ class Found:
     Attributes:
         places: (N, 2) float32 canvas px; None: nothing.
         error: mean distance to the exact landmarks in `Wanted.unit_px`; NaN where nothing was found.
+        points: a hand's (21, 3) float32, canvas px, with the depth that MediaPipe guesses; None otherwise.
     """
 
     places: np.ndarray | None
     error: float
+    points: np.ndarray | None = None
 
 
 def wanted_parts(points: np.ndarray, parts: np.ndarray) -> list[Wanted]:
@@ -74,12 +78,14 @@ def wanted_parts(points: np.ndarray, parts: np.ndarray) -> list[Wanted]:
         The hands and the face whose visible area is large enough, and the body.
     """
     found = []
-    for rows, code in ((LEFT_HAND, part_codes.LEFT_HAND), (RIGHT_HAND, part_codes.RIGHT_HAND)):
+    codes = ((LEFT_HAND, part_codes.LEFT_HAND), (RIGHT_HAND, part_codes.RIGHT_HAND))
+    for side, (rows, code) in enumerate(codes):
         hand = points[rows]
         palm_px = float(np.linalg.norm(hand[9] - hand[0]))
         inside = ((hand[:, :2] >= 0) & (hand[:, :2] < 2 * parts.shape[0])).all(1).mean() >= _LEAST_INSIDE
         if inside and _area_px(parts, code) >= _LEAST_AREA[HAND] * palm_px**2:
-            found.append(Wanted(HAND, hand[:, :2], palm_px, _square(hand, HAND_CROP, _LEAST_HAND_PX)))
+            square = _square(hand, HAND_CROP, _LEAST_HAND_PX)
+            found.append(Wanted(HAND, hand[:, :2], palm_px, square, side))
     face = points[FACE]
     height_px = float(np.linalg.norm(face[CHIN] - face[FOREHEAD]))
     if _area_px(parts, part_codes.FACE) >= _LEAST_AREA[FACE_PART] * height_px**2:
@@ -146,13 +152,21 @@ class Detector:
                     static_image_mode=True, max_num_hands=2, min_detection_confidence=_CONFIDENCE
                 )
                 self._face = FaceMesh(static_image_mode=True, min_detection_confidence=_CONFIDENCE)
+                # It also looks closely at lips, lids and irises, and moves the mesh by that.
+                self._expression = FaceMesh(
+                    static_image_mode=True, refine_landmarks=True, min_detection_confidence=_CONFIDENCE
+                )
                 self._body = Pose(static_image_mode=True, min_detection_confidence=_CONFIDENCE)
                 # Their C++ side talks to stderr while it starts, and again where it first finds something.
-                for network in (self._hands, self._face, self._body):
+                for network in self._networks:
                     network.process(np.zeros((64, 64, 3), np.uint8))
             except (OSError, RuntimeError, ValueError) as error:
                 raise TrackerError(f"mediapipe does not start: {error}") from error
         self._used: set[str] = set()
+
+    @property
+    def _networks(self) -> tuple:
+        return self._hands, self._face, self._expression, self._body
 
     def find(self, image: np.ndarray, wanted: Wanted) -> Found:
         """Look for one part.
@@ -167,17 +181,35 @@ class Detector:
         self._used.add(wanted.kind)
         if places is None:
             return Found(None, np.nan)
-        error = float(np.linalg.norm(places - wanted.places, axis=1).mean() / wanted.unit_px)
-        return Found(places.astype(np.float32), error)
+        flat = places[:, :2]
+        error = float(np.linalg.norm(flat - wanted.places, axis=1).mean() / wanted.unit_px)
+        return Found(flat, error, places if wanted.kind == HAND else None)
+
+    def find_expression(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
+        """The face mesh with irises, lips and lids looked at closely.
+
+        Args:
+            image: (512, 512, 3) uint8 RGB, the person over light grey.
+            wanted: the face, and where it is in truth.
+
+        Returns:
+            (478, 3) float32, canvas px; None where no face is found.
+        """
+        with contextlib.nullcontext() if "expression" in self._used else quiet_stderr():
+            faces = self._expression.process(cut_out(image, wanted.crop)).multi_face_landmarks
+        self._used.add("expression")
+        return _places(faces[0].landmark, wanted.crop) if faces else None
 
     def _find_hand(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
         hands = self._hands.process(cut_out(image, wanted.crop)).multi_hand_landmarks or []
         found = [_places(hand.landmark, wanted.crop) for hand in hands]
         # The other hand may be in the crop too. Which is left or right says nothing here: MediaPipe guesses it.
-        apart = [np.linalg.norm(each.mean(0) - wanted.places.mean(0)) / wanted.unit_px for each in found]
+        apart = [
+            np.linalg.norm(each[:, :2].mean(0) - wanted.places.mean(0)) / wanted.unit_px for each in found
+        ]
         if not found or min(apart) > _OTHER_PALM:
             return None
-        return min(found, key=lambda each: np.linalg.norm(each - wanted.places, axis=1).mean())
+        return min(found, key=lambda each: np.linalg.norm(each[:, :2] - wanted.places, axis=1).mean())
 
     def _find_face(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
         faces = self._face.process(cut_out(image, wanted.crop)).multi_face_landmarks
@@ -189,7 +221,7 @@ class Detector:
 
     def close(self) -> None:
         """Give the networks back."""
-        for network in (self._hands, self._face, self._body):
+        for network in self._networks:
             network.close()
 
     def __enter__(self) -> Detector:
@@ -202,5 +234,8 @@ class Detector:
 
 
 def _places(landmarks, crop: tuple[float, float, float]) -> np.ndarray:
+    """(N, 3) float32 canvas px."""
     left, top, side = crop
-    return np.array([(point.x * side + left, point.y * side + top) for point in landmarks], np.float32)
+    return np.array(
+        [(point.x * side + left, point.y * side + top, point.z * side) for point in landmarks], np.float32
+    )

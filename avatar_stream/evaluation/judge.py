@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from avatar_stream.evaluation import contact
+from avatar_stream.avatars import load_avatar
+from avatar_stream.evaluation import contact, warping
 from avatar_stream.evaluation.clips import (
     FACE_NUMBERS,
     Tracked,
@@ -28,22 +29,25 @@ from avatar_stream.evaluation.clips import (
     track_clip,
 )
 from avatar_stream.evaluation.evaluate import print_figures
+from avatar_stream.evaluation.portrait import portrait_sharpness
+from avatar_stream.evaluation.reading import SURE, Reader
 from avatar_stream.evaluation.scores import Target, summarize
 from avatar_stream.figures import check_output, write_json
-from avatar_stream.retarget.layout import HANDS
+from avatar_stream.retarget.layout import HANDS, SHOULDERS
 from avatar_stream.types import Pose
 
 _SIDES, _BONES = ("left", "right"), ("upper_arm", "forearm")
 # How much the driver's own values must spread (2nd to 98th percentile) before it is asked whether they are followed.
 # Below these the curves of real clips are the tracker's own trembling.
-LEAST_SPREAD = {"mouth_open": 0.04, "brow_raise": 0.03, "lids": 0.05}
+LEAST_SPREAD = {"mouth_open": 0.04, "brow_raise": 0.03, "lids": 0.05, "gaze_left": 0.03, "gaze_up": 0.03}
 LEAST_TURN_DEG = 6.0
 _FEWEST = 10  # frames
 # Of the lids' gap within a second before and after: a blink of the driver (MediaPipe's lids never quite meet),
 # and enough of one to be seen.
 _SHUT, _HALF_SHUT, _USUAL_S = 0.75, 0.85, 1.0
 _BLINK_REACH_S = 0.15
-_SHARES = ["hands_found", contact.FOUND_KEY]
+_STRETCH = 300  # frames over which hands are followed in one piece: DTW's cost grows with the square
+_SHARES = ["hands_found", contact.FOUND_KEY, "letters_read_of_driver"]
 _MEDIANS = (
     ["arm_angle_deg"]
     + [f"{side}_{bone}_deg" for side in _SIDES for bone in _BONES]
@@ -57,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--avatar", type=Path, required=True, metavar="CLIP", help="the avatar's, made from it with its times"
     )
+    parser.add_argument(
+        "--portrait",
+        metavar="NAME",
+        help="the avatar that the clip shows, to compare sharpness with its portrait",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the intervals' bootstrap (0)")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
     parser.add_argument("--report", type=Path, metavar="DIR", help="also write a page with pictures there")
@@ -69,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         AvatarStreamError: with one line that says why not.
     """
     check_output(arguments.json)
+    portrait = load_avatar(arguments.portrait) if arguments.portrait else None
     clips = []
     for path in (arguments.driver, arguments.avatar):
         with tqdm(unit="frame", desc=path.name) as bar:
@@ -77,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     figures = {"driver": arguments.driver.name, "avatar": arguments.avatar.name}
     figures |= {"frames_driver": len(clips[0]), "frames_avatar": len(clips[1])}
     figures |= judge_pairs(pairs, arguments.seed)
+    if portrait is not None:
+        figures["sharpness_of_portrait"] = portrait_sharpness(arguments.avatar, clips[1], portrait)
     print_figures(figures)
     write_json(arguments.json, figures)
     if arguments.report is not None:
@@ -116,6 +128,7 @@ def judge_pairs(pairs: Sequence[tuple[Tracked, Tracked]], seed: int) -> dict:
         "hands_driver": int(seen[:, 0].sum()),
         "hands_avatar": int(seen[:, 1].sum()),
         **means,
+        "ndtwp": hands_over_time(pairs),
         **face_figures(pairs),
     }
     targets = [
@@ -143,13 +156,45 @@ def compare_poses(driver: Pose | None, avatar: Pose | None) -> dict[str, list[fl
         float(np.abs(finger_bends(first) - finger_bends(second)).mean()) for first, second in both
     ]
     values["hand_shape_palms"] = [hand_distance(first, second) for first, second in both]
+    values["letters_read_of_driver"] = _letters(driver, avatar, wanted, got)
     return values | contact.contact_values(driver, avatar)
+
+
+def _letters(driver: Pose | None, avatar: Pose | None, wanted: np.ndarray, got: np.ndarray) -> list[float]:
+    """For each of the driver's hands that the reader can name: 1 if it names the avatar's the same."""
+    reader, same = Reader.load(), []
+    for side in np.flatnonzero(wanted):
+        name, probability = reader.read(driver.points[HANDS[side]], side)
+        if probability >= SURE:
+            again = reader.read(avatar.points[HANDS[side]], side)[0] if got[side] else None
+            same.append(float(again == name))
+    return same
+
+
+def hands_over_time(pairs: Sequence[tuple[Tracked, Tracked]]) -> float | None:
+    """Mean over hands and stretches of the clip of `warping.hands_distance`, shoulder widths; None without hands."""
+    found = []
+    for first in range(0, len(pairs), _STRETCH):
+        stretch = pairs[first : first + _STRETCH]
+        times = np.array([driver.time_s for driver, _ in stretch])
+        found += warping.hands_distance(*(_hands(stretch, who) for who in (0, 1)), times)
+    return float(np.mean(found)) if found else None
+
+
+def _hands(pairs: Sequence[tuple[Tracked, Tracked]], who: int) -> np.ndarray:
+    """(F, 2, 21, 2) of the driver (0) or the avatar (1), shoulder widths; NaN where not found."""
+    hands = np.full((len(pairs), 2, 21, 2), np.nan)
+    for row, pair_of_frames in enumerate(pairs):
+        pose = pair_of_frames[who].pose
+        for side in np.flatnonzero(hands_seen(pose)):
+            hands[row, side] = warping.from_shoulders([pose.points[HANDS[side]]], pose.points[SHOULDERS])[0]
+    return hands
 
 
 def face_figures(pairs: Sequence[tuple[Tracked, Tracked]]) -> dict[str, float | int | None]:
     """Does the avatar's face follow: correlations where the driver moves, blinks, differences of the head's turn.
 
-    Differences are of the way from each clip's own median: cameras stand at different heights.
+    Differences are of the way from each clip's own median: faces differ, and cameras stand at different heights.
     """
     driver, avatar = face_curves(pairs)
     figures: dict[str, float | int | None] = {}
@@ -162,14 +207,14 @@ def face_figures(pairs: Sequence[tuple[Tracked, Tracked]]) -> dict[str, float | 
         figures[f"{name}_spread_driver"] = spread
         moved = enough and spread >= LEAST_SPREAD.get(name, LEAST_TURN_DEG)
         figures[f"{name}_correlation"] = _correlation(a, b) if moved else None
-        if name.startswith("head"):
-            apart = np.abs((a - np.median(a)) - (b - np.median(b))) if enough else np.array([np.nan])
-            figures[f"{name}_apart_deg"] = float(np.median(apart)) if enough else None
+        end = "_apart_deg" if name.startswith("head") else "_apart"
+        apart = np.abs((a - np.median(a)) - (b - np.median(b))) if enough else np.array([np.nan])
+        figures[name + end] = float(np.median(apart)) if enough else None
     return figures | _blinks(pairs, driver[:, 2], avatar[:, 2])
 
 
 def face_curves(pairs: Sequence[tuple[Tracked, Tracked]]) -> tuple[np.ndarray, np.ndarray]:
-    """(F, 6) each: the driver's and the avatar's `face_numbers`."""
+    """(F, 8) each: the driver's and the avatar's `face_numbers`."""
     return tuple(np.stack([face_numbers(both[side].pose) for both in pairs]) for side in (0, 1))
 
 

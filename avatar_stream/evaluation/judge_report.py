@@ -21,6 +21,8 @@ _TITLES = {
     "mouth_open": "Mouth open",
     "brow_raise": "Brows, height",
     "lids": "Lids, gap",
+    "gaze_left": "Eyes to the left",
+    "gaze_up": "Eyes up",
     "head_yaw": "Head to the left, degrees",
     "head_pitch": "Head up, degrees",
     "head_roll": "Head tilt, degrees",

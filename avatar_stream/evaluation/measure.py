@@ -1,21 +1,22 @@
-"""Generates the frames of an evaluation and measures each of them."""
+"""Makes the frames of an evaluation and measures each of them."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from avatar_stream.evaluation import pictures
-from avatar_stream.evaluation.detector import HAND, PARTS, Detector, Found, Wanted, wanted_parts
+from avatar_stream.evaluation.detector import HAND
+from avatar_stream.evaluation.judging import HandsAt, Judge, Judged, shape_values
 from avatar_stream.evaluation.painters import Painter
-from avatar_stream.evaluation.truth import Case, Person, Stage, share_out
-from avatar_stream.rendering.renderer import Renderer
-from avatar_stream.types import Pose
+from avatar_stream.evaluation.truth import Case, Shot
+from avatar_stream.types import Avatar, Pose
 
 STUDIED_STEPS = (1, 2, 4, 8)
 WORST = 16
@@ -28,41 +29,6 @@ _STILL_FRAMES = 10
 _STILL_NOISE = 0.25
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A case with what was made of it.
-
-    Attributes:
-        case: truth.
-        source: (512, 512, 4) uint8 RGBA, the person's source picture.
-        made: (512, 512, 4) uint8 RGBA, straight alpha.
-        values: its measures by key; lists for hands.
-        wanted: the parts that truth shows.
-        found_made, found_truth: what MediaPipe found of them.
-        by_steps: pictures made with other numbers of steps, like `made`.
-    """
-
-    case: Case
-    source: np.ndarray
-    made: np.ndarray
-    values: dict[str, float | list[float]]
-    wanted: list[Wanted]
-    found_made: list[Found]
-    found_truth: list[Found]
-    by_steps: dict[int, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def badness(self) -> float:
-        """Higher is worse: hands, face and person count alike, a hand that is not found counts 6 dB."""
-        keys = ("person_psnr_db", "hand_psnr_db", "face_psnr_db")
-        known = [self.values[key] for key in keys if np.isfinite(self.values[key])]
-        lost = sum(
-            wanted.kind == HAND and made.places is None and true.places is not None
-            for wanted, made, true in zip(self.wanted, self.found_made, self.found_truth, strict=True)
-        )
-        return 6.0 * lost - float(np.mean(known))
-
-
 @dataclass
 class Results:
     """All that an evaluation found.
@@ -73,6 +39,8 @@ class Results:
         worst: the worst cases, worst first.
         shown: cases spread over all, made with several numbers of steps.
         hands: (Judged, number of the part) of hands to look at, spread over all.
+        ways: by sequence, where hands went over time.
+        letters: a row for each fingerspelled letter (`Judge.read_letter`) or filmed frame (`shape_values`).
         first_frame_ms: of the first picture after the weights were loaded.
     """
 
@@ -81,69 +49,25 @@ class Results:
     worst: list[Judged] = field(default_factory=list)
     shown: list[Judged] = field(default_factory=list)
     hands: list[tuple[Judged, int]] = field(default_factory=list)
+    ways: dict[str, list[HandsAt]] = field(default_factory=dict)
+    letters: list[dict] = field(default_factory=list)
     first_frame_ms: float = 0.0
-
-
-class Judge:
-    """Compares made pictures with truth."""
-
-    def __init__(self, detector: Detector, lpips: pictures.Lpips):
-        """Take the networks; they stay the caller's."""
-        self._detector, self._lpips = detector, lpips
-
-    def judge(self, case: Case, source: np.ndarray, made: np.ndarray) -> Judged:
-        """Measure one picture.
-
-        Args:
-            case: truth.
-            source: (512, 512, 4) uint8 RGBA, for the report.
-            made: (512, 512, 4) uint8 RGBA, straight alpha.
-        """
-        shot = case.shot
-        values: dict = pictures.compare(made, shot.image, shot.parts)
-        values["lpips"] = self._lpips.distance(pictures.on_grey(made), pictures.on_grey(shot.image))
-        wanted = wanted_parts(shot.exact.points, shot.parts)
-        seen = [np.round(pictures.on_grey(image)).astype(np.uint8) for image in (made, shot.image)]
-        found = [[self._detector.find(image, part) for part in wanted] for image in seen]
-        values |= detection_values(wanted, *found)
-        return Judged(case, source, made, values, wanted, *found)
-
-
-def detection_values(
-    wanted: Sequence[Wanted], made: Sequence[Found], truth: Sequence[Found]
-) -> dict[str, list[float]]:
-    """Lists of found (0 or 1) and errors, for hands, face and body, made and true.
-
-    Errors count only where a part is found in both pictures: else a model that loses the difficult hands would
-    have the smaller error.
-    """
-    values: dict[str, list[float]] = {}
-    for kind in PARTS:
-        pairs = [(a, b) for part, a, b in zip(wanted, made, truth, strict=True) if part.kind == kind]
-        both = [(a, b) for a, b in pairs if a.places is not None and b.places is not None]
-        values[f"{kind}_detection_rate"] = [float(a.places is not None) for a, _ in pairs]
-        values[f"{kind}_detection_rate_truth"] = [float(b.places is not None) for _, b in pairs]
-        values[f"{kind}_error"] = [a.error for a, _ in both]
-        values[f"{kind}_error_truth"] = [b.error for _, b in both]
-    return values
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is evaluated.
+    """How it is evaluated.
 
     Attributes:
-        people: who.
-        files: `.pose` files that move them; none: random signing.
+        names: of the people, in the order of their turns.
         frames: how many, over all people.
         seed: of everything that is drawn.
         steps: of the model.
-        noise: disturb poses like a tracker.
+        noise: poses are disturbed like a tracker's.
         studied_steps: numbers of steps compared on a few frames.
     """
 
-    people: Sequence[Person]
-    files: Sequence[Path]
+    names: Sequence[str]
     frames: int
     seed: int
     steps: int
@@ -151,37 +75,60 @@ class Plan:
     studied_steps: Sequence[int] = STUDIED_STEPS
 
 
-def measure(plan: Plan, painter: Painter, on_frame: Callable[[], None] | None = None) -> Results:
-    """Render truth, make the same frames, and judge them.
+class Stage(Protocol):
+    """One person before the camera, rendered or filmed."""
+
+    avatar: Avatar  # with the source picture
+
+    def disturbed(self, pose: Pose, amount: float = 1.0) -> Pose:
+        """The pose as tracking and retargeting would give it."""
+
+    def letters(self) -> Iterator[tuple[str, int, Shot]] | None:
+        """The person spells: name of the handshape, side (0 left, 1 right), truth; None: a clip spells nothing."""
+
+
+def measure(
+    plan: Plan,
+    turns: Iterable[tuple[Stage, Iterator[Case]]],
+    painter: Painter,
+    judge: Judge,
+    on_frame: Callable[[], None] | None = None,
+) -> Results:
+    """Take truth, make the same frames, and judge them.
 
     Args:
-        plan: what.
+        plan: how.
+        turns: who, and truth of each.
         painter: who makes the pictures.
+        judge: who compares them.
         on_frame: called after each frame, for a progress bar.
 
     Raises:
         AvatarStreamError: a person, a pose file or a network cannot be used.
     """
-    results, first = Results(), 0
-    shares = share_out(plan.frames, len(plan.people))
-    with Renderer() as renderer, Detector() as detector:
-        judge = Judge(detector, pictures.Lpips())
-        for place, (person, count) in enumerate(zip(plan.people, shares, strict=True)):
-            stage = Stage(person, renderer, np.random.default_rng([plan.seed, place]), plan.noise)
-            painter.meet(stage.avatar)
-            if place == 0:
-                results.first_frame_ms = _timed(painter, stage.avatar.pose, plan.steps)[1]
-            for case in stage.cases(count, first, plan.files):
-                _keep(results, plan, _one(plan, painter, judge, stage, case))
-                if on_frame is not None:
-                    on_frame()
-            first += count
+    results = Results()
+    for stage, cases in turns:
+        painter.meet(stage.avatar)
+        if not results.rows:
+            results.first_frame_ms = _timed(painter, stage.avatar.pose, plan.steps)[1]
+        letters, before = stage.letters(), len(results.rows)
+        for case in cases:
+            judged = _one(plan, painter, judge, stage, case)
+            _keep(results, plan, judged)
+            if letters is None:
+                results.letters.append({"sequence": case.sequence, **shape_values(judged)})
+            if on_frame is not None:
+                on_frame()
+        for name, side, shot in itertools.islice(letters or (), len(results.rows) - before):
+            read = judge.read_letter(name, side, shot, _paint(painter, shot.given, plan.steps))
+            results.letters.append({"sequence": stage.avatar.name, **read})
     return results
 
 
 def _one(plan: Plan, painter: Painter, judge: Judge, stage: Stage, case: Case) -> Judged:
     """Make and judge one case, with all that hangs on it: flicker, motion, other numbers of steps."""
     made, wall_ms, processor_ms = _timed(painter, case.shot.given, plan.steps)
+    made = pictures.cut_to(made, case.shot.inside)
     judged = judge.judge(case, stage.avatar.image, made)
     judged.values.update(ms_per_frame=wall_ms, processor_ms_per_frame=processor_ms)
     start = painter.start_picture(case.shot.given)
@@ -242,8 +189,9 @@ def _other_steps(plan: Plan, painter: Painter, judged: Judged) -> dict[int, np.n
     for steps in plan.studied_steps:
         if judged.case.number == 0:  # a new number of steps may have to be compiled: that is no frame's time
             painter.paint(pose, steps)
-        made[steps], wall_ms, work_ms = _timed(painter, pose, steps)
+        image, wall_ms, work_ms = _timed(painter, pose, steps)
         shot = judged.case.shot
+        made[steps] = pictures.cut_to(image, shot.inside)
         values = pictures.compare(made[steps], shot.image, shot.parts)
         values |= {"ms_per_frame": wall_ms, "processor_ms_per_frame": work_ms}
         judged.values.setdefault("steps", {})[steps] = values
@@ -258,6 +206,7 @@ def _keep(results: Results, plan: Plan, judged: Judged) -> None:
     case = judged.case
     about = {"person": case.person, "motion": case.motion, "sequence": case.sequence}
     results.rows.append({"frame": case.number, **about, **values})
+    results.ways.setdefault(case.sequence, []).append(HandsAt.of(judged))
     if _is_studied(plan, case.number):
         results.shown.append(judged)
     results.worst = sorted([*results.worst, judged], key=lambda each: -each.badness)[:WORST]

@@ -23,7 +23,7 @@ _CROP_PX = 64
 _LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
 
 HANDS = (part_codes.LEFT_HAND, part_codes.RIGHT_HAND)
-_FACE, _HEAD, _CLOTHES = (part_codes.FACE,), (part_codes.HAIR, part_codes.FACE), (part_codes.UPPER_CLOTHES,)
+_FACE, HEAD, CLOTHES = (part_codes.FACE,), (part_codes.HAIR, part_codes.FACE), (part_codes.UPPER_CLOTHES,)
 _PERSON = tuple(range(1, part_codes.LOWER_CLOTHES + 1))
 REGIONS = {
     "person": _PERSON,
@@ -54,6 +54,16 @@ def at_canvas(image: np.ndarray) -> np.ndarray:
     small[..., :3] /= np.maximum(small[..., 3:], 1e-3)
     small[..., 3] *= 255
     return np.round(np.clip(small, 0, 255)).astype(np.uint8)
+
+
+def cut_to(image: np.ndarray, inside: tuple[int, int, int, int]) -> np.ndarray:
+    """Take away of a (H, W, 4) uint8 RGBA picture what lies beyond a box: left, top, right, bottom, px."""
+    left, top, right, bottom = inside
+    if (left, top) <= (0, 0) and (right, bottom) >= image.shape[1::-1]:
+        return image
+    cut = np.zeros_like(image)
+    cut[top:bottom, left:right] = image[top:bottom, left:right]
+    return cut
 
 
 def enlarged_parts(parts: np.ndarray) -> np.ndarray:
@@ -131,7 +141,7 @@ def compare(made: np.ndarray, truth: np.ndarray, parts: np.ndarray) -> dict[str,
     values |= region_psnr_db(a, b, regions) | _region_likeness(a, b, alike.mean(2), regions)
     values |= {key: values[f"person_{key}"] for key in ("tolerant_ssim", "sharpness")}
     values["alpha_iou"] = alpha_iou(made, truth)
-    face, clothes = (likeness(a, b, np.isin(regions, codes)) for codes in (_HEAD, _CLOTHES))
+    face, clothes = (likeness(a, b, np.isin(regions, codes)) for codes in (HEAD, CLOTHES))
     known = [value for value in (face, clothes) if np.isfinite(value)]
     identity = float(np.mean(known)) if known else np.nan
     return values | {"identity": identity, "identity_face": face, "identity_clothes": clothes}
@@ -166,7 +176,9 @@ def _region_likeness(
     return values
 
 
-def likeness(made: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+def likeness(
+    made: np.ndarray, truth: np.ndarray, mask: np.ndarray, made_mask: np.ndarray | None = None
+) -> float:
     """Is it the same face, the same clothes?
 
     The mean of two: how much of the Lab colour histograms inside the mask is common, and SSIM of the crop round it,
@@ -176,19 +188,23 @@ def likeness(made: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
         made: (H, W, 3) float32 RGB, 0..255.
         truth: the same.
         mask: (H, W) bool, where the region is in truth.
+        made_mask: where it is in the made picture; None: at the same place.
 
     Returns:
-        0..1, 1 is the same; NaN where the mask holds too little.
+        0..1, 1 is the same; NaN where a mask holds too little.
     """
-    if mask.sum() < _FEWEST_PIXELS:
+    masks = (mask if made_mask is None else made_mask, mask)
+    if min(each.sum() for each in masks) < _FEWEST_PIXELS:
         return np.nan
-    common = np.minimum(_histogram(made, mask), _histogram(truth, mask)).sum()
-    rows, columns = np.nonzero(mask)
-    crop = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
-    small = [
-        cv2.resize(each[crop], (_CROP_PX, _CROP_PX), interpolation=cv2.INTER_AREA) for each in (made, truth)
-    ]
+    small = [_crop_round(each, own) for each, own in zip((made, truth), masks, strict=True)]
+    common = np.minimum(_histogram(made, masks[0]), _histogram(truth, mask)).sum()
     return float((common + max(ssim(*small), 0.0)) / 2)
+
+
+def _crop_round(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.nonzero(mask)
+    crop = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return cv2.resize(crop, (_CROP_PX, _CROP_PX), interpolation=cv2.INTER_AREA)
 
 
 def _histogram(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -200,6 +216,15 @@ def _histogram(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         smooth = cv2.GaussianBlur(counts.astype(np.float64)[None], (0, 0), _SAME_COLOUR)[0]
         found.append(smooth / smooth.sum() / 3)
     return np.stack(found)
+
+
+def joint_colours(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(H, W, 3) float32 RGB, 0..255, inside a (H, W) bool mask -> Lab histogram (10, 32, 32), together 1."""
+    lab = cv2.cvtColor(image / np.float32(255), cv2.COLOR_RGB2LAB)[mask]
+    edges = ((0, 100), (-64, 64), (-64, 64))
+    inside = np.clip(lab, *(np.array(edges).T + ((0,), (-1e-3,))))
+    counts = np.histogramdd(inside, (10, 32, 32), edges)[0]
+    return counts / max(counts.sum(), 1)
 
 
 def mean_change(pictures: list[np.ndarray]) -> float:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from avatar_stream.compose import draw_pose
-from avatar_stream.evaluation.detector import cut_out
-from avatar_stream.evaluation.measure import Judged, Results
+from avatar_stream.evaluation.cross import Driven
+from avatar_stream.evaluation.detector import HAND, cut_out
+from avatar_stream.evaluation.judging import Judged
+from avatar_stream.evaluation.measure import Results
 from avatar_stream.evaluation.page import Page, number
 from avatar_stream.evaluation.pictures import on_grey
 from avatar_stream.evaluation.plots import Line, line_plot
-from avatar_stream.types import CANVAS_PX
+from avatar_stream.retarget.layout import CHIN, FOREHEAD
+from avatar_stream.types import CANVAS_PX, FACE
 
 _HAND_PX = 224
+_MOUTH_CROP, _LIPS = 0.9, (13, 14)
 _FOUND_RGB, _EXACT_RGB = (220, 40, 40), (30, 130, 60)
 
 
-def write_report(folder: Path, figures: dict, results: Results) -> Path:
+def write_report(folder: Path, figures: dict, results: Results, driven: Sequence[Driven] = ()) -> Path:
     """Write the page.
 
     Args:
         folder: made where it is missing.
         figures: as `evaluate.make_figures` gives them.
         results: with the pictures to show.
+        driven: people in other people's poses.
 
     Returns:
         The path of its `index.html`.
@@ -35,19 +41,57 @@ def write_report(folder: Path, figures: dict, results: Results) -> Path:
     """
     what = figures["model"] or "the rigged person"
     page = Page(folder, f"Evaluation of {Path(what).name}")
-    poses = "disturbed like a tracker’s" if figures["tracker_noise"] else "exact"
+    filmed = "pairs" in figures
+    poses = "tracked" if filmed else "disturbed like a tracker’s" if figures["tracker_noise"] else "exact"
     page.note(
         f"{figures['frames']} frames of {figures['people']} people ({', '.join(figures['names'])}), "
-        f"{figures['steps']} step(s), seed {figures['seed']}, poses {poses}. Truth is rendered; each "
-        "person is made from one picture. What each figure means: docs/evaluation.md."
+        f"{figures['steps']} step(s), seed {figures['seed']}, poses {poses}. Truth is "
+        f"{'filmed' if filmed else 'rendered'}; each person is made from one picture. What each figure means: "
+        "docs/evaluation.md."
     )
     page.targets(figures["targets"])
+    _sheet(page, results)
+    _driven(page, driven)
     _plots(page, figures)
     _steps(page, results)
     _worst(page, results)
     _hands(page, results)
     _figures(page, figures)
     return page.write()
+
+
+def _sheet(page: Page, results: Results) -> None:
+    page.heading("Source, truth, made", "Hands and mouth enlarged: truth left, made right.")
+    rows = []
+    for judged in results.shown:
+        pair = (_shown(judged.case.shot.image), _shown(judged.made))
+        hands = {part.side: part.crop for part in judged.wanted if part.kind == HAND}
+        crops = [hands.get(0), hands.get(1), _mouth(judged)]
+        rows.append([_shown(judged.source), *pair, *(_enlarged(pair, crop) for crop in crops)])
+    page.picture_grid(["source", "truth", "made", "left hand", "right hand", "mouth"], rows)
+
+
+def _enlarged(pair: Sequence[np.ndarray], crop: tuple[float, float, float] | None) -> np.ndarray | None:
+    if crop is None:
+        return None
+    left, top, side = crop
+    near = (left + side / 6, top + side / 6, side * 2 / 3)
+    return np.concatenate([cut_out(image, near, _HAND_PX) for image in pair], axis=1)
+
+
+def _mouth(judged: Judged) -> tuple[float, float, float]:
+    face = judged.case.shot.exact.points[FACE, :2]
+    side = _MOUTH_CROP * float(np.linalg.norm(face[CHIN] - face[FOREHEAD]))
+    left, top = face[list(_LIPS)].mean(axis=0) - side / 2
+    return float(left), float(top), side
+
+
+def _driven(page: Page, driven: Sequence[Driven]) -> None:
+    if not driven:
+        return
+    page.heading("Driven by somebody else")
+    rows = [[*map(_shown, (each.source, each.driver, each.made)), each.pair] for each in driven]
+    page.picture_grid(["source", "driver", "made", ""], rows)
 
 
 def _plots(page: Page, figures: dict) -> None:

@@ -69,7 +69,7 @@ def summarize(
     """
     homes = np.arange(len(rows)) if sequences is None else np.unique(sequences, return_inverse=True)[1]
     count = homes.max(initial=-1) + 1
-    draws = np.random.default_rng(seed).integers(count, size=(_RESAMPLES, count))
+    draws = np.random.default_rng(seed).integers(max(count, 1), size=(_RESAMPLES, count))
     means, intervals, counts = {}, {}, {}
     for key in keys:
         values = [np.atleast_1d(np.asarray(row.get(key, ()), np.float64)) for row in rows]

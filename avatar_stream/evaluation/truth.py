@@ -1,4 +1,4 @@
-"""Truth: rigged people rendered in poses that a model is then asked to make from one picture of each."""
+"""Rendered truth: rigged people in poses that a model is then asked to make from one picture of each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ConfigError, RenderError
+from avatar_stream.evaluation import reading
 from avatar_stream.rendering.clips import render_portrait
 from avatar_stream.rendering.face_points import FacePoints, face_points
 from avatar_stream.rendering.inverse_kinematics import RigSolver
@@ -22,7 +23,7 @@ from avatar_stream.rendering.rig import Rig
 from avatar_stream.rendering.skeleton import RigPose
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.training.tracker_noise import tracker_noise
-from avatar_stream.types import Avatar, Credit, Pose
+from avatar_stream.types import CANVAS_PX, Avatar, Credit, Pose
 
 _RANDOM_MOTION = "random signing"
 _FRAMES_PER_FILE = 4  # a file is followed from its start, so several frames are taken from each
@@ -49,19 +50,21 @@ class Person:
 
 @dataclass(frozen=True)
 class Shot:
-    """One rendered picture.
+    """One true picture.
 
     Attributes:
         image: (512, 512, 4) uint8 RGBA, straight alpha, canonical signing frame.
         parts: (256, 256) uint8 part map (docs/architecture.md).
-        exact: the pose in it, every point known.
+        exact: the pose in it: every point known if it is rendered, as tracked if it is filmed.
         given: the pose that the model gets: exact, or disturbed like a tracker's.
+        inside: left, top, right, bottom, px: where a video's picture is; beyond it truth shows nothing.
     """
 
     image: np.ndarray
     parts: np.ndarray
     exact: Pose
     given: Pose
+    inside: tuple[int, int, int, int] = (0, 0, CANVAS_PX, CANVAS_PX)
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,8 @@ def find_poses(folder: Path | None) -> list[Path]:
     return files
 
 
-class Stage:
-    """One person before the camera: the source picture, and truth in any pose."""
+class RenderedStage:
+    """One rigged person before the camera: the source picture, and truth in any pose."""
 
     def __init__(self, person: Person, renderer: Renderer, random: np.random.Generator, noise: bool):
         """Load the person.
@@ -176,6 +179,11 @@ class Stage:
             sequence = f"{self.person.name} {motion if files else number}"
             yield Case(number, self.person.name, motion, sequence, shot, next_shot)
 
+    def letters(self, names: Sequence[str] = reading.SHAPES) -> Iterator[tuple[str, int, Shot]]:
+        """The person spells: name of the shape, side (0 left, 1 right), truth; each once."""
+        for name, side, pose in reading.spelled(self._rig.bind_m, self._random, names):
+            yield name, side, self.shoot(pose)
+
     def _from_files(self, count: int, files: Sequence[Path]) -> Iterator[tuple[str, RigPose, RigPose]]:
         order = self._random.permutation(len(files))
         made = turn = 0
@@ -218,6 +226,30 @@ class Stage:
             else:
                 pose = self._sampler.pose()
                 yield _RANDOM_MOTION, pose, pose
+
+
+def rendered(
+    people: Sequence[Person], files: Sequence[Path], frames: int, seed: int, noise: bool
+) -> Iterator[tuple[RenderedStage, Iterator[Case]]]:
+    """Let one person after the other sign.
+
+    Args:
+        people: who.
+        files: `.pose` files that move them; none: random signing.
+        frames: how many, over all people.
+        seed: of everything that is drawn.
+        noise: disturb poses like a tracker.
+
+    Raises:
+        ConfigError: fewer frames than people.
+        RenderError: a person's file is broken, or OpenGL does not start.
+    """
+    first = 0
+    with Renderer() as renderer:
+        for place, (person, count) in enumerate(zip(people, share_out(frames, len(people)), strict=True)):
+            stage = RenderedStage(person, renderer, np.random.default_rng([seed, place]), noise)
+            yield stage, stage.cases(count, first, files)
+            first += count
 
 
 def share_out(frames: int, people: int) -> list[int]:
