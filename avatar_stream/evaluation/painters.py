@@ -61,7 +61,7 @@ class FlowPainter:
 
     def meet(self, avatar: Avatar) -> None:
         """Encode the source picture, once."""
-        self._source = self._pipe.prepare(avatar.image, avatar.pose)
+        self._source = self._pipe.prepare(avatar.image, avatar.pose, avatar.looks)
 
     def paint(self, pose: Pose, steps: int) -> np.ndarray:
         """Return (512, 512, 4) uint8 RGBA, straight alpha, for a pose in canvas px."""
