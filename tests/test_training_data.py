@@ -116,7 +116,7 @@ def test_an_interrupted_run_goes_on(tmp_path, make_clip, monkeypatch):
     assert not (tmp_path / "set").exists()
     assert prepare_videos(tmp_path, tmp_path / "set") == 4
     assert made == ["a", "b", "b"] and np.load(tmp_path / "set" / "person.npy").tolist() == [0, 0, 1, 1]
-    assert sorted(path.suffix for path in (tmp_path / "set").iterdir()) == [".json"] + [".npy"] * 5
+    assert sorted(path.suffix for path in (tmp_path / "set").iterdir()) == [".json"] + [".npy"] * 7
 
 
 def test_clips_without_a_signer_are_one_error(tmp_path, make_clip):
