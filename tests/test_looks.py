@@ -82,3 +82,18 @@ def test_a_look_whose_hand_is_not_seen_is_never_taken_for_it(avatar: Avatar) -> 
     chooser = LookChooser([describe(points), describe(without)])
     assert chooser.choose(fist(points, RIGHT_HAND)) == (0, 0, 0)
     assert np.isfinite(points[FACE]).all()
+
+
+def test_an_open_hands_texture_is_not_laid_over_a_fist(avatar: Avatar) -> None:
+    """A torn texture is sharp and wrong: what a picture shows quite otherwise is left to the network."""
+    clenched = fist(avatar.pose.points, RIGHT_HAND)
+    clenched[RIGHT_HAND, 0] = (
+        2 * clenched[RIGHT_HAND.start, 0] - clenched[RIGHT_HAND, 0]
+    )  # and the other side
+    points = avatar.pose.points
+    source = conditioning.prepare_source(avatar.image, points)
+    palm = conditioning.geometry.RIGHT_PALM
+    assert conditioning.draw_views(source, points).trust_of_group[palm] == 1.0
+    views = conditioning.draw_views(source, clenched)
+    assert views.trust_of_group[palm] < 0.5
+    assert (np.delete(views.trust_of_group, palm) == 1.0).all()

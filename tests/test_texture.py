@@ -66,14 +66,15 @@ def test_tensors_and_the_compiled_step_lay_the_same_texture(avatar):
     small = cv2.resize(avatar.image, (512, 512), interpolation=cv2.INTER_AREA)
     source = conditioning.prepare_source(small, avatar.pose.points)
     moved = avatar.pose.points + np.float32([5, -3, 0])
-    windows = conditioning.draw_views(source, moved).windows
+    views = conditioning.draw_views(source, moved)
+    windows = views.windows
     rng = np.random.default_rng(0)
     pictures = rng.uniform(0.2, 0.4, (3, 128, 128, 4)).astype(np.float32)
     pictures[..., 3] = 1.0
     moves = rng.normal(0, 2, (3, 32, 32, 5)).astype(np.float32)
     moves[..., 2:] = rng.uniform(0.7, 1.3, (3, 32, 32, 3))
     share = rng.uniform(0, 1, (3, 128, 128)).astype(np.float32)
-    place = texture_of([windows], [source], 1.0)
+    place = texture_of([views], "windows", [source], 1.0)
     tensors = [torch.from_numpy(each) for each in (pictures, moves, share)]
     channels = tensors[1].permute(0, 3, 1, 2)
     transfer = Transfer(channels[:, :2], channels[:, 2:], tensors[2][:, None])
@@ -83,7 +84,8 @@ def test_tensors_and_the_compiled_step_lay_the_same_texture(avatar):
     for view in range(3):
         texture.lay_texture(
             pictures[view], moves[view], share[view], windows.flow[view], windows.owner[view], 1.0,
-            source.texture.pixels, source.texture.limbs, np.zeros(11, np.uint8), LIMB_OF_GROUP, 1.0, 0, 0,
+            source.texture.pixels, source.texture.limbs, views.look_of_group, views.trust_of_group,
+            LIMB_OF_GROUP, 1.0, 0, 0,
         )  # fmt: skip
     apart = np.abs(pictures - laid).max(axis=-1)
     assert (pictures != 0).any() and np.abs(laid - 0.3).max() > 0.3

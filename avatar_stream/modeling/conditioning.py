@@ -17,7 +17,7 @@ from avatar_stream.modeling import figure, geometry
 from avatar_stream.modeling.figure import Figure
 from avatar_stream.modeling.geometry import LIMB_OF_GROUP
 from avatar_stream.modeling.girth import Girth
-from avatar_stream.modeling.looks import describe
+from avatar_stream.modeling.looks import describe, trust
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
 
 BODY_PX = 256  # of the body's view, where nothing else is said; up to CANVAS_PX
@@ -84,6 +84,7 @@ class Views:
         body_place: left and top of that part, px of the body's view.
         body_px: side of the whole body's view.
         look_of_group: (11,) uint8, which of the source's looks shows a group.
+        trust_of_group: (11,) float32, 0..1, how far its texture may be believed (`looks.trust`).
     """
 
     corners: np.ndarray
@@ -92,6 +93,7 @@ class Views:
     body_place: tuple[int, int] = (0, 0)
     body_px: int = BODY_PX
     look_of_group: np.ndarray = field(default_factory=lambda: np.zeros(geometry.GROUPS, np.uint8))
+    trust_of_group: np.ndarray = field(default_factory=lambda: np.ones(geometry.GROUPS, np.float32))
 
 
 def premultiply(image: np.ndarray) -> np.ndarray:
@@ -166,7 +168,10 @@ def draw_views(
     body_px = source.views.body.look.shape[1] if with_body else None
     figures = [source.figures[each] for each in (0, *chosen)]
     look_of_group = np.array((0, *chosen), np.uint8)[geometry.LOOK_OF_GROUP]
-    return _draw(figures, target, points, window_shift, body_px, source.picture, look_of_group)
+    views = _draw(figures, target, points, window_shift, body_px, source.picture, look_of_group)
+    shown = tuple(source.shown[look][part] for part, look in enumerate(chosen))
+    believed = np.array([1.0, *trust(shown, describe(points))], np.float32)
+    return replace(views, trust_of_group=believed[geometry.LOOK_OF_GROUP])
 
 
 def trim_bodies(views: Sequence[Views]) -> list[Views]:

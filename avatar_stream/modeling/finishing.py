@@ -106,7 +106,8 @@ def _lay_texture(
         return
     texture.lay_texture(
         picture, made.moves[view], made.share[view], drawn.flow[view], drawn.owner[view], step,
-        source.texture.pixels, source.texture.limbs, views.look_of_group, LIMB_OF_GROUP, px, *place,
+        source.texture.pixels, source.texture.limbs, views.look_of_group, views.trust_of_group,
+        LIMB_OF_GROUP, px, *place,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
 PARTS = FACE_PART, LEFT_PART, RIGHT_PART = range(3)
 _STAY = 0.8  # another picture is taken where it is nearer than this times the present one's distance
+_NEAR, _FAR = 0.4, 0.8  # palm lengths apart: up to here a hand's texture is believed, from here on not at all
 _DEPTH = 0.6  # how much depth counts: trackers guess it
 _FEATURES = 3.0  # how much more lips and eyes count than the rest of the face
 _KNUCKLES = [5, 9, 13, 17]
@@ -84,6 +85,22 @@ class LookChooser:
                 if apart[nearest] < _STAY * apart[self._chosen[part]]:
                     self._chosen[part] = nearest
         return tuple(self._chosen)
+
+
+def trust(
+    shown: tuple[np.ndarray, np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """How far the texture of face, left hand and right hand may be believed: (3,) float32, 0..1.
+
+    An open hand moved onto a fist is a fist torn open: sharp, and harder to read than a soft one.
+
+    Args:
+        shown: what `describe` says of the picture's pose that each part is read from.
+        wanted: the same of the target pose.
+    """
+    apart = [_distances(shown[part][None], wanted[part], None)[0] for part in (LEFT_PART, RIGHT_PART)]
+    believed = (_FAR - np.array(apart)) / (_FAR - _NEAR)
+    return np.array([1.0, *np.clip(believed, 0.0, 1.0)], np.float32)
 
 
 def _distances(looks: np.ndarray, wanted: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

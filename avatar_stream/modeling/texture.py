@@ -115,6 +115,7 @@ def lay_texture(  # pragma: no cover - compiled
     texture: np.ndarray,
     limbs: np.ndarray,
     look_of_group: np.ndarray,
+    trust_of_group: np.ndarray,
     limb_of_group: np.ndarray,
     scale: float,
     left: int,
@@ -132,6 +133,7 @@ def lay_texture(  # pragma: no cover - compiled
         texture: (L, S + 4, S + 4) uint32, premultiplied RGBA of the source images in a frame of nothing; any S.
         limbs: (L, 256, 256) uint8, see `geometry.Picture`: no limb takes another's texture.
         look_of_group: uint8 table, which source image a group's texture comes from.
+        trust_of_group: float32 table, how far it may be believed.
         limb_of_group: uint8 table, the same for groups.
         scale: px of the picture per px of the view.
         left: px of the picture at which the view begins.
@@ -153,6 +155,7 @@ def lay_texture(  # pragma: no cover - compiled
             first_x, last_x = _covered(column, scale, left, picture.shape[1])
             if first_x == last_x or not _shows(picture, first_y, last_y, first_x, last_x):
                 continue
+            trust = trust_of_group[owner[row, column]]
             limb_here, look = limb_of_group[owner[row, column]], np.uint64(look_of_group[owner[row, column]])
             at_y, at_x = (
                 (np.float32(row) + _HALF) * coarse - _HALF,
@@ -178,8 +181,10 @@ def lay_texture(  # pragma: no cover - compiled
                         continue
                     r, g, b, a = _read(pixels, look, rows, row_px, sx * fine - _HALF, sy * fine - _HALF)
                     counts = min(max((a - _CLEAR) * _PER_OPACITY, _ZERO), _ONE)
-                    counts *= _firm(ends, dx, dy) * _between(
-                        share, np.float32(row) + dy, np.float32(column) + dx
+                    counts *= (
+                        trust
+                        * _firm(ends, dx, dy)
+                        * _between(share, np.float32(row) + dy, np.float32(column) + dx)
                     )
                     if counts < _FAINT:
                         continue

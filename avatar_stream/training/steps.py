@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from avatar_stream.modeling import flow
-from avatar_stream.modeling.conditioning import WINDOWS, Drawn, Source
+from avatar_stream.modeling.conditioning import WINDOWS, Drawn, Source, Views
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.detail import Prediction
 from avatar_stream.modeling.geometry import LIMB_OF_GROUP, framed_picture
@@ -105,7 +105,7 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
         flow.window_batch([target.views for target in targets]),
         truth_of([target.windows for target in targets]),
         weights_of([target.window_parts for target in targets], config.loss),
-        texture_of([target.views.windows for target in targets], pictures, 1.0),
+        texture_of([target.views for target in targets], "windows", pictures, 1.0),
         flow_of([target.window_flow for target in targets]),
         1.0,
         targets=len(targets) // len(sources),
@@ -116,7 +116,7 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
         flow.body_batch([target.views for target in some]),
         truth_of([target.body for target in some]),
         weights_of([target.body_parts for target in some], config.loss),
-        texture_of([target.views.body for target in some], pictures, CANVAS_PX / config.model.body_px),
+        texture_of([target.views for target in some], "body", pictures, CANVAS_PX / config.model.body_px),
         flow_of([target.body_flow for target in some]),
         CANVAS_PX / config.model.body_px,
         targets=len(some) // len(sources),
@@ -135,19 +135,24 @@ def flow_of(flows: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(flows)).permute(0, 3, 1, 2)
 
 
-def texture_of(drawn: list[Drawn], sources: list[Source], step_px: float) -> flow.Texture:
+def texture_of(views: list[Views], size: str, sources: list[Source], step_px: float) -> flow.Texture:
     """Where the pixels of views lie in their sources, whose pictures are as fine as the views.
 
     Args:
-        drawn: views of the targets, as many of each source.
+        views: of the targets, as many of each source.
+        size: "windows" or "body".
         sources: theirs.
         step_px: canvas px per px of the views.
     """
+    drawn: list[Drawn] = [getattr(each, size) for each in views]
     changes = [
         stretch(each.flow[view], each.owner[view], step_px)
         for each in drawn
         for view in range(len(each.owner))
     ]
+    believed = [each.trust_of_group[pixels.owner] for each, pixels in zip(views, drawn, strict=True)]
+    changes = torch.from_numpy(np.stack(changes)).permute(0, 3, 1, 2).contiguous()
+    changes[:, 4] *= torch.from_numpy(np.concatenate(believed))
     limb = LIMB_OF_GROUP[np.concatenate([each.owner for each in drawn])]
     images = [
         source.views.body.look if step_px > 1 else framed_picture(source.picture)[None] for source in sources
@@ -155,7 +160,7 @@ def texture_of(drawn: list[Drawn], sources: list[Source], step_px: float) -> flo
     limbs = np.stack([source.picture.limbs[0] for source in sources])
     return flow.Texture(
         flow_of([each.flow for each in drawn]),
-        torch.from_numpy(np.stack(changes)).permute(0, 3, 1, 2),
+        changes,
         torch.from_numpy(limb)[:, None],
         truth_of(images),
         torch.from_numpy(limbs)[:, None],
