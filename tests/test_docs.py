@@ -55,5 +55,5 @@ def test_the_example_of_the_library_runs(monkeypatch):
     )
     names: dict = {}
     exec(example, names)
-    assert names["picture"].shape == (512, 512, 4) and names["picture"].dtype == np.uint8
+    assert names["picture"].shape == (768, 768, 4) and names["picture"].dtype == np.uint8
     assert 0.1 < (names["picture"][..., 3] > 127).mean() < 0.9, "a person stands there"
