@@ -170,7 +170,7 @@ def draw_views(
     look_of_group = np.array((0, *chosen), np.uint8)[geometry.LOOK_OF_GROUP]
     views = _draw(figures, target, points, window_shift, body_px, source.picture, look_of_group)
     shown = tuple(source.shown[look][part] for part, look in enumerate(chosen))
-    believed = np.array([1.0, *trust(shown, describe(points))], np.float32)
+    believed = np.array([1.0, *trust(shown, points)], np.float32)
     return replace(views, trust_of_group=believed[geometry.LOOK_OF_GROUP])
 
 

@@ -48,7 +48,8 @@ def paste_views(
     The source's texture is laid over each at the picture's own resolution: only this step grows with it.
 
     Args:
-        body: one view; smaller where `views` are trimmed. Its pictures are used up, as the windows' are.
+        body: one view; smaller where `views` are trimmed. Its pictures and share are used up, as the
+            windows' pictures are.
         windows: three views; None: only the body.
         views: the pose, as the networks saw it.
         source: whose texture is laid over the views, where they say how.

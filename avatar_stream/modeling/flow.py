@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -28,8 +28,16 @@ from avatar_stream.types import CANVAS_PX
 START_SOURCE, START_NOISE = "source", "noise"
 
 
+class _Tensors:
+    """Fields that are all tensors."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+        return type(self)(*(getattr(self, each.name).to(device) for each in fields(self)))
+
+
 @dataclass(frozen=True)
-class ViewBatch:
+class ViewBatch(_Tensors):
     """Views of one size, ready for the networks; B counts poses (body) or poses x 3 (windows, pose-major).
 
     Attributes:
@@ -41,10 +49,6 @@ class ViewBatch:
     geometry: torch.Tensor
     parts: torch.Tensor
     kinds: torch.Tensor
-
-    def to(self, device: torch.device | str) -> ViewBatch:
-        """The same on another device."""
-        return ViewBatch(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
 class Made(NamedTuple):
@@ -60,7 +64,7 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Texture:
+class Texture(_Tensors):
     """Where the pixels of some views lie in their source image; for `lay_texture`.
 
     Attributes:
@@ -75,10 +79,6 @@ class Texture:
     limb: torch.Tensor
     images: torch.Tensor
     limbs: torch.Tensor
-
-    def to(self, device: torch.device | str) -> Texture:
-        """The same on another device."""
-        return Texture(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
 class Laid(NamedTuple):

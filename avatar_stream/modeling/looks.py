@@ -87,18 +87,17 @@ class LookChooser:
         return tuple(self._chosen)
 
 
-def trust(
-    shown: tuple[np.ndarray, np.ndarray, np.ndarray], wanted: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> np.ndarray:
+def trust(shown: tuple[np.ndarray, np.ndarray, np.ndarray], points: np.ndarray) -> np.ndarray:
     """How far the texture of face, left hand and right hand may be believed: (3,) float32, 0..1.
 
     An open hand moved onto a fist is a fist torn open: sharp, and harder to read than a soft one.
 
     Args:
         shown: what `describe` says of the picture's pose that each part is read from.
-        wanted: the same of the target pose.
+        points: (553, 3) float32 target landmarks, canvas px.
     """
-    apart = [_distances(shown[part][None], wanted[part], None)[0] for part in (LEFT_PART, RIGHT_PART)]
+    hands = ((LEFT_PART, LEFT_HAND), (RIGHT_PART, RIGHT_HAND))
+    apart = [_distances(shown[part][None], _hand(points[hand]), None)[0] for part, hand in hands]
     believed = (_FAR - np.array(apart)) / (_FAR - _NEAR)
     return np.array([1.0, *np.clip(believed, 0.0, 1.0)], np.float32)
 
