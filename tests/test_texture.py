@@ -61,12 +61,14 @@ def test_a_print_comes_through_at_every_size(avatar, size_px):
     assert np.array_equal(pictures[0.0][..., 3], pictures[1.0][..., 3]), "the matte is the network's"
 
 
-def test_tensors_and_the_compiled_step_lay_the_same_texture(avatar):
-    """What training sees is what runs: the same displacement, gain and share give the same view."""
+@pytest.mark.parametrize("chosen", [(0, 0, 0), (2, 1, 2)])
+def test_tensors_and_the_compiled_step_lay_the_same_texture(avatar, chosen):
+    """What training sees is what runs: the same looks, displacement, gain and share give the same view."""
     small = cv2.resize(avatar.image, (512, 512), interpolation=cv2.INTER_AREA)
-    source = conditioning.prepare_source(small, avatar.pose.points)
+    looks = [(each.image, each.pose.points) for each in avatar.looks[:2]]
+    source = conditioning.prepare_source(small, avatar.pose.points, looks=looks)
     moved = avatar.pose.points + np.float32([5, -3, 0])
-    views = conditioning.draw_views(source, moved)
+    views = conditioning.draw_views(source, moved, chosen=chosen)
     windows = views.windows
     rng = np.random.default_rng(0)
     pictures = rng.uniform(0.2, 0.4, (3, 128, 128, 4)).astype(np.float32)

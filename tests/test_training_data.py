@@ -12,6 +12,7 @@ import yaml
 
 from avatar_stream import cli
 from avatar_stream.errors import ConfigError, SinkError, SourceError
+from avatar_stream.modeling import geometry
 from avatar_stream.training import video_folder
 from avatar_stream.training.config import load_train_config
 from avatar_stream.training.dataset import PairDataset, PictureFolder, open_data
@@ -210,3 +211,24 @@ def test_a_recipe_takes_people_folders_or_both(tmp_path):
         load_train_config(recipe(exclude=["person-01"]))
     with pytest.raises(ConfigError, match="no person to render"):
         open_data([], tmp_path / "nobody", 0.5)
+
+
+@needs_people
+def test_hands_are_taught_in_the_look_that_they_are_read_from():
+    """Where an avatar has more pictures than its portrait, each true place lies in the picture that shows it."""
+    renders = LiveRenders(
+        SHARED / "people", tuple(f"person-{k:02d}" for k in range(2, 40)), frames=14, places=1
+    )
+    dataset = PairDataset([renders], targets=4, looks=8, looks_share=1.0)
+    source, targets = dataset.sample(np.random.default_rng(2))
+    assert 2 <= len(source.figures) <= 9
+    apart, looks = [], set()
+    for target in targets:
+        drawn, look = target.views.windows, target.views.look_of_group
+        hand = np.isin(drawn.owner, (geometry.LEFT_PALM, geometry.RIGHT_PALM)) & (look[drawn.owner] > 0)
+        looks |= set(look[drawn.owner[hand]])
+        error_px = np.linalg.norm(target.window_flow - drawn.flow, axis=-1)[hand]
+        apart.append(error_px[np.isfinite(error_px)])
+    apart = np.concatenate(apart)
+    assert len(looks) >= 2 and len(apart) > 1000
+    assert np.median(apart) < 8  # the portrait's hands hang 100 px and more away

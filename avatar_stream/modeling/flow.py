@@ -65,18 +65,20 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True)
 class Texture(_Tensors):
-    """Where the pixels of some views lie in their source image; for `lay_texture`.
+    """Where the pixels of some views lie in the looks of their source; for `lay_texture`.
 
     Attributes:
         flow: (B, 2, H, W) canvas px of the source, x and y; changes: (B, 5, H, W) see `texture.stretch`.
         limb: (B, 1, H, W) uint8, the limb each pixel belongs to.
-        images: (N, 4, S, S) premultiplied RGBA of the sources, 0..1; each is that of B / N views after another.
-        limbs: (N, 1, 256, 256) uint8, theirs.
+        look: (B, 1, H, W) uint8, which look of the source each pixel is read from.
+        images: (N, L, 4, S, S) uint8 premultiplied RGBA of the sources; each is that of B / N views after another.
+        limbs: (N, L, 256, 256) uint8, theirs.
     """
 
     flow: torch.Tensor
     changes: torch.Tensor
     limb: torch.Tensor
+    look: torch.Tensor
     images: torch.Tensor
     limbs: torch.Tensor
 
@@ -113,7 +115,7 @@ def lay_texture(pictures: torch.Tensor, transfer: Transfer, texture: Texture) ->
     right, down, firm = texture.changes.split((2, 2, 1), dim=1)
     moved = right * displacement[:, :1] + down * displacement[:, 1:]
     place = texture.flow + moved
-    read = _read(texture.images, place)
+    read = _read(texture.images, place, texture.look)
     opacity = read[:, 3:]
     seen = ((opacity - CLEAR) / (OPAQUE - CLEAR)).clamp(0, 1) * _allowed(place, texture)
     colour = (read[:, :3] / opacity.clamp_min(CLEAR) * gain).clamp(0, 1)
@@ -122,11 +124,19 @@ def lay_texture(pictures: torch.Tensor, transfer: Transfer, texture: Texture) ->
     return Laid(torch.cat([laid, pictures[:, 3:]], dim=1), colour, seen, moved)
 
 
-def _read(images: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """(B, C, H, W) of (N, C, S, S) images at (B, 2, H, W) canvas px; the views of one image are read at once."""
+def _read(images: torch.Tensor, place: torch.Tensor, look: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) 0..1 of (N, L, C, S, S) uint8 images at (B, 2, H, W) canvas px, the views of one source at once.
+
+    Its looks stand one below the other; half a pixel within their edges, no place reads its neighbour.
+    """
+    sources, looks, _, side = images.shape[:4]
+    half = 0.5 * CANVAS_PX / side
+    x, y = place.clamp(half, CANVAS_PX - half).split(1, dim=1)
+    grid = torch.cat([x, (y + look * float(CANVAS_PX)) / looks], dim=1) * (2.0 / CANVAS_PX) - 1.0
     height, width = place.shape[-2:]
-    grid = (place * (2.0 / CANVAS_PX) - 1.0).permute(0, 2, 3, 1).reshape(len(images), -1, width, 2)
-    read = functional.grid_sample(images, grid.float(), align_corners=False)
+    grid = grid.permute(0, 2, 3, 1).reshape(sources, -1, width, 2)
+    column = images.transpose(1, 2).flatten(2, 3).float() / 255.0
+    read = functional.grid_sample(column, grid.float(), align_corners=False)
     return read.unflatten(2, (-1, height)).transpose(1, 2).flatten(0, 1)
 
 
@@ -134,8 +144,8 @@ def _allowed(place: torch.Tensor, texture: Texture) -> torch.Tensor:
     """(B, 1, H, W) float: 1 where a place in the source is known and belongs to no other limb."""
     side = texture.limbs.shape[-1]
     cell = (place.detach() * (side / CANVAS_PX)).long().clamp(0, side - 1)
-    index = (cell[:, 1] * side + cell[:, 0]).reshape(len(texture.limbs), -1)
-    limb = texture.limbs.flatten(1).gather(1, index).view_as(texture.limb)
+    index = (texture.look[:, 0].long() * side + cell[:, 1]) * side + cell[:, 0]
+    limb = texture.limbs.flatten(1).gather(1, index.reshape(len(texture.limbs), -1)).view_as(texture.limb)
     free = (limb == 0) | (limb == texture.limb)
     return ((limb != EMPTY) & free & (texture.flow[:, :1] > NOWHERE / 2)).float()
 

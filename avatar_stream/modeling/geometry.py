@@ -117,10 +117,10 @@ def framed(image: np.ndarray) -> np.ndarray:
     return np.pad(np.ascontiguousarray(image).view(np.uint32)[..., 0], shading.FRAME_PX)
 
 
-def framed_picture(picture: Picture) -> np.ndarray:
-    """(S, S, 4) uint8 premultiplied RGBA of a picture's first look, without its frame."""
+def unframed(picture: Picture) -> np.ndarray:
+    """(L, S, S, 4) uint8 premultiplied RGBA of a picture's looks, without their frames."""
     inside = slice(shading.FRAME_PX, -shading.FRAME_PX)
-    inner = np.ascontiguousarray(picture.pixels[0, inside, inside])
+    inner = np.ascontiguousarray(picture.pixels[:, inside, inside])
     return inner.view(np.uint8).reshape(*inner.shape, 4)
 
 

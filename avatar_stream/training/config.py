@@ -28,6 +28,10 @@ class DataConfig(_Section):
     portrait_share: Share = 0.6
     picture_share: Share = 0.4  # how much of the tracker's error within the picture is taught
     lost_hands: Share = 0.25  # how many of the hands that the tracker loses are lost; 1: one in 16
+    looks: int = Field(
+        12, ge=0
+    )  # among how many further pictures of a person the nearest face and hands are found
+    looks_share: Share = 0.5  # how often; else one portrait has to do
     workers: int = Field(1, ge=0)
 
     @model_validator(mode="after")

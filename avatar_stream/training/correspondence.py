@@ -6,11 +6,14 @@ point in two pictures is a true correspondence: what the drawn solids guess, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 from avatar_stream import types
 from avatar_stream.modeling import conditioning
+from avatar_stream.modeling.conditioning import Drawn, Views
 
 _CHART = 512  # cells of the surface's chart a side; 128 of its 65536 steps each
 _REACH = 3  # cells to the nearest one that the source shows
@@ -68,6 +71,35 @@ def _smoothed(flow: np.ndarray) -> np.ndarray:
     mean = cv2.blur(filled, size) / np.maximum(cv2.blur(known.astype(np.float32), size), 1e-6)[..., None]
     same = (np.abs(mean - flow) < _EDGE_PX).all(axis=-1, keepdims=True)
     return np.where(same, mean, flow).astype(np.float32)
+
+
+def true_views(
+    charts: Sequence[Chart], target: np.ndarray | None, views: Views, body_px: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the true places of a target's views, each in the look that its group is read from.
+
+    Args:
+        charts: of the source's looks.
+        target: as in `Chart.true_flow`.
+        views: the target as it was drawn.
+        body_px: side of the body's view.
+
+    Returns:
+        As `cut_flow`; without a body's view its places are those in the first look.
+    """
+    looks = np.unique(views.look_of_group)
+    body, windows = zip(
+        *(cut_flow(charts[look].true_flow(target), views.corners, body_px) for look in looks), strict=True
+    )
+    return _by_look(body, views.body, views, looks), _by_look(windows, views.windows, views, looks)
+
+
+def _by_look(flows: Sequence[np.ndarray], drawn: Drawn | None, views: Views, looks: np.ndarray) -> np.ndarray:
+    """(V, S, S, 2): at each pixel the flow in its own look; flows are those of `looks`, in their order."""
+    if drawn is None or len(looks) == 1:
+        return flows[0]
+    number = np.searchsorted(looks, views.look_of_group[drawn.owner])
+    return np.take_along_axis(np.stack(flows), number[None, ..., None], axis=0)[0]
 
 
 def cut_flow(flow: np.ndarray, corners: np.ndarray, body_px: int) -> tuple[np.ndarray, np.ndarray]:

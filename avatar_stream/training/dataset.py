@@ -20,8 +20,9 @@ from avatar_stream import types
 from avatar_stream.errors import ConfigError
 from avatar_stream.modeling import conditioning
 from avatar_stream.modeling.conditioning import Source, Views
+from avatar_stream.modeling.looks import LookChooser, describe
 from avatar_stream.rendering import parts as part_codes
-from avatar_stream.training.correspondence import Chart, cut_flow
+from avatar_stream.training.correspondence import Chart, true_views
 from avatar_stream.training.tracker_noise import lose_hands, tracker_noise
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class PairDataset(IterableDataset):
         window_shift_px: standard deviation of the windows' random displacement.
         picture_share: see `disturb`.
         lost_hands: how often targets' hands are lost, see `tracker_noise.lose_hands`.
+        looks: among how many further pictures the nearest face and hands are found. looks_share: how often
+            there are any; one portrait alone has to do as well.
         body_px: side of the body's view.
         seed: with the worker's number it fixes the samples.
     """
@@ -164,6 +167,8 @@ class PairDataset(IterableDataset):
         window_shift_px: float = 4.0,
         picture_share: float = 0.4,
         lost_hands: float = 0.0,
+        looks: int = 0,
+        looks_share: float = 0.5,
         body_px: int = conditioning.BODY_PX,
         seed: int = 0,
     ):
@@ -174,6 +179,7 @@ class PairDataset(IterableDataset):
         self.targets, self.bodies = targets, bodies
         self.portrait_share, self.window_shift_px = portrait_share, window_shift_px
         self.picture_share, self.lost_hands, self.body_px = picture_share, lost_hands, body_px
+        self.looks, self.looks_share = looks, looks_share
         self.seed = seed
 
     def __iter__(self) -> Iterator[tuple[Source, list[Target]]]:
@@ -188,18 +194,35 @@ class PairDataset(IterableDataset):
         """One source and its targets."""
         folder, rows = self._variant(rng)
         source_row = rows[0] if rng.random() < self.portrait_share else rng.choice(rows)
-        source = conditioning.prepare_source(
-            np.asarray(folder.images[source_row]),
-            disturb(folder.points[source_row], rng, self.picture_share),
-            self._shift(rng),
-            self.body_px,
-        )
-        chart = Chart(None if folder.surface is None else np.asarray(folder.surface[source_row]))
-        rows = rng.choice(rows[1:], self.targets)
-        return source, [
-            self._target(folder, source, chart, row, rng, with_body=number < self.bodies)
-            for number, row in enumerate(rows)
+        targets = rng.choice(rows[1:], self.targets)
+        shown = [source_row, *self._look_rows(folder, rows, source_row, targets, rng)]
+        pictures = [
+            (np.asarray(folder.images[row]), disturb(folder.points[row], rng, self.picture_share))
+            for row in shown
         ]
+        source = conditioning.prepare_source(*pictures[0], self._shift(rng), self.body_px, pictures[1:])
+        charts = [Chart(None if folder.surface is None else np.asarray(folder.surface[row])) for row in shown]
+        return source, [
+            self._target(folder, source, charts, row, rng, with_body=number < self.bodies)
+            for number, row in enumerate(targets)
+        ]
+
+    def _look_rows(
+        self,
+        folder: PictureFolder | LiveRenders,
+        rows: np.ndarray,
+        source_row: int,
+        targets: np.ndarray,
+        rng: np.random.Generator,
+    ) -> list[int]:
+        """Rows of further pictures of which a target reads its face or a hand; all others need no preparing."""
+        others = np.setdiff1d(rows[1:], [source_row, *targets])
+        if not self.looks or not len(others) or rng.random() >= self.looks_share:
+            return []
+        others = rng.choice(others, min(self.looks, len(others)), replace=False)
+        shown = [describe(folder.points[row]) for row in (source_row, *others)]
+        chosen = {look for row in targets for look in LookChooser(shown).choose(folder.points[row])}
+        return [int(others[look - 1]) for look in sorted(chosen) if look]
 
     def _variant(self, rng: np.random.Generator) -> tuple[PictureFolder | LiveRenders, np.ndarray]:
         if self.renders is not None and (not self.rows or rng.random() < self.renders.share):
@@ -213,14 +236,15 @@ class PairDataset(IterableDataset):
         self,
         folder: PictureFolder | LiveRenders,
         source: Source,
-        chart: Chart,
+        charts: Sequence[Chart],
         row: int,
         rng: np.random.Generator,
         with_body: bool,
     ) -> Target:
         points = disturb(folder.points[row], rng, self.picture_share)
         points = lose_hands(points, rng, self.lost_hands)
-        views = conditioning.draw_views(source, points, self._shift(rng), with_body)
+        chosen = LookChooser(source.shown).choose(points)
+        views = conditioning.draw_views(source, points, self._shift(rng), with_body, chosen)
         image = conditioning.premultiply(np.asarray(folder.images[row]))
         body, windows = conditioning.cut_views(image, views.corners, self.body_px)
         parts = np.asarray(folder.parts[row])
@@ -229,5 +253,5 @@ class PairDataset(IterableDataset):
         window_parts = conditioning.cut_views(whole + 1, views.corners)[1] - np.uint8(1)
         body_parts = cv2.resize(whole, (self.body_px, self.body_px), interpolation=cv2.INTER_NEAREST)
         surface = None if folder.surface is None else np.asarray(folder.surface[row])
-        flows = cut_flow(chart.true_flow(surface), views.corners, self.body_px)
+        flows = true_views(charts, surface, views, self.body_px)
         return Target(views, body[None], windows, body_parts[None], window_parts, *flows)

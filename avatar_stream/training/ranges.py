@@ -33,7 +33,7 @@ def measure_ranges(
         ConfigError: a folder is no data set.
     """
     data = PairDataset(
-        open_data(folders, None, 0.0), targets=4, bodies=4, portrait_share=1.0, body_px=pipe.config.body_px
+        open_data(folders, None, 0.0), 4, 4, portrait_share=1.0, looks=12, body_px=pipe.config.body_px
     )
     random = np.random.default_rng(seed)
     meters = {BODY_GRAPH: RangeMeter(), WINDOWS_GRAPH: RangeMeter()}

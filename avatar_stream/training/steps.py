@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from avatar_stream.modeling import flow
 from avatar_stream.modeling.conditioning import WINDOWS, Drawn, Source, Views
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.detail import Prediction
-from avatar_stream.modeling.geometry import LIMB_OF_GROUP, framed_picture
+from avatar_stream.modeling.geometry import LIMB_OF_GROUP, unframed
 from avatar_stream.modeling.texture import stretch
 from avatar_stream.training.config import LossConfig, TrainConfig
 from avatar_stream.training.dataset import HAND_PARTS, HEAD_PARTS
@@ -153,18 +154,33 @@ def texture_of(views: list[Views], size: str, sources: list[Source], step_px: fl
     believed = [each.trust_of_group[pixels.owner] for each, pixels in zip(views, drawn, strict=True)]
     changes = torch.from_numpy(np.stack(changes)).permute(0, 3, 1, 2).contiguous()
     changes[:, 4] *= torch.from_numpy(np.concatenate(believed))
-    limb = LIMB_OF_GROUP[np.concatenate([each.owner for each in drawn])]
-    images = [
-        source.views.body.look if step_px > 1 else framed_picture(source.picture)[None] for source in sources
-    ]
-    limbs = np.stack([source.picture.limbs[0] for source in sources])
+    owner = [each.owner for each in drawn]
+    limb = LIMB_OF_GROUP[np.concatenate(owner)]
+    look = np.concatenate([each.look_of_group[groups] for each, groups in zip(views, owner, strict=True)])
+    images = _stacked([_pictures(source, step_px) for source in sources])
     return flow.Texture(
         flow_of([each.flow for each in drawn]),
         changes,
         torch.from_numpy(limb)[:, None],
-        truth_of(images),
-        torch.from_numpy(limbs)[:, None],
+        torch.from_numpy(look)[:, None],
+        torch.from_numpy(images).permute(0, 1, 4, 2, 3).contiguous(),
+        torch.from_numpy(_stacked([source.picture.limbs for source in sources])),
     )
+
+
+def _pictures(source: Source, step_px: float) -> np.ndarray:
+    """(L, S, S, 4) uint8 premultiplied RGBA of a source's looks, as fine as a view's pixels."""
+    pictures = unframed(source.picture)
+    side = round(CANVAS_PX / step_px)
+    if side == CANVAS_PX:
+        return pictures
+    return np.stack([cv2.resize(each, (side, side), interpolation=cv2.INTER_AREA) for each in pictures])
+
+
+def _stacked(looks: list[np.ndarray]) -> np.ndarray:
+    """[(L, ...), ...] -> (N, most L, ...): who has fewer looks has empty ones, which nothing reads."""
+    most = max(len(each) for each in looks)
+    return np.stack([np.pad(each, [(0, most - len(each))] + [(0, 0)] * (each.ndim - 1)) for each in looks])
 
 
 def weights_of(parts: list[np.ndarray], loss: LossConfig) -> torch.Tensor:

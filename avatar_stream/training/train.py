@@ -371,6 +371,8 @@ def _batches(config: TrainConfig, folders: list[PictureFolder], seed: int) -> It
         config.data.portrait_share,
         picture_share=config.data.picture_share,
         lost_hands=config.data.lost_hands,
+        looks=config.data.looks,
+        looks_share=config.data.looks_share,
         body_px=config.model.body_px,
         seed=config.seed + seed,
     )
