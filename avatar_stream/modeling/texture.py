@@ -30,6 +30,15 @@ _LOWEST, _8, _16, _24 = np.uint32(255), np.uint32(8), np.uint32(16), np.uint32(2
 _NO_PLACE, _JUMP = np.float32(NOWHERE / 2), np.float32(JUMP_PX)
 
 
+# Rows of what a row of a view says of its surface: how the place in the source changes to the right (x, y) and down
+# (x, y), and whether the surface ends to the left, to the right, above and below, 1 or 0.
+_RIGHT_X, _RIGHT_Y, _DOWN_X, _DOWN_Y, _LEFT_END, _RIGHT_END, _UPPER_END, _LOWER_END = range(8)
+_SURFACE_ROWS = 8
+# Rows of the steps between two neighbours: x, y, whether both are on one surface, whether it ends between them.
+_STEP_X, _STEP_Y, _SAME, _END = range(4)
+_STEP_ROWS = 4
+
+
 @njit(**COMPILED)
 def stretch(flow: np.ndarray, owner: np.ndarray, step: float) -> np.ndarray:  # pragma: no cover - compiled
     """How a place in the source moves with a pixel of the view.
@@ -45,63 +54,65 @@ def stretch(flow: np.ndarray, owner: np.ndarray, step: float) -> np.ndarray:  # 
     """
     height, width = owner.shape
     changes = np.empty((height, width, 5), np.float32)
+    surface, steps = (
+        np.empty((_SURFACE_ROWS, width), np.float32),
+        np.zeros((3, _STEP_ROWS, width), np.float32),
+    )
     for row in range(height):
+        _read_surface(flow, owner, row, np.float32(step), steps, surface)
         for column in range(width):
-            changes[row, column, :4] = _changes(flow, owner, row, column, np.float32(step))
-            ends = _ends(flow, row, column, np.float32(step))
-            changes[row, column, 4] = _firm(ends, _ZERO, _ZERO)
+            for each in range(4):
+                changes[row, column, each] = surface[each, column]
+            changes[row, column, 4] = _firm(surface, column, _ZERO, _ZERO)
     return changes
 
 
 @njit(**INNER)
-def _ends(flow, row, column, step):  # pragma: no cover - compiled
-    """Whether the surface ends to the left, to the right, above and below: 1 or 0."""
-    return (
-        _parts(flow, row, column, row, np.uint64(np.int64(column) - 1), step),
-        _parts(flow, row, column, row, np.uint64(np.int64(column) + 1), step),
-        _parts(flow, row, column, np.uint64(np.int64(row) - 1), column, step),
-        _parts(flow, row, column, np.uint64(np.int64(row) + 1), column, step),
-    )
+def _read_surface(flow, owner, row, step, steps, surface):  # pragma: no cover - compiled
+    """Write what one row says of its surface; `steps` keeps those down to the next row, for rows come in order.
+
+    A change is read towards the next neighbour, else towards the one before, else it is zero.
+    """
+    width, across, above, below = owner.shape[1], steps[0], steps[1 + row % 2], steps[2 - row % 2]
+    _find_steps(flow[row, 1:], flow[row, :-1], owner[row, 1:], owner[row, :-1], step, across)
+    if row == 0:
+        above[:] = _ZERO
+    if row + 1 < owner.shape[0]:
+        _find_steps(flow[row + 1], flow[row], owner[row + 1], owner[row], step, below)
+    else:
+        below[:] = _ZERO
+    surface[_LEFT_END, 0] = surface[_RIGHT_END, width - 1] = _ZERO
+    for i in range(np.uint64(width)):
+        surface[_DOWN_X, i] = below[_STEP_X, i] + (_ONE - below[_SAME, i]) * above[_STEP_X, i]
+        surface[_DOWN_Y, i] = below[_STEP_Y, i] + (_ONE - below[_SAME, i]) * above[_STEP_Y, i]
+        surface[_UPPER_END, i], surface[_LOWER_END, i] = above[_END, i], below[_END, i]
+        surface[_RIGHT_X, i], surface[_RIGHT_Y, i] = across[_STEP_X, i], across[_STEP_Y, i]
+    for i in range(np.uint64(width - 1)):
+        surface[_RIGHT_END, i] = surface[_LEFT_END, i + 1] = across[_END, i]
+        surface[_RIGHT_X, i + 1] += (_ONE - across[_SAME, i + 1]) * across[_STEP_X, i]
+        surface[_RIGHT_Y, i + 1] += (_ONE - across[_SAME, i + 1]) * across[_STEP_Y, i]
 
 
 @njit(**INNER)
-def _parts(flow, row, column, other_row, other_column, step):  # pragma: no cover - compiled
-    if other_row >= np.uint64(flow.shape[0]) or other_column >= np.uint64(flow.shape[1]):
-        return _ZERO
-    dx = flow[other_row, other_column, 0] - flow[row, column, 0]
-    dy = flow[other_row, other_column, 1] - flow[row, column, 1]
-    return _ONE if abs(dx) > _JUMP * step or abs(dy) > _JUMP * step else _ZERO
-
-
-@njit(**INNER)
-def _firm(ends, dx, dy):  # pragma: no cover - compiled
-    """How much of the texture counts at a place of a cell: none at its end, all a pixel away; else it shows steps."""
-    left, right, above, below = ends
-    firm = (_ONE - left * (_HALF - dx)) * (_ONE - right * (_HALF + dx))
-    return firm * (_ONE - above * (_HALF - dy)) * (_ONE - below * (_HALF + dy))
-
-
-@njit(**INNER)
-def _changes(flow, owner, row, column, step):  # pragma: no cover - compiled
-    """The four numbers of `stretch` at one pixel; zeros where no neighbour is on the same surface."""
+def _find_steps(there, here, owner_there, owner_here, step, steps):  # pragma: no cover - compiled
+    """Steps between two rows of neighbours; zeros where they are on two surfaces."""
     most = _JUMP * step
-    x, y, group = flow[row, column, 0], flow[row, column, 1], owner[row, column]
-    right_x = right_y = down_x = down_y = _ZERO
-    for way in (1, -1):
-        other = np.uint64(np.int64(column) + way)  # before the first it is more than there are
-        if other < np.uint64(owner.shape[1]) and owner[row, other] == group:
-            dx, dy = flow[row, other, 0] - x, flow[row, other, 1] - y
-            if abs(dx) < most and abs(dy) < most:
-                right_x, right_y = dx * np.float32(way), dy * np.float32(way)
-                break
-    for way in (1, -1):
-        other = np.uint64(np.int64(row) + way)
-        if other < np.uint64(owner.shape[0]) and owner[other, column] == group:
-            dx, dy = flow[other, column, 0] - x, flow[other, column, 1] - y
-            if abs(dx) < most and abs(dy) < most:
-                down_x, down_y = dx * np.float32(way), dy * np.float32(way)
-                break
-    return right_x, right_y, down_x, down_y
+    for i in range(np.uint64(owner_here.shape[0])):
+        dx, dy = there[i, 0] - here[i, 0], there[i, 1] - here[i, 1]
+        ends = (abs(dx) > most) | (abs(dy) > most)
+        same = (owner_there[i] == owner_here[i]) & (abs(dx) < most) & (abs(dy) < most)
+        steps[_STEP_X, i], steps[_STEP_Y, i] = dx if same else _ZERO, dy if same else _ZERO
+        steps[_SAME, i], steps[_END, i] = _ONE if same else _ZERO, _ONE if ends else _ZERO
+
+
+@njit(**INNER)
+def _firm(surface, column, dx, dy):  # pragma: no cover - compiled
+    """How much of the texture counts at a place of a cell: none at its end, all a pixel away; else it shows steps."""
+    firm = (_ONE - surface[_LEFT_END, column] * (_HALF - dx)) * (
+        _ONE - surface[_RIGHT_END, column] * (_HALF + dx)
+    )
+    firm *= _ONE - surface[_UPPER_END, column] * (_HALF - dy)
+    return firm * (_ONE - surface[_LOWER_END, column] * (_HALF + dy))
 
 
 @njit(**COMPILED)
@@ -144,34 +155,40 @@ def lay_texture(  # pragma: no cover - compiled
     last_limb_y, last_limb_x = np.float32(limbs.shape[1] - 1), np.float32(limbs.shape[2] - 1)
     pixels, row_px, rows = texture.ravel(), np.int32(texture.shape[2]), np.int32(texture.shape[1])
     per_px, from_x, from_y = np.float32(1.0 / scale), np.float32(left - 0.5), np.float32(top - 0.5)
+    surface, steps = (
+        np.empty((_SURFACE_ROWS, width), np.float32),
+        np.zeros((3, _STEP_ROWS, width), np.float32),
+    )
+    line = np.empty((moves.shape[1], MOVES), np.float32)
+    rows_y, columns_x = (
+        _edges(owner.shape[0], scale, top, picture.shape[0]),
+        _edges(width, scale, left, picture.shape[1]),
+    )
     for row in range(np.uint64(owner.shape[0])):
-        # The picture's pixels whose middles lie in this row of the view, and below in this column.
-        first_y, last_y = _covered(row, scale, top, picture.shape[0])
+        _read_surface(flow, owner, row, np.float32(step), steps, surface)
+        first_y, last_y = rows_y[row], rows_y[row + np.uint64(1)]
         if first_y == last_y:
             continue
+        _read_line(moves, (np.float32(row) + _HALF) * coarse - _HALF, line)
         for column in range(np.uint64(width)):
-            if flow[row, column, 0] < _NO_PLACE or share[row, column] < _FAINT:
+            trust = trust_of_group[owner[row, column]]
+            if flow[row, column, 0] < _NO_PLACE or share[row, column] * trust < _FAINT:
                 continue
-            first_x, last_x = _covered(column, scale, left, picture.shape[1])
+            first_x, last_x = columns_x[column], columns_x[column + np.uint64(1)]
             if first_x == last_x or not _shows(picture, first_y, last_y, first_x, last_x):
                 continue
-            trust = trust_of_group[owner[row, column]]
             limb_here, look = limb_of_group[owner[row, column]], np.uint64(look_of_group[owner[row, column]])
-            at_y, at_x = (
-                (np.float32(row) + _HALF) * coarse - _HALF,
-                (np.float32(column) + _HALF) * coarse - _HALF,
+            move_x, move_y, red, green, blue = _moves_between(
+                line, (np.float32(column) + _HALF) * coarse - _HALF
             )
-            move_x, move_y, red, green, blue = _moves_between(moves, at_y, at_x)
-            right_x, right_y, down_x, down_y = _changes(flow, owner, row, column, np.float32(step))
-            ends = _ends(flow, row, column, np.float32(step))
+            right_x, right_y = surface[_RIGHT_X, column], surface[_RIGHT_Y, column]
+            down_x, down_y = surface[_DOWN_X, column], surface[_DOWN_Y, column]
             place_x = flow[row, column, 0] + right_x * move_x + down_x * move_y
             place_y = flow[row, column, 1] + right_y * move_x + down_y * move_y
             for y in range(np.uint64(first_y), np.uint64(last_y)):
                 dy = (np.float32(y) - from_y) * per_px - _HALF - np.float32(row)
                 for x in range(np.uint64(first_x), np.uint64(last_x)):
                     alpha = picture[y, x, 3]
-                    if alpha < _FAINT:
-                        continue
                     dx = (np.float32(x) - from_x) * per_px - _HALF - np.float32(column)
                     sx = place_x + right_x * dx + down_x * dy
                     sy = place_y + right_y * dx + down_y * dy
@@ -180,12 +197,9 @@ def lay_texture(  # pragma: no cover - compiled
                     if limb == EMPTY or (limb != 0 and limb != limb_here):
                         continue
                     r, g, b, a = _read(pixels, look, rows, row_px, sx * fine - _HALF, sy * fine - _HALF)
-                    counts = min(max((a - _CLEAR) * _PER_OPACITY, _ZERO), _ONE)
-                    counts *= (
-                        trust
-                        * _firm(ends, dx, dy)
-                        * _between(share, np.float32(row) + dy, np.float32(column) + dx)
-                    )
+                    counts = min(max((a - _CLEAR) * _PER_OPACITY, _ZERO), _ONE) * trust
+                    counts *= _firm(surface, column, dx, dy)
+                    counts *= _between(share, np.float32(row) + dy, np.float32(column) + dx)
                     if counts < _FAINT:
                         continue
                     bright = alpha / a
@@ -195,11 +209,12 @@ def lay_texture(  # pragma: no cover - compiled
 
 
 @njit(**INNER)
-def _covered(place, scale, start, count):  # pragma: no cover - compiled
-    """First and last, exclusive, pixel of the picture whose middle lies in a row or column of the view."""
-    first = np.int64(np.ceil(place * scale - 0.5)) + start
-    last = np.int64(np.ceil((place + 1) * scale - 0.5)) + start
-    return min(max(first, 0), count), min(max(last, 0), count)
+def _edges(count, scale, start, most):  # pragma: no cover - compiled
+    """Of rows or columns of the view, and one more: the first pixel of the picture whose middle lies beyond its edge."""
+    edges = np.empty(count + 1, np.int64)
+    for i in range(count + 1):
+        edges[i] = min(max(np.int64(np.ceil(i * scale - 0.5)) + start, 0), most)
+    return edges
 
 
 @njit(**INNER)
@@ -228,18 +243,24 @@ def _between(values, at_y, at_x):  # pragma: no cover - compiled
 
 
 @njit(**INNER)
-def _moves_between(moves, at_y, at_x):  # pragma: no cover - compiled
-    """The five numbers of a place between those of `moves`."""
+def _read_line(moves, at_y, line):  # pragma: no cover - compiled
+    """The row of `moves` at a place between two of them."""
     y0, y1, down = _corners(at_y, moves.shape[0])
-    x0, x1, across = _corners(at_x, moves.shape[1])
-    a, b = (_ONE - down) * (_ONE - across), (_ONE - down) * across
-    c, d = down * (_ONE - across), down * across
+    for x in range(line.shape[0]):
+        for each in range(MOVES):
+            line[x, each] = moves[y0, x, each] + down * (moves[y1, x, each] - moves[y0, x, each])
+
+
+@njit(**INNER)
+def _moves_between(line, at_x):  # pragma: no cover - compiled
+    """The five numbers of a place between those of a line."""
+    x0, x1, share = _corners(at_x, line.shape[0])
     return (
-        a * moves[y0, x0, 0] + b * moves[y0, x1, 0] + c * moves[y1, x0, 0] + d * moves[y1, x1, 0],
-        a * moves[y0, x0, 1] + b * moves[y0, x1, 1] + c * moves[y1, x0, 1] + d * moves[y1, x1, 1],
-        a * moves[y0, x0, 2] + b * moves[y0, x1, 2] + c * moves[y1, x0, 2] + d * moves[y1, x1, 2],
-        a * moves[y0, x0, 3] + b * moves[y0, x1, 3] + c * moves[y1, x0, 3] + d * moves[y1, x1, 3],
-        a * moves[y0, x0, 4] + b * moves[y0, x1, 4] + c * moves[y1, x0, 4] + d * moves[y1, x1, 4],
+        line[x0, 0] + share * (line[x1, 0] - line[x0, 0]),
+        line[x0, 1] + share * (line[x1, 1] - line[x0, 1]),
+        line[x0, 2] + share * (line[x1, 2] - line[x0, 2]),
+        line[x0, 3] + share * (line[x1, 3] - line[x0, 3]),
+        line[x0, 4] + share * (line[x1, 4] - line[x0, 4]),
     )
 
 
