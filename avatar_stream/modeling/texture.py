@@ -210,7 +210,7 @@ def lay_texture(  # pragma: no cover - compiled
 
 @njit(**INNER)
 def _edges(count, scale, start, most):  # pragma: no cover - compiled
-    """Of rows or columns of the view, and one more: the first pixel of the picture whose middle lies beyond its edge."""
+    """Of the view's rows or columns, and one more: the first pixel of the picture whose middle lies beyond its edge."""
     edges = np.empty(count + 1, np.int64)
     for i in range(count + 1):
         edges[i] = min(max(np.int64(np.ceil(i * scale - 0.5)) + start, 0), most)
