@@ -10,7 +10,16 @@ import pytest
 from avatar_stream.avatars import load_avatar
 from avatar_stream.modeling import conditioning
 from avatar_stream.modeling.looks import LookChooser, describe
-from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Avatar
+from avatar_stream.types import (
+    FACE,
+    LEFT_ELBOW,
+    LEFT_HAND,
+    LEFT_WRIST,
+    RIGHT_ELBOW,
+    RIGHT_HAND,
+    RIGHT_WRIST,
+    Avatar,
+)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +84,36 @@ def test_only_the_chosen_parts_look_comes_from_the_other_picture(avatar: Avatar)
     assert np.array_equal(plain.windows.maps, chosen.windows.maps), "the pose is drawn alike"
 
 
+def test_hand_and_wrist_come_from_one_picture(avatar: Avatar) -> None:
+    """A wrist in another light than its hand shows as a disc at the sleeve's end; the arm above stays as it was."""
+    green = avatar.image.copy()
+    green[..., :3] = (0, 255, 0)
+    points = avatar.pose.points
+    source = conditioning.prepare_source(avatar.image, points, looks=[(green, points)])
+    look = conditioning.draw_views(source, points, chosen=(0, 0, 1)).body.look[0]
+
+    def shown(elbow: int, wrist: int, along: float) -> np.ndarray:
+        x, y = (points[elbow, :2] + along * (points[wrist, :2] - points[elbow, :2])) / 2
+        return look[int(y), int(x), :3] > 200
+
+    assert shown(RIGHT_ELBOW, RIGHT_WRIST, 0.9).tolist() == [False, True, False]
+    assert not shown(RIGHT_ELBOW, RIGHT_WRIST, 0.5)[1], "cloth never jumps"
+    assert not shown(LEFT_ELBOW, LEFT_WRIST, 0.9)[1], "the other hand is the portrait's"
+
+
+def test_a_look_whose_arm_is_not_seen_leaves_the_portraits(avatar: Avatar) -> None:
+    """A picture of hands alone may have no elbow: the wrist is then the portrait's, not a hole."""
+    points = avatar.pose.points
+    without = points.copy()
+    without[[RIGHT_ELBOW, LEFT_ELBOW]] = np.nan
+    source = conditioning.prepare_source(avatar.image, points, looks=[(avatar.image, without)])
+    plain, chosen = (
+        conditioning.draw_views(source, points, chosen=looks) for looks in ((0, 0, 0), (0, 0, 1))
+    )
+    assert np.array_equal(plain.body.flow, chosen.body.flow)
+    assert np.array_equal(plain.body.owner, chosen.body.owner)
+
+
 def test_a_look_whose_hand_is_not_seen_is_never_taken_for_it(avatar: Avatar) -> None:
     points = avatar.pose.points
     without = fist(points, RIGHT_HAND)
@@ -92,8 +131,8 @@ def test_an_open_hands_texture_is_not_laid_over_a_fist(avatar: Avatar) -> None:
     )  # and the other side
     points = avatar.pose.points
     source = conditioning.prepare_source(avatar.image, points)
-    palm = conditioning.geometry.RIGHT_PALM
+    palm, wrist = conditioning.geometry.RIGHT_PALM, conditioning.geometry.RIGHT_WRIST
     assert conditioning.draw_views(source, points).trust_of_group[palm] == 1.0
     views = conditioning.draw_views(source, clenched)
     assert views.trust_of_group[palm] < 0.5
-    assert (np.delete(views.trust_of_group, palm) == 1.0).all()
+    assert (np.delete(views.trust_of_group, [palm, wrist]) == 1.0).all()

@@ -83,8 +83,8 @@ class Views:
             After `trim_bodies` perhaps only a part of it.
         body_place: left and top of that part, px of the body's view.
         body_px: side of the whole body's view.
-        look_of_group: (11,) uint8, which of the source's looks shows a group.
-        trust_of_group: (11,) float32, 0..1, how far its texture may be believed (`looks.trust`).
+        look_of_group: (13,) uint8, which of the source's looks shows a group.
+        trust_of_group: (13,) float32, 0..1, how far its texture may be believed (`looks.trust`).
     """
 
     corners: np.ndarray
@@ -316,8 +316,8 @@ def _fill_hands(image: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """
     filled = image.copy()
     groups = cv2.resize(groups, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_NEAREST)
-    for palm, arm in ((geometry.LEFT_PALM, geometry.LEFT_ARM), (geometry.RIGHT_PALM, geometry.RIGHT_ARM)):
-        hand = (LIMB_OF_GROUP[groups] == LIMB_OF_GROUP[palm]) & (groups != arm)
+    for palm in (geometry.LEFT_PALM, geometry.RIGHT_PALM):
+        hand = groups == palm
         left, top, width, height = cv2.boundingRect(hand.view(np.uint8))
         box = np.s_[top : top + height, left : left + width]
         seen = hand[box] & (image[box][..., 3] > _SEEN)

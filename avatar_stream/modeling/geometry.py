@@ -24,21 +24,25 @@ from avatar_stream.types import CANVAS_PX, LEFT_HAND, RIGHT_HAND
 # What a pixel belongs to. Limbs are told apart so that the look of one never comes from another.
 NOTHING, TORSO, NECK, HEAD, SKIN, MOUTH, EYE = range(7)
 LEFT_ARM, LEFT_PALM, RIGHT_ARM, RIGHT_PALM = range(7, 11)
-GROUPS = 11
+LEFT_WRIST, RIGHT_WRIST = range(11, 13)  # an arm's end, where its look comes from the hand's picture
+GROUPS = 13
 # The same as parts for attention: background, torso, head, face, arm, hand.
-PART_OF_GROUP = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 4, 5], np.uint8)
+PART_OF_GROUP = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 4, 5, 4, 4], np.uint8)
 PARTS = 6
 PART_CELL_PX = 16  # attention's tokens at its finest level, in pixels of a view
 # Which of a pose's looks (`Looks`) shows a group: 0 the body's, 1 the face's, 2 the left hand's, 3 the right hand's.
-LOOK_OF_GROUP = np.array([0, 0, 0, 1, 1, 1, 1, 0, 2, 0, 3], np.uint8)
+LOOK_OF_GROUP = np.array([0, 0, 0, 1, 1, 1, 1, 0, 2, 0, 3, 2, 3], np.uint8)
 # 0 trunk and head, 1 left arm with its hand, 2 right arm with its hand.
-LIMB_OF_GROUP = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2], np.uint8)
+LIMB_OF_GROUP = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 1, 2], np.uint8)
 
 _SLEEVE = 1.6  # how far beside an arm its look (a wide sleeve) may be found, in radii
 _FINGER_HALO = 1.35
+# A hand and its wrist look of one piece only where they come from one picture: from here on of the way to the wrist.
+_WRIST_FROM = 0.75
 _ACROSS = np.array([-1.0] * 4 + [-0.4] * 4 + [0.0] * 4 + [0.4] * 4 + [0.8] * 4 + [-0.2, 0.2, 0.6, -0.7])
 _ALONG = np.array([(0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)] * 5 + [(0.25, 0.25)] * 4)
 _TRUNK = [types.LEFT_SHOULDER, types.RIGHT_SHOULDER, types.LEFT_HIP, types.RIGHT_HIP]
+_LEFT_FOREARM, _RIGHT_FOREARM = figure.ARMS.start + 1, figure.ARMS.start + 3
 _TRUNK_PULL = np.eye(2) * (0.05 * CANVAS_PX) ** 2
 
 
@@ -79,7 +83,7 @@ class Drawing:
             -1 eye).
         look: (V, S, S, 4) uint8, the picture warped to this pose; zeros without a picture.
         parts: (V, 6, S/16, S/16) float32, share of each part in each cell.
-        owner: (V, S, S) uint8, group (NOTHING ... RIGHT_PALM).
+        owner: (V, S, S) uint8, group (NOTHING ... RIGHT_WRIST).
         flow: (V, S, S, 2) float32, canvas px x, y of the source that each pixel shows; `shading.NOWHERE`: none.
     """
 
@@ -171,7 +175,7 @@ def draw(
         views: from `view`, all of one size.
         size_px: a multiple of 16.
         picture: what the look is taken from; None: there is none.
-        look_of_group: (11,) uint8, which of the picture's looks shows a group; None: the first shows all.
+        look_of_group: (13,) uint8, which of the picture's looks shows a group; None: the first shows all.
     """
     table, shape = np.array(views, np.float64), (len(views), size_px, size_px)
     cells = size_px // PART_CELL_PX
@@ -230,6 +234,12 @@ def _capsules(target: Figure, source: Figure, face: Figure, left: Figure, right:
             table[rows, r.SOURCE_A : r.SOURCE_A + 2] = look.starts[rows, :2]
             table[rows, r.SOURCE_B : r.SOURCE_B + 2] = look.ends[rows, :2]
             table[rows, r.SOURCE_RADIUS_A : r.SOURCE_RADIUS_B + 1] = look.radii[rows]
+    for look, row, group in ((left, _LEFT_FOREARM, LEFT_WRIST), (right, _RIGHT_FOREARM, RIGHT_WRIST)):
+        if look is not source and np.isfinite([*look.starts[row], *look.ends[row]]).all():
+            table[row, r.END_FROM], table[row, r.END_GROUP] = _WRIST_FROM, group
+            table[row, r.END_SOURCE_A : r.END_SOURCE_A + 2] = look.starts[row, :2]
+            table[row, r.END_SOURCE_B : r.END_SOURCE_B + 2] = look.ends[row, :2]
+            table[row, r.END_SOURCE_RADIUS_A : r.END_SOURCE_RADIUS_B + 1] = look.radii[row]
     table[figure.HANDS[0].start :, r.PALMAR : r.PALMAR + 3] = _palmar(target.points)
     finite = np.isfinite(table)
     return table if finite.all() else _seen(table, finite)

@@ -17,7 +17,10 @@ PALMAR = 13  # unit vector towards the palm side, x, y, z; zeros where there is 
 SOURCE_A, SOURCE_B, SOURCE_RADIUS_A, SOURCE_RADIUS_B = 16, 18, 20, 21
 GROUP, HALO, EYE = 22, 23, 24
 ONLY_INSIDE = 25  # 1: paint only on triangles of its own group (an iris within the lids)
-CAPSULE_COLUMNS = 26
+# Its end may have a place in the source of its own: from END_FROM of the way to b on; 0: it has none.
+END_FROM, END_GROUP = 26, 27
+END_SOURCE_A, END_SOURCE_B, END_SOURCE_RADIUS_A, END_SOURCE_RADIUS_B = 28, 30, 32, 33  # of the whole capsule
+CAPSULE_COLUMNS = 34
 
 # Columns of a vertex (float32): place, normal, two painted values, place in the source image.
 VERTEX_COLUMNS = 10

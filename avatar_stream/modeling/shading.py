@@ -134,6 +134,10 @@ def _shade_row(
                 capsules, axes, number, (code - 1) & 3, places, py, sign, z0, maps, view, row, owner,
                 flow_x, flow_y, first, last,
             )  # fmt: skip
+            if capsules[number, r.END_FROM] > _ZERO:
+                _replace_end(
+                    capsules, axes, number, (code - 1) & 3, places, py, owner, flow_x, flow_y, first, last
+                )
             if capsules[number, r.GROUP] == head_group:
                 _turn_ball(head_ball, places, py, flow_x, flow_y, first, last)
         first = last
@@ -187,6 +191,36 @@ def _shade_capsule(
         maps[view, HAND_CODE, row, i] = hand_code
         maps[view, LIMB_CODE, row, i] = limb
         maps[view, EYE_CODE, row, i] = eye
+
+
+@njit(**INNER)
+def _replace_end(
+    capsules, axes, number, kind, places, py, owner, flow_x, flow_y, first, last
+):  # pragma: no cover - compiled
+    """A capsule's end takes its look from a place of its own: as far along that twin and beside it."""
+    n = np.uint64(number)
+    left, y = capsules[n, r.A], py - capsules[n, r.A + 1]
+    dx, dy = capsules[n, r.B] - left, capsules[n, r.B + 1] - capsules[n, r.A + 1]
+    ra, sr = capsules[n, r.RADIUS_A], capsules[n, r.END_SOURCE_RADIUS_A]
+    rb, sb = capsules[n, r.RADIUS_B], capsules[n, r.END_SOURCE_RADIUS_B]
+    ux, uy, inverse = axes[n, 0], axes[n, 1], axes[n, 2]
+    sx, sy = capsules[n, r.END_SOURCE_A], capsules[n, r.END_SOURCE_A + 1]
+    sdx, sdy = capsules[n, r.END_SOURCE_B] - sx, capsules[n, r.END_SOURCE_B + 1] - sy
+    length = np.sqrt(sdx * sdx + sdy * sdy) + _TINY
+    sux, suy, begin = sdx / length, sdy / length, capsules[n, r.END_FROM]
+    low, high = _ONE if kind == r.AT_B else _ZERO, _ZERO if kind == r.AT_A else _ONE
+    group = np.uint8(capsules[n, r.END_GROUP])
+    for i in range(np.uint64(first), np.uint64(last)):
+        x = places[i] - left
+        t = min(max((x * dx + y * dy) * inverse, low), high)
+        if t < begin:
+            continue
+        scale = (sr + (sb - sr) * t) / (ra + (rb - ra) * t)
+        nx, ny = x - dx * t, y - dy * t
+        across, beyond = (ny * ux - nx * uy) * scale, (nx * ux + ny * uy) * scale
+        owner[i] = group
+        flow_x[i] = sx + sdx * t + beyond * sux - across * suy
+        flow_y[i] = sy + sdy * t + across * sux + beyond * suy
 
 
 @njit(**INNER)
