@@ -18,12 +18,16 @@ from avatar_stream.modeling.conditioning import (
     Source,
     Views,
 )
-from avatar_stream.modeling.geometry import LIMB_OF_GROUP
+from avatar_stream.modeling.geometry import LEFT_PALM, LIMB_OF_GROUP, RIGHT_PALM
 from avatar_stream.types import CANVAS_PX
 
 _FEATHER_PX = 16
 _PATCH_PX = 8  # of the autoencoders, ours and stock ones
 _BODY_RIM_PX, _HEAD_RIM_PX, _HAND_RIM_PX = 2.0, 1.2, 0.65  # how smooth outlines are drawn, px of their views
+_HOLE, _HOLE_PX = (
+    0.9,
+    15,
+)  # matte below which a place is part of a hole, and the side of the largest that is filled
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def paste_views(
     _lay_texture(canvas, body, 0, views, views.body, CANVAS_PX / views.body_px, source, px, place)
     for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
         _add_window(canvas, windows, window, views, source, size_px / CANVAS_PX)
+    _fill_holes(canvas, views)
     straight = np.empty(canvas.shape, np.uint8)
     pasting.straighten(canvas, straight)
     return straight
@@ -135,6 +140,63 @@ def _leave_hands(mended: np.ndarray, body: np.ndarray, views: Views) -> None:
         box = np.s_[top:bottom, left:right]
         part = share[top - y : bottom - y, left - x : right - x]
         mended[box] += part * (body[box] - mended[box])
+
+
+def _fill_holes(canvas: np.ndarray, views: Views) -> None:
+    """Close small holes in the person, in place, in the colours round them; what is between fingers stays open.
+
+    Body and windows are each in doubt whether air is seen between an arm and what is behind it. Half a doubt, or a
+    doubt in one of them that ends at a window's edge, is a bright notch beside a hand.
+    """
+    step = canvas.shape[0] // views.body_px
+    (left, top), (height, width) = views.body_place, views.body.owner.shape[1:]
+    cells = canvas[step // 2 :: step, step // 2 :: step, 3][top : top + height, left : left + width]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((cells < _HOLE).view(np.uint8), connectivity=8)
+    most = (_HOLE_PX * views.body_px / CANVAS_PX) ** 2
+    x, y, wide, tall, area = stats.T
+    inside = (x > 0) & (y > 0) & (x + wide < width) & (y + tall < height)
+    holes = [hole for hole in np.flatnonzero(inside & (area < most)) if hole != 0]
+    if not holes:
+        return
+    fingers = _fingers(views.body.owner[0])
+    for hole in holes:
+        column, row, wide, tall = stats[hole, :4]
+        box = np.s_[row - 1 : row + tall + 1, column - 1 : column + wide + 1]
+        mine = labels[box] == hole
+        if fingers[box][mine].mean() < 0.5:
+            # A hole that grows opens slowly.
+            much = min(2.0 - 2.0 * stats[hole, cv2.CC_STAT_AREA] / most, 1.0)
+            place = (
+                slice(step * (each.start + at), step * (each.stop + at))
+                for each, at in zip(box, (top, left), strict=True)
+            )
+            _fill_hole(canvas[tuple(place)], mine, much)
+
+
+def _fill_hole(part: np.ndarray, mine: np.ndarray, much: float) -> None:
+    """One hole, in place: `part` of the canvas with a rim round it, `mine` (h, w) its coarser cells."""
+    height, width = part.shape[:2]
+    cells = cv2.dilate(mine.view(np.uint8), np.ones((3, 3), np.uint8))
+    share = much * cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST)[..., None]
+    near = cv2.blur(part, (2 * (width // 2) + 1, 2 * (height // 2) + 1), borderType=cv2.BORDER_REPLICATE)
+    near /= np.maximum(near[..., 3:], 0.05)
+    part += share * np.maximum(1.0 - part[..., 3:], 0.0) * near
+
+
+def _fingers(owner: np.ndarray) -> np.ndarray:
+    """(H, W) uint8: 1 where a hand's fingers may enclose air, alone or, where hands are together, with the other's."""
+    hands = [cv2.findNonZero((owner == palm).view(np.uint8)) for palm in (LEFT_PALM, RIGHT_PALM)]
+    hands = [each for each in hands if each is not None]
+    if len(hands) == 2 and _meet(*(cv2.boundingRect(each) for each in hands)):
+        hands = [np.concatenate(hands)]
+    inside = np.zeros(owner.shape, np.uint8)
+    for hand in hands:
+        cv2.fillConvexPoly(inside, cv2.convexHull(hand), 1)
+    return inside
+
+
+def _meet(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    return all(a[i] <= b[i] + b[i + 2] and b[i] <= a[i] + a[i + 2] for i in (0, 1))
 
 
 def _enlarged(body: np.ndarray, views: Views, size_px: int) -> np.ndarray:

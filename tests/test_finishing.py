@@ -1,0 +1,62 @@
+"""The last steps of a picture: what the views disagree about does not show, what signs stays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from avatar_stream.avatars import load_avatar
+from avatar_stream.modeling import conditioning, finishing
+from avatar_stream.modeling.finishing import MadeViews
+from avatar_stream.types import RIGHT_HAND
+
+CHEST = (256, 280)  # x, y of mei's trunk, canvas px, in no window
+
+
+@pytest.fixture(scope="module")
+def source() -> conditioning.Source:
+    """Mei's portrait, made ready."""
+    avatar = load_avatar("mei")
+    return conditioning.prepare_source(avatar.image, avatar.pose.points)
+
+
+def pasted(
+    source: conditioning.Source, holes: list[tuple[float, float, int]], size_px: int = 512
+) -> np.ndarray:
+    """The portrait made again, with square holes (x, y, side in canvas px) in the body and in every window."""
+    points = source.figures[0].points
+    views = conditioning.draw_views(source, points)
+    body = views.body.look.astype(np.float32) / 255
+    windows = views.windows.look.astype(np.float32) / 255
+    windows[conditioning.LEFT_WINDOW] = windows[conditioning.LEFT_WINDOW, :, ::-1]
+    for x, y, side in holes:
+        around = [slice(int(v - side / 2), int(v + side / 2)) for v in (y, x)]
+        body[0][tuple(slice(each.start // 2, each.stop // 2) for each in around)] = 0
+        for window, (left, top) in zip(windows, views.corners, strict=True):
+            first = np.maximum([around[0].start - top, around[1].start - left], 0)
+            last = np.maximum([around[0].stop - top, around[1].stop - left], 0)
+            window[first[0] : last[0], first[1] : last[1]] = 0
+    windows[conditioning.LEFT_WINDOW] = windows[conditioning.LEFT_WINDOW, :, ::-1]
+    made = MadeViews(body), MadeViews(np.ascontiguousarray(windows))
+    return finishing.paste_views(*made, views, source, size_px)
+
+
+@pytest.mark.parametrize("size_px", [512, 768, 1024])
+def test_a_notch_is_closed_in_the_colour_round_it(source: conditioning.Source, size_px: int) -> None:
+    """Where views doubt whether air is seen between arm and trunk, viewers see no bright spot."""
+    x, y = (v * size_px // 512 for v in CHEST)
+    whole, mended = pasted(source, [], size_px), pasted(source, [(*CHEST, 8)], size_px)
+    around = np.s_[y - 8 : y + 8, x - 8 : x + 8]
+    assert (mended[around][..., 3] == 255).all()
+    assert np.abs(mended[around].mean(axis=(0, 1)) - whole[around].mean(axis=(0, 1))).max() < 12
+
+
+def test_a_true_gap_stays_open(source: conditioning.Source) -> None:
+    """An arm akimbo shows what is behind it."""
+    assert pasted(source, [(*CHEST, 30)])[CHEST[1], CHEST[0], 3] == 0
+
+
+def test_a_ring_of_fingers_stays_open(source: conditioning.Source) -> None:
+    """The hole in a letter's ring is small and is the letter."""
+    x, y = source.figures[0].points[RIGHT_HAND][[0, 9], :2].mean(axis=0)
+    assert pasted(source, [(x, y, 8)])[int(y), int(x), 3] < 128
