@@ -111,3 +111,24 @@ def test_the_true_flow_finds_a_shifted_surface():
 def test_without_a_surface_nothing_is_known():
     """Data sets of videos have no surface map: no place of theirs is taught."""
     assert np.isnan(Chart(None).true_flow(None)).all()
+
+
+def test_no_specks_along_a_crease():
+    """Where two bones meet, places jump by some pixels: moved texture is read no farther away than it moves."""
+    columns, rows = np.meshgrid(np.arange(32) + 100.5, np.arange(32) + 100.5)
+    columns[:, 16:] += 4.0
+    flow_px = np.stack([columns, rows], axis=-1).astype(np.float32)
+    skin = np.full((512, 512, 4), (200, 160, 140, 255), np.uint8)
+    skin[:, 132:] = (20, 0, 0, 255)  # a dark sleeve, ten pixels beyond all that this hand shows
+    source = conditioning.geometry.make_picture(skin, np.zeros((256, 256), np.uint8))
+    picture = np.ones((32, 32, 4), np.float32)
+    moves = np.zeros((8, 8, 5), np.float32)
+    moves[..., 0], moves[..., 2:] = 7.5, 1.0
+    flow_px[..., 0] -= 16.0
+    groups = conditioning.geometry.GROUPS
+    texture.lay_texture(
+        picture, moves, np.ones((32, 32), np.float32), flow_px,
+        np.full((32, 32), conditioning.geometry.LEFT_PALM, np.uint8), 1.0, source.pixels, source.limbs,
+        np.zeros(groups, np.uint8), np.ones(groups, np.float32), LIMB_OF_GROUP, 1.0, 0, 0,
+    )  # fmt: skip
+    assert picture[..., 0].min() > 0.7

@@ -27,15 +27,15 @@ _BYTE, _FAINT = np.float32(1.0 / 255.0), np.float32(0.02)
 _CLEAR, _PER_OPACITY = np.float32(CLEAR), np.float32(1.0 / (OPAQUE - CLEAR))
 _SUBPIXELS, _SHIFT, _BELOW = np.float32(32.0), np.int32(5), np.int32(31)  # as `shading.read_pixel` counts
 _LOWEST, _8, _16, _24 = np.uint32(255), np.uint32(8), np.uint32(16), np.uint32(24)
-_NO_PLACE, _JUMP = np.float32(NOWHERE / 2), np.float32(JUMP_PX)
+_NEVER, _NO_PLACE, _JUMP = np.float32(1e9), np.float32(NOWHERE / 2), np.float32(JUMP_PX)
 
 
 # Rows of what a row of a view says of its surface: how the place in the source changes to the right (x, y) and down
 # (x, y), and whether the surface ends to the left, to the right, above and below, 1 or 0.
 _RIGHT_X, _RIGHT_Y, _DOWN_X, _DOWN_Y, _LEFT_END, _RIGHT_END, _UPPER_END, _LOWER_END = range(8)
 _SURFACE_ROWS = 8
-# Rows of the steps between two neighbours: x, y, whether both are on one surface, whether it ends between them.
-_STEP_X, _STEP_Y, _SAME, _END = range(4)
+# Rows of the steps between two neighbours: x, y, how long it is, and whether a surface ends between them.
+_STEP_X, _STEP_Y, _APART, _END = range(4)
 _STEP_ROWS = 4
 
 
@@ -56,7 +56,7 @@ def stretch(flow: np.ndarray, owner: np.ndarray, step: float) -> np.ndarray:  # 
     changes = np.empty((height, width, 5), np.float32)
     surface, steps = (
         np.empty((_SURFACE_ROWS, width), np.float32),
-        np.zeros((3, _STEP_ROWS, width), np.float32),
+        _no_steps(width),
     )
     for row in range(height):
         _read_surface(flow, owner, row, np.float32(step), steps, surface)
@@ -71,26 +71,45 @@ def stretch(flow: np.ndarray, owner: np.ndarray, step: float) -> np.ndarray:  # 
 def _read_surface(flow, owner, row, step, steps, surface):  # pragma: no cover - compiled
     """Write what one row says of its surface; `steps` keeps those down to the next row, for rows come in order.
 
-    A change is read towards the next neighbour, else towards the one before, else it is zero.
+    A change is read towards the neighbour whose place is nearer. The other one may lie across a crease between two
+    bones: its few pixels of jump, times the displacement, would take the texture from far away, a dark or bright speck.
     """
     width, across, above, below = owner.shape[1], steps[0], steps[1 + row % 2], steps[2 - row % 2]
     _find_steps(flow[row, 1:], flow[row, :-1], owner[row, 1:], owner[row, :-1], step, across)
     if row == 0:
-        above[:] = _ZERO
+        above[:], above[_APART] = _ZERO, _NEVER
     if row + 1 < owner.shape[0]:
         _find_steps(flow[row + 1], flow[row], owner[row + 1], owner[row], step, below)
     else:
-        below[:] = _ZERO
+        below[:], below[_APART] = _ZERO, _NEVER
     surface[_LEFT_END, 0] = surface[_RIGHT_END, width - 1] = _ZERO
     for i in range(np.uint64(width)):
-        surface[_DOWN_X, i] = below[_STEP_X, i] + (_ONE - below[_SAME, i]) * above[_STEP_X, i]
-        surface[_DOWN_Y, i] = below[_STEP_Y, i] + (_ONE - below[_SAME, i]) * above[_STEP_Y, i]
+        x, y = _nearer(above, i, below, i)
+        surface[_DOWN_X, i], surface[_DOWN_Y, i] = x, y
         surface[_UPPER_END, i], surface[_LOWER_END, i] = above[_END, i], below[_END, i]
-        surface[_RIGHT_X, i], surface[_RIGHT_Y, i] = across[_STEP_X, i], across[_STEP_Y, i]
+    surface[_RIGHT_X, 0], surface[_RIGHT_Y, 0] = across[_STEP_X, 0], across[_STEP_Y, 0]
     for i in range(np.uint64(width - 1)):
+        x, y = _nearer(across, i, across, i + np.uint64(1))
+        surface[_RIGHT_X, i + 1], surface[_RIGHT_Y, i + 1] = x, y
         surface[_RIGHT_END, i] = surface[_LEFT_END, i + 1] = across[_END, i]
-        surface[_RIGHT_X, i + 1] += (_ONE - across[_SAME, i + 1]) * across[_STEP_X, i]
-        surface[_RIGHT_Y, i + 1] += (_ONE - across[_SAME, i + 1]) * across[_STEP_Y, i]
+
+
+@njit(**INNER)
+def _no_steps(width):  # pragma: no cover - compiled
+    """Room for the steps across a row, and down from a row and from the one before."""
+    steps = np.zeros((3, _STEP_ROWS, width), np.float32)
+    steps[:, _APART] = _NEVER
+    return steps
+
+
+@njit(**INNER)
+def _nearer(before, i, after, j):  # pragma: no cover - compiled
+    """The shorter of two steps, x and y; one that leads to another surface does not count."""
+    apart_before, apart_after = before[_APART, i], after[_APART, j]
+    nearer = apart_before < apart_after
+    return before[_STEP_X, i] if nearer else after[_STEP_X, j], before[_STEP_Y, i] if nearer else after[
+        _STEP_Y, j
+    ]
 
 
 @njit(**INNER)
@@ -102,7 +121,8 @@ def _find_steps(there, here, owner_there, owner_here, step, steps):  # pragma: n
         ends = (abs(dx) > most) | (abs(dy) > most)
         same = (owner_there[i] == owner_here[i]) & (abs(dx) < most) & (abs(dy) < most)
         steps[_STEP_X, i], steps[_STEP_Y, i] = dx if same else _ZERO, dy if same else _ZERO
-        steps[_SAME, i], steps[_END, i] = _ONE if same else _ZERO, _ONE if ends else _ZERO
+        steps[_APART, i] = abs(dx) + abs(dy) if same else _NEVER
+        steps[_END, i] = _ONE if ends else _ZERO
 
 
 @njit(**INNER)
@@ -157,7 +177,7 @@ def lay_texture(  # pragma: no cover - compiled
     per_px, from_x, from_y = np.float32(1.0 / scale), np.float32(left - 0.5), np.float32(top - 0.5)
     surface, steps = (
         np.empty((_SURFACE_ROWS, width), np.float32),
-        np.zeros((3, _STEP_ROWS, width), np.float32),
+        _no_steps(width),
     )
     line = np.empty((moves.shape[1], MOVES), np.float32)
     rows_y, columns_x = (
