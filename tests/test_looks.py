@@ -66,6 +66,16 @@ def test_between_two_pictures_nothing_flickers(avatar: Avatar) -> None:
     assert [chooser.choose(fist(points, RIGHT_HAND, amount))[2] for amount in (0.55, 0.45)] == [1, 1]
 
 
+def test_a_hand_that_trembles_does_not_take_its_window_along(avatar: Avatar) -> None:
+    """What is made of a hand depends on its place in the window: a held hand must not flicker with it."""
+    points = avatar.pose.points
+    stream = conditioning.Stream(conditioning.prepare_source(avatar.image, points))
+    corners = [stream.draw(points + np.float32([shift, 0, 0])).corners for shift in (0, 1.2, -1.2, 3, 0)]
+    assert all(np.array_equal(each, corners[0]) for each in corners)
+    far = points + np.float32([40, 0, 0])
+    assert np.array_equal(stream.draw(far).corners, conditioning.window_corners(far))
+
+
 def test_only_the_chosen_parts_look_comes_from_the_other_picture(avatar: Avatar) -> None:
     """With a green second picture the right hand is green, in its window and in the body; all else is as before."""
     green = avatar.image.copy()

@@ -17,7 +17,7 @@ from avatar_stream.modeling import figure, geometry
 from avatar_stream.modeling.figure import Figure
 from avatar_stream.modeling.geometry import LIMB_OF_GROUP
 from avatar_stream.modeling.girth import Girth
-from avatar_stream.modeling.looks import describe, trust
+from avatar_stream.modeling.looks import LookChooser, describe, trust
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
 
 BODY_PX = 256  # of the body's view, where nothing else is said; up to CANVAS_PX
@@ -25,6 +25,7 @@ _OWNER_PX = 256
 WINDOW_PX = 128
 FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
+_STAY_PX = 4  # a window stays where it is until what it shows has moved by more
 _SEEN, _FILL_PX = (
     250,
     8,
@@ -120,7 +121,7 @@ def prepare_source(
     """
     girth = figure.girth_of(_scaled(image, CANVAS_PX)[..., 3], points)
     person = figure.measure_figure(points, girth)
-    views = _draw([person] * 4, person, points, window_shift, body_px, None, None)
+    views = _draw([person] * 4, person, window_corners(points, window_shift), body_px, None, None)
     pictures = [_ready(*each, girth) for each in ((image, points), *looks)]
     body, windows = cut_views(pictures[0][0], views.corners, body_px)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
@@ -154,6 +155,7 @@ def draw_views(
     window_shift: np.ndarray | None = None,
     with_body: bool = True,
     chosen: tuple[int, int, int] = (0, 0, 0),
+    corners: np.ndarray | None = None,
 ) -> Views:
     """Draw a target pose in its four views, with the source image warped to it.
 
@@ -163,15 +165,41 @@ def draw_views(
         window_shift: (3, 2) px added to the windows' places (training moves them about), or None.
         with_body: False leaves the body's view out (training does not need it of every pose).
         chosen: the looks of face, left hand and right hand, by `looks.LookChooser`; 0 is the portrait.
+        corners: (3, 2) int32 canvas px of the windows; None: round what they show.
     """
     target = figure.measure_figure(points, source.figures[0].girth)
     body_px = source.views.body.look.shape[1] if with_body else None
     figures = [source.figures[each] for each in (0, *chosen)]
     look_of_group = np.array((0, *chosen), np.uint8)[geometry.LOOK_OF_GROUP]
-    views = _draw(figures, target, points, window_shift, body_px, source.picture, look_of_group)
+    corners = window_corners(points, window_shift) if corners is None else corners
+    views = _draw(figures, target, corners, body_px, source.picture, look_of_group)
     shown = tuple(source.shown[look][part] for part, look in enumerate(chosen))
     believed = np.array([1.0, *trust(shown, points)], np.float32)
     return replace(views, trust_of_group=believed[geometry.LOOK_OF_GROUP])
+
+
+class Stream:
+    """Draws the poses of one stream, one after another; what need not change from frame to frame stays.
+
+    Networks of patches make something a little different of a hand that lies elsewhere in its window. A hand that
+    trembles must not take its window along.
+
+    Args:
+        source: from `prepare_source`.
+    """
+
+    def __init__(self, source: Source):
+        self._source, self._chooser = source, LookChooser(source.shown)
+        self._corners: np.ndarray | None = None
+
+    def draw(self, points: np.ndarray) -> Views:
+        """Draw a pose as `draw_views` does, in the looks that suit it; points: (553, 3) float32, all finite."""
+        corners = window_corners(points)
+        if self._corners is not None:
+            near = np.abs(corners - self._corners).max(axis=1, keepdims=True) <= _STAY_PX
+            corners = np.where(near, self._corners, corners)
+        self._corners = corners
+        return draw_views(self._source, points, chosen=self._chooser.choose(points), corners=corners)
 
 
 def trim_bodies(views: Sequence[Views]) -> list[Views]:
@@ -266,15 +294,13 @@ def cut_views(
 def _draw(
     figures: Sequence[Figure],
     target: Figure,
-    points: np.ndarray,
-    window_shift: np.ndarray | None,
+    corners: np.ndarray,
     body_px: int | None,
     picture: geometry.Picture | None,
     look_of_group: np.ndarray | None,
 ) -> Views:
     """Draw the views, the body's where it has a size; figures are the looks' of body, face, left and right hand."""
     solids = geometry.build_solids(target, figures[0], figures[1:])
-    corners = window_corners(points, window_shift)
     windows = []
     for window, part in ((FACE_WINDOW, FACE), (RIGHT_WINDOW, RIGHT_HAND), (LEFT_WINDOW, LEFT_HAND)):
         z0 = float(np.nan_to_num(target.points[part, 2].mean()))

@@ -15,7 +15,6 @@ import numpy as np
 
 from avatar_stream.modeling import conditioning, finishing
 from avatar_stream.modeling.graphs import BODY, FACE, FRAME, HAND, SOURCE, Graphs
-from avatar_stream.modeling.looks import LookChooser
 from avatar_stream.types import CANVAS_PX, Look, Pose
 
 _ONE_STEP = (1.0, 0.0)
@@ -30,11 +29,11 @@ class LiveSource:
     Attributes:
         picture: the pictures and their poses, for warping.
         body, windows: TargetNet's memory for the two sizes of view, keys before values, float32.
-        chooser: of the pictures, pose after pose.
+        stream: which draws pose after pose.
     """
 
     picture: conditioning.Source
-    chooser: LookChooser
+    stream: conditioning.Stream
     body: tuple[np.ndarray, ...]
     windows: tuple[np.ndarray, ...]
 
@@ -84,7 +83,7 @@ class LiveSigner:
         body = self._run((SOURCE,), BODY, views.body, ())
         windows = self._run((SOURCE,), FACE, views.windows, ())
         return LiveSource(
-            picture, LookChooser(picture.shown), tuple(body), tuple(map(_join_windows, windows))
+            picture, conditioning.Stream(picture), tuple(body), tuple(map(_join_windows, windows))
         )
 
     def warm_up(self, source: LiveSource, size_px: int = CANVAS_PX) -> None:
@@ -108,9 +107,7 @@ class LiveSigner:
         Returns:
             (size_px, size_px, 4) uint8 RGBA, straight alpha.
         """
-        chosen = source.chooser.choose(pose.points)
-        views = conditioning.draw_views(source.picture, pose.points, chosen=chosen)
-        views = conditioning.trim_bodies([views])[0]
+        views = conditioning.trim_bodies([source.stream.draw(pose.points)])[0]
         body = self._frame(BODY, views.body, source.body)
         details = self._frame(FACE, views.windows, source.windows) if windows else None
         return finishing.paste_views(body, details, views, source.picture, size_px)

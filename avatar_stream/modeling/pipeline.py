@@ -22,7 +22,6 @@ from avatar_stream.modeling import engine as engines
 from avatar_stream.modeling.autoencoder import load_autoencoder
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
 from avatar_stream.modeling.image_tokens import load_image_encoder
-from avatar_stream.modeling.looks import LookChooser
 from avatar_stream.types import CANVAS_PX, Look, Pose
 
 
@@ -32,12 +31,12 @@ class PreparedSource:
 
     Attributes:
         picture: the pictures and their poses, for warping.
-        chooser: of the pictures, pose after pose: one prepared source for one stream.
+        stream: which draws pose after pose: one prepared source for one stream.
         body, windows: TargetNet's memory for the two sizes of view.
     """
 
     picture: conditioning.Source
-    chooser: LookChooser
+    stream: conditioning.Stream
     body: Memory
     windows: Memory
 
@@ -196,7 +195,7 @@ class SignerPipeline(DiffusionPipeline):
         body = self._read(flow.body_batch([picture.views], self.device))
         return PreparedSource(
             picture,
-            LookChooser(picture.shown),
+            conditioning.Stream(picture),
             body,
             self._read(flow.window_batch([picture.views], self.device)),
         )
@@ -250,10 +249,7 @@ class SignerPipeline(DiffusionPipeline):
         if len(sources) != len(poses):
             raise ValueError(f"{len(sources)} sources do not go with {len(poses)} poses: give one each")
         # 2. Draw the target poses.
-        views = [
-            conditioning.draw_views(each.picture, target.points, chosen=each.chooser.choose(target.points))
-            for each, target in zip(sources, poses, strict=True)
-        ]
+        views = [each.stream.draw(target.points) for each, target in zip(sources, poses, strict=True)]
         views = conditioning.trim_bodies(views)
         # 3. The steps' places on the path.
         steps = self._steps(num_inference_steps, sigmas)
