@@ -26,13 +26,12 @@ WINDOW_PX = 128
 FACE_WINDOW, RIGHT_WINDOW, LEFT_WINDOW = range(3)
 WINDOWS = 3
 _STAY_PX = 4  # a window stays where it is until what it shows has moved by more
-_SEEN, _FILL_PX = (
-    250,
-    8,
-)  # matte (of 255) that shows the person itself; how far a hand's colour reaches beyond it
-_SHOULDER_CELLS = (
-    17  # radius, at half scale, in which trunk and arm share their cloth: the arm's end and its margin
-)
+_SEEN = 250  # matte (of 255) that shows the person itself
+_FILL_PX = 8  # how far a hand's colour reaches beyond it
+# Radius, at half scale, in which trunk and a neutral arm share their cloth: the arm's end and its margin.
+_SHOULDER_CELLS = 17
+_CLOTH_CELLS = 6  # how far round the shoulder its cloth is looked at, at half scale
+_SAME_CLOTH = 72  # levels of 255 by which a sleeve, its light and print may differ from that
 
 
 @dataclass(frozen=True)
@@ -137,9 +136,11 @@ def prepare_source(
 
 def _ready(image: np.ndarray, points: np.ndarray, girth: Girth) -> tuple[np.ndarray, geometry.Picture]:
     """One look at the canvas' size, premultiplied, and the same ready for warping."""
-    groups = geometry.draw_groups(figure.measure_figure(points, girth), _OWNER_PX)
-    owner = _share_shoulders(_widen_limbs(groups), points)
+    person = figure.measure_figure(points, girth)
+    groups = geometry.draw_groups(person, _OWNER_PX)
+    owner = _share_shoulders(_widen_limbs(groups), points, girth)
     image = _fill_hands(_scaled(image, CANVAS_PX), groups)
+    owner = _share_sleeves(owner, image, person)
     return image, geometry.make_picture(image, owner)
 
 
@@ -326,13 +327,44 @@ def _widen_limbs(owner: np.ndarray) -> np.ndarray:
     return owner
 
 
-def _share_shoulders(owner: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _share_shoulders(owner: np.ndarray, points: np.ndarray, girth: Girth) -> np.ndarray:
     """Round the shoulders cloth belongs to trunk and arm alike: else a bare seam opens where the arm lifts."""
+    radius = round(_SHOULDER_CELLS * max(girth.upper_arm, 1.0))
     for joint in (LEFT_SHOULDER, RIGHT_SHOULDER):
         if np.isfinite(points[joint, :2]).all():
             x, y = (int(round(float(v) / 2)) for v in points[joint, :2])
-            cv2.circle(owner, (x, y), _SHOULDER_CELLS, geometry.NOTHING, cv2.FILLED)
+            cv2.circle(owner, (x, y), radius, geometry.NOTHING, cv2.FILLED)
     return owner
+
+
+def _share_sleeves(owner: np.ndarray, image: np.ndarray, person: Figure) -> np.ndarray:
+    """Before the trunk, sleeves of its cloth belong to trunk and arm alike: else a lifted arm leaves a hole there.
+
+    Args:
+        owner: (256, 256) uint8 groups.
+        image: (512, 512, 4) uint8, premultiplied.
+        person: whose both are.
+    """
+    before_trunk = _trunk_mask(person)
+    small = cv2.resize(image, (_OWNER_PX, _OWNER_PX), interpolation=cv2.INTER_AREA).astype(np.int16)
+    for row, arm in ((figure.ARMS.start, geometry.LEFT_ARM), (figure.ARMS.start + 2, geometry.RIGHT_ARM)):
+        sleeve = before_trunk & (owner == arm)
+        if sleeve.any():
+            x, y = np.rint(person.starts[row, :2] / 2).astype(int)
+            rows, columns = (slice(max(v - _CLOTH_CELLS, 0), max(v + _CLOTH_CELLS, 1)) for v in (y, x))
+            cloth = np.median(small[rows, columns].reshape(-1, 4), axis=0)
+            sleeve &= np.abs(small - cloth).max(axis=-1) < _SAME_CLOTH
+            owner = np.where(sleeve, np.uint8(geometry.NOTHING), owner)
+    return owner
+
+
+def _trunk_mask(person: Figure) -> np.ndarray:
+    """(256, 256) bool, the trunk alone as if no arm were there, with a narrow margin; empty where it is unseen."""
+    mask, sides = np.zeros((_OWNER_PX, _OWNER_PX), np.uint8), person.surface[figure.TRUNK_POINTS, :2] / 2
+    if np.isfinite(sides).all():
+        outline = np.concatenate([sides[::2], sides[::-2]])  # down on the left, up on the right
+        cv2.fillPoly(mask, [np.rint(outline).astype(np.int32)], 1)
+    return cv2.dilate(mask, np.ones((5, 5), np.uint8)) > 0
 
 
 def _fill_hands(image: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -11,7 +11,15 @@ from functools import cached_property
 import numpy as np
 
 from avatar_stream import types
-from avatar_stream.modeling.girth import ELBOW_PX, SHOULDER_PX, WRIST_PX, Girth, measure_girth
+from avatar_stream.modeling.girth import (
+    ELBOW_PX,
+    SHOULDER_PX,
+    TRUNK_JOINTS,
+    TRUNK_SHARES,
+    WRIST_PX,
+    Girth,
+    measure_girth,
+)
 from avatar_stream.modeling.shading import NOWHERE
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
@@ -36,9 +44,11 @@ RIGHT_EYE = [7, 33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 
 _OVAL = FACE.start + np.array(
        [10, 109, 67, 103, 54, 21, 162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148,
         152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356, 389, 251, 284, 332, 297, 338])  # fmt: skip
-# Of the surface: first these, then the middles of mouth, left eye and right eye, then the trunk's corners.
+# Of the surface: first these, then the middles of mouth, left eye and right eye, then the trunk's sides, left and
+# right at each height.
 FACE_POINTS = 468
-SURFACE_POINTS = 475
+TRUNK_POINTS = slice(FACE_POINTS + 3, FACE_POINTS + 3 + 2 * len(TRUNK_SHARES))
+SURFACE_POINTS = TRUNK_POINTS.stop
 
 _BEFORE_TRUNK_PX = 20.0  # how far at least wrists are before the trunk
 _NECK_PX = 25.0  # half the neck's thickness, canvas px
@@ -56,7 +66,8 @@ _BONE_RADII = _HAND_RADII[BONES]
 _BONE_RADII[_METACARPALS] *= 1.3  # so that they touch and the palm has no holes
 _KNUCKLES = [5, 9, 13, 17]
 _LEFT_EAR, _RIGHT_EAR, _FOREHEAD, _CHIN, _NOSE_TIP = 454, 234, 10, 152, 1
-_TRUNK = [types.LEFT_SHOULDER, types.RIGHT_SHOULDER, types.LEFT_HIP, types.RIGHT_HIP]
+_TRUNK = list(TRUNK_JOINTS)
+_DOWN = np.array(TRUNK_SHARES, np.float32)[:, None]
 _ARM_STARTS = [types.LEFT_SHOULDER, types.LEFT_ELBOW, types.RIGHT_SHOULDER, types.RIGHT_ELBOW]
 _ARM_ENDS = [types.LEFT_ELBOW, types.LEFT_WRIST, types.RIGHT_ELBOW, types.RIGHT_WRIST]
 _IRISES = [FACE.start + 468, FACE.start + 473]
@@ -78,7 +89,7 @@ class Figure:
         points: (553, 3) float32, lifted (see `lift`).
         girth: of the person.
         starts, ends: (56, 3) float32 of the capsules' axes. radii: (56, 2) float32 there.
-        surface: (475, 3) float32, points of the face, of what is behind its holes, of the trunk.
+        surface: (481, 3) float32, points of the face, of what is behind its holes, of the trunk.
         skull: middle between the ears (3,). skull_px: the neutral skull's radius.
         axes: (3, 3) float32, columns: to the signer's left, up, out of the face.
     """
@@ -95,12 +106,13 @@ class Figure:
 
     @cached_property
     def looks(self) -> np.ndarray:
-        """(475, 4) float32 of a source's surface: two codes, -1..1 over the face and over the trunk, and x, y."""
-        looks, trunk = np.empty((SURFACE_POINTS, 4), np.float32), FACE_POINTS + 3
+        """(481, 4) float32 of a source's surface: two codes, -1..1 over the face and over the trunk, and x, y."""
+        looks, trunk = np.empty((SURFACE_POINTS, 4), np.float32), TRUNK_POINTS.start
         looks[:, 2:] = self.surface[:, :2]
         face = looks[:FACE_POINTS, 2:]
         looks[:trunk, :2] = (looks[:trunk, 2:] - face.mean(axis=0)) / (np.ptp(face, axis=0) / 2 + 1e-3)
-        looks[trunk:, :2] = [(1, -1), (-1, -1), (1, 1), (-1, 1)]
+        looks[trunk::2, 0], looks[trunk + 1 :: 2, 0] = 1.0, -1.0
+        looks[trunk:, 1] = np.repeat(2 * np.array(TRUNK_SHARES) - 1, 2)
         looks[~np.isfinite(looks[:, 2:]).all(axis=1)] = (0.0, 0.0, NOWHERE, NOWHERE)
         return np.nan_to_num(looks)
 
@@ -138,7 +150,7 @@ def measure_figure(points: np.ndarray, girth: Girth) -> Figure:
     radii[ARMS] = upper, lower, upper, lower
     for rows, hand in zip(HANDS, (LEFT_HAND, RIGHT_HAND), strict=True):
         radii[rows] = _BONE_RADII * palm_length(points[hand])
-    return Figure(points, girth, starts, ends, radii, _surface(points), skull, skull_px, axes)
+    return Figure(points, girth, starts, ends, radii, _surface(points, girth), skull, skull_px, axes)
 
 
 def lift(points: np.ndarray) -> np.ndarray:
@@ -221,7 +233,7 @@ def _add_head(
     radii[NECK], radii[SKULL] = _NECK_PX, radius
 
 
-def _surface(points: np.ndarray) -> np.ndarray:
+def _surface(points: np.ndarray, girth: Girth) -> np.ndarray:
     face = points[FACE]
     surface = np.empty((SURFACE_POINTS, 3), np.float32)
     surface[:FACE_POINTS] = face[:FACE_POINTS]
@@ -230,8 +242,9 @@ def _surface(points: np.ndarray) -> np.ndarray:
     # Mouth and eyes are a little behind.
     surface[FACE_POINTS : FACE_POINTS + 3, 2] += 0.02 * abs(face[_FOREHEAD, 1] - face[_CHIN, 1])
     left, right, left_hip, right_hip = points[_TRUNK]
-    wide, hips_wide = 0.08 * (left - right), 0.3 * (left_hip - right_hip)
-    surface[FACE_POINTS + 3 :] = left + wide, right - wide, left_hip + hips_wide, right_hip - hips_wide
+    left, right = left + _DOWN * (left_hip - left), right + _DOWN * (right_hip - right)
+    middle, half = (left + right) / 2, (left - right) / 2 * np.array(girth.trunk, np.float32)[:, None]
+    surface[TRUNK_POINTS] = np.stack([middle + half, middle - half], axis=1).reshape(-1, 3)
     return surface
 
 

@@ -266,7 +266,7 @@ def _palmar(points: np.ndarray) -> np.ndarray:
 
 @cache
 def _topology() -> tuple[np.ndarray, np.ndarray]:
-    """(T, 3) int32 triangles over 468 face points + 3 hole centres + 4 torso corners; (T, 4) float32 paints."""
+    """(T, 3) int32 triangles over 468 face points + 3 hole centres + 10 on the trunk's sides; (T, 4) float32 paints."""
     skin = np.load(Path(__file__).parent / "face_triangles.npy").astype(np.int32)
     triangles, paints = [skin], [np.tile([1.0, 0.0, 0.0, SKIN], (len(skin), 1))]
     for centre, ring, eye, group in (
@@ -277,8 +277,11 @@ def _topology() -> tuple[np.ndarray, np.ndarray]:
         fan = [(centre, a, b) for a, b in zip(ring, ring[1:] + ring[:1], strict=True)]
         triangles.append(np.array(fan, np.int32))
         paints.append(np.tile([-1.0, eye, 0.0, group], (len(fan), 1)))
-    triangles.append(np.array([(471, 472, 473), (472, 474, 473)], np.int32))
-    paints.append(np.tile([0.0, 0.0, -1.0, TORSO], (2, 1)))
+    # Left and right of each height with those of the next one.
+    left = np.arange(figure.TRUNK_POINTS.start, figure.SURFACE_POINTS - 2, 2)
+    trunk = np.stack([left, left + 1, left + 2, left + 1, left + 3, left + 2], axis=1).reshape(-1, 3)
+    triangles.append(trunk.astype(np.int32))
+    paints.append(np.tile([0.0, 0.0, -1.0, TORSO], (len(trunk), 1)))
     return np.concatenate(triangles), np.concatenate(paints).astype(np.float32)
 
 
@@ -286,7 +289,7 @@ def _surfaces(target: Figure, source: Figure, face: Figure) -> tuple[np.ndarray,
     triangles, paints = _topology()
     vertices = np.empty((figure.SURFACE_POINTS, r.VERTEX_COLUMNS), np.float32)
     vertices[:, :3], vertices[:, 6:] = target.surface, face.looks
-    vertices[-4:, 6:] = source.looks[-4:]  # the trunk's
+    vertices[figure.TRUNK_POINTS, 6:] = source.looks[figure.TRUNK_POINTS]
     vertices[:, 3:6] = rasterizer.vertex_normals(target.surface, triangles)
     seen = np.isfinite(vertices).all(axis=1)
     if seen.all():

@@ -1,12 +1,15 @@
-"""How thick a person's arms and head are, read from the matte of their picture.
+"""How thick a person's trunk, arms and head are, read from the matte of their picture.
 
 The solids of `geometry.py` are a neutral person. A solid thicker than the real arm fetches background as its look and
-promises the network a silhouette that is not there; so every avatar's solids take their girth from its own matte.
+promises the network a silhouette that is not there, a thinner trunk makes a broad person narrow; so every avatar's
+solids take their girth from its own matte.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +17,25 @@ from avatar_stream import types
 
 # Half the thickness of a neutral person, canvas px; the canonical frame gives every adult about the same.
 SHOULDER_PX, ELBOW_PX, WRIST_PX = 21.5, 14.8, 10.4  # medians of rendered portraits
-_REACH_PX = 48
-_LEAST, _MOST = 0.45, 1.7  # beyond this a ray has met something else: the torso, the other arm, wide hair
+# Heights of the trunk, from the shoulders (0) to the hips (1), and half a neutral person's width there, in halves of
+# the distance from joint to joint; medians of rendered people whose arms are lifted.
+TRUNK_SHARES = (0.0, 0.3, 0.55, 0.8, 1.0)
+TRUNK_WIDTHS = (1.16, 1.15, 1.29, 1.57, 2.13)
+TRUNK_JOINTS = (types.LEFT_SHOULDER, types.RIGHT_SHOULDER, types.LEFT_HIP, types.RIGHT_HIP)
+_ARMS = (
+    (types.LEFT_SHOULDER, types.LEFT_ELBOW, types.LEFT_WRIST, types.LEFT_HAND),
+    (types.RIGHT_SHOULDER, types.RIGHT_ELBOW, types.RIGHT_WRIST, types.RIGHT_HAND),
+)
+_REACH_PX, _TRUNK_REACH_PX = 48, 160
+_LEAST, _MOST = 0.45, 1.9  # beyond this a ray has met something else: the torso, the other arm, wide hair
+_SLIM, _STOUT = 0.7, 1.7  # the same for the trunk
+_HAND_PX, _FINGER_PX = 20.0, 10.0  # half the thickness of a hand that hangs, at wrist and fingertips
+_CORE = 0.5  # a ray that comes so near to an arm's axis, in its radii, has met the arm
+_ARM_RIM_PX = 45  # an arm's outer rim is no further than this from its core, however wide the sleeve
+_BEHIND_ARM = 0.8  # trunks reach so many radii short of the axis of an arm that touches them
+_LEAST_HALF_PX = 20  # a trunk seen from the side says nothing of its width
+_MIDDLE_TIP = 12  # of a hand's landmarks
+_STOUT_AS_ARMS = 0.25  # power of the arms' thickness that says most of a trunk unseen; of rendered people
 _MATTE = 128
 
 
@@ -27,6 +47,7 @@ class Girth:
         upper_arm, elbow, wrist: half the arm's thickness there, as multiples of the neutral person's.
         skull: half the head's width with its hair, a little above the ears, in neutral radii of the skull.
         crown: height of the head with its hair, from between the ears, in the same.
+        trunk: (5,) half the trunk's width at `TRUNK_SHARES`, in halves of the distance from joint to joint there.
     """
 
     upper_arm: float = 1.0
@@ -34,6 +55,7 @@ class Girth:
     wrist: float = 1.0
     skull: float = 1.1
     crown: float = 1.9
+    trunk: tuple[float, ...] = TRUNK_WIDTHS
 
 
 def measure_girth(alpha: np.ndarray, points: np.ndarray, head: tuple[np.ndarray, np.ndarray, float]) -> Girth:
@@ -47,28 +69,22 @@ def measure_girth(alpha: np.ndarray, points: np.ndarray, head: tuple[np.ndarray,
     Returns:
         The Girth; what the matte does not show freely (an arm before the trunk) stays neutral.
     """
-    upper_arm, elbow, wrist = _arms(alpha, points[:, :2])
+    places = points[:, :2]
+    arms = _arms(alpha, places)
+    trunk = _trunk(alpha, places, list(_limbs(places, *arms)), arms[0] ** _STOUT_AS_ARMS)
     middle, up, radius = head
     if not (np.isfinite(middle).all() and np.isfinite(up).all()):
-        return Girth(upper_arm, elbow, wrist)
+        return Girth(*arms, trunk=trunk)
     aside = np.array([-up[1], up[0]])
     sides = [_run_px(alpha, middle + 0.5 * radius * up, way * aside, 2.0 * radius) for way in (1.0, -1.0)]
     top = _run_px(alpha, middle, up, 3.0 * radius)
-    return Girth(
-        upper_arm,
-        elbow,
-        wrist,
-        float(np.clip(np.mean(sides) / radius, 0.9, 1.5)),
-        float(np.clip(top / radius, 1.4, 2.5)),
-    )
+    skull, crown = np.clip(np.mean(sides) / radius, 0.9, 1.5), np.clip(top / radius, 1.4, 2.5)
+    return Girth(*arms, float(skull), float(crown), trunk)
 
 
 def _arms(alpha: np.ndarray, places: np.ndarray) -> tuple[float, float, float]:
     found: dict[str, list[float]] = {"upper_arm": [], "elbow": [], "wrist": []}
-    for shoulder, elbow, wrist in (
-        (types.LEFT_SHOULDER, types.LEFT_ELBOW, types.LEFT_WRIST),
-        (types.RIGHT_SHOULDER, types.RIGHT_ELBOW, types.RIGHT_WRIST),
-    ):
+    for shoulder, elbow, wrist, _ in _ARMS:
         upper, lower = (shoulder, elbow, SHOULDER_PX, ELBOW_PX), (elbow, wrist, ELBOW_PX, WRIST_PX)
         for name, (a, b, start_px, end_px), share in (
             ("upper_arm", upper, 0.45), ("upper_arm", upper, 0.65), ("elbow", upper, 0.9),
@@ -77,6 +93,89 @@ def _arms(alpha: np.ndarray, places: np.ndarray) -> tuple[float, float, float]:
             neutral_px = start_px + share * (end_px - start_px)
             found[name].append(_half_px(alpha, places[a], places[b], share) / neutral_px)
     return tuple(_middle(values) for values in found.values())
+
+
+class _Limb(NamedTuple):
+    """What may hide the trunk; its axis from start (2,) to end (2,) and its radius at either, canvas px."""
+
+    start: np.ndarray
+    end: np.ndarray
+    start_px: float
+    end_px: float
+
+
+def _limbs(places: np.ndarray, upper_arm: float, elbow: float, wrist: float) -> Iterator[_Limb]:
+    """Arms and hands that can be seen."""
+    shoulder_px, elbow_px, wrist_px = SHOULDER_PX * upper_arm, ELBOW_PX * elbow, WRIST_PX * wrist
+    for shoulder, elbow_joint, wrist_joint, hand in _ARMS:
+        for limb in (
+            _Limb(places[shoulder], places[elbow_joint], shoulder_px, elbow_px),
+            _Limb(places[elbow_joint], places[wrist_joint], elbow_px, wrist_px),
+            _Limb(places[hand][0], places[hand][_MIDDLE_TIP], _HAND_PX, _FINGER_PX),
+        ):
+            if np.isfinite([limb.start, limb.end]).all():
+                yield limb
+
+
+def _trunk(alpha: np.ndarray, places: np.ndarray, limbs: Sequence[_Limb], usual: float) -> tuple[float, ...]:
+    """Half the trunk's width at `TRUNK_SHARES`.
+
+    Where arms hide both sides it is as stout as elsewhere, or as is `usual` for such arms, and ends between the arms'
+    inner and outer rims.
+    """
+    left, right, left_hip, right_hip = places[list(TRUNK_JOINTS)]
+    bounds = []
+    for share, neutral in zip(TRUNK_SHARES, TRUNK_WIDTHS, strict=True):
+        a, b = left + share * (left_hip - left), right + share * (right_hip - right)
+        sides = [_side(alpha, (a + b) / 2, way * (a - b) / 2, limbs) for way in (1.0, -1.0)]
+        bounds.append(_joined(np.array(sides) / neutral))
+    rest = _middle([least for least, most in bounds if least == most], _SLIM, _STOUT, usual)
+    found = [min(max(rest, least), most) for least, most in bounds]
+    found[0] = 1.0  # at the shoulders the arms begin
+    return tuple(factor * neutral for factor, neutral in zip(found, TRUNK_WIDTHS, strict=True))
+
+
+def _joined(sides: np.ndarray) -> tuple[float, float]:
+    """Least and most width by both sides, (2, 2) in neutral widths; the same twice where at least one is seen."""
+    sides = sides[(sides[:, 1] > _SLIM) & (sides[:, 0] < _STOUT)]
+    seen = sides[sides[:, 0] == sides[:, 1], 0]
+    if len(seen):
+        return float(seen.mean()), float(seen.mean())
+    least, most = sides.min(axis=0) if len(sides) else (_SLIM, _STOUT)
+    return float(least), float(most)
+
+
+def _side(
+    alpha: np.ndarray, middle: np.ndarray, half: np.ndarray, limbs: Sequence[_Limb]
+) -> tuple[float, float]:
+    """How far the trunk reaches along `half` at least and at most, in its lengths; the same twice where it is seen."""
+    length = np.linalg.norm(half)
+    if not length > _LEAST_HALF_PX:
+        return 0.0, np.inf
+    way = half / length
+    run = int(_run_px(alpha, middle, way, _TRUNK_REACH_PX))
+    beyond = middle + run * way
+    if run in (0, _TRUNK_REACH_PX) or not ((beyond > 0) & (beyond < alpha.shape[::-1])).all():
+        return 0.0, np.inf  # no trunk there, or it goes on beyond the picture
+    path = middle + way * np.arange(run)[:, None]
+    hidden = [step for limb in limbs if (step := _hidden_from(path, limb)) is not None]
+    return min([run, *hidden]) / length, run / length
+
+
+def _hidden_from(path: np.ndarray, limb: _Limb) -> float | None:
+    """Where a limb begins to hide the end of a path, (N, 2) a px a step; None: it does not.
+
+    Trunks were found to end no nearer than that.
+    """
+    bone = limb.end - limb.start
+    along = np.clip((path - limb.start) @ bone / (bone @ bone + 1e-6), 0.0, 1.0)
+    apart = np.linalg.norm(path - limb.start - along[:, None] * bone, axis=1)
+    radius = limb.start_px + along * (limb.end_px - limb.start_px)
+    core = np.flatnonzero(apart < _CORE * radius)
+    if not len(core) or core[-1] < len(path) - _ARM_RIM_PX:
+        return None
+    nearest = core[np.argmin(apart[core])]
+    return float(nearest - _BEHIND_ARM * radius[nearest])
 
 
 def _half_px(alpha: np.ndarray, a: np.ndarray, b: np.ndarray, share: float) -> float:
@@ -98,6 +197,6 @@ def _run_px(alpha: np.ndarray, place: np.ndarray, way: np.ndarray, reach_px: flo
     return float(np.argmin(solid)) if not solid.all() else reach_px
 
 
-def _middle(factors: list[float]) -> float:
-    sure = [factor for factor in factors if _LEAST < factor < _MOST]
-    return float(np.median(sure)) if sure else 1.0
+def _middle(factors: list[float], least: float = _LEAST, most: float = _MOST, unknown: float = 1.0) -> float:
+    sure = [factor for factor in factors if least < factor < most]
+    return float(np.median(sure)) if sure else unknown
