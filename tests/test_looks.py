@@ -42,8 +42,8 @@ def test_each_part_takes_the_picture_that_shows_it(avatar: Avatar) -> None:
     points = avatar.pose.points
     fists = fist(fist(points, RIGHT_HAND), LEFT_HAND)
     chooser = LookChooser([describe(points), describe(fists)])
-    assert chooser.choose(fist(points, RIGHT_HAND)) == (0, 0, 1)
-    assert chooser.choose(points) == (0, 0, 0)
+    assert chooser.choose(fist(points, RIGHT_HAND)) == (0, 0, 1, 0, 0)
+    assert chooser.choose(points) == (0, 0, 0, 0, 0)
 
 
 def test_where_a_hand_is_and_how_it_is_rolled_does_not_count(avatar: Avatar) -> None:
@@ -83,7 +83,7 @@ def test_only_the_chosen_parts_look_comes_from_the_other_picture(avatar: Avatar)
     points = avatar.pose.points
     source = conditioning.prepare_source(avatar.image, points, looks=[(green, points)])
     plain, chosen = (
-        conditioning.draw_views(source, points, chosen=looks) for looks in ((0, 0, 0), (0, 0, 1))
+        conditioning.draw_views(source, points, chosen=looks) for looks in ((0, 0, 0, 0, 0), (0, 0, 1, 0, 0))
     )
     window = conditioning.RIGHT_WINDOW
     hand = chosen.windows.maps[window, 6] > 0.5
@@ -100,7 +100,7 @@ def test_hand_and_wrist_come_from_one_picture(avatar: Avatar) -> None:
     green[..., :3] = (0, 255, 0)
     points = avatar.pose.points
     source = conditioning.prepare_source(avatar.image, points, looks=[(green, points)])
-    look = conditioning.draw_views(source, points, chosen=(0, 0, 1)).body.look[0]
+    look = conditioning.draw_views(source, points, chosen=(0, 0, 1, 0, 0)).body.look[0]
 
     def shown(elbow: int, wrist: int, along: float) -> np.ndarray:
         x, y = (points[elbow, :2] + along * (points[wrist, :2] - points[elbow, :2])) / 2
@@ -118,7 +118,7 @@ def test_a_look_whose_arm_is_not_seen_leaves_the_portraits(avatar: Avatar) -> No
     without[[RIGHT_ELBOW, LEFT_ELBOW]] = np.nan
     source = conditioning.prepare_source(avatar.image, points, looks=[(avatar.image, without)])
     plain, chosen = (
-        conditioning.draw_views(source, points, chosen=looks) for looks in ((0, 0, 0), (0, 0, 1))
+        conditioning.draw_views(source, points, chosen=looks) for looks in ((0, 0, 0, 0, 0), (0, 0, 1, 0, 0))
     )
     assert np.array_equal(plain.body.flow, chosen.body.flow)
     assert np.array_equal(plain.body.owner, chosen.body.owner)
@@ -129,7 +129,7 @@ def test_a_look_whose_hand_is_not_seen_is_never_taken_for_it(avatar: Avatar) -> 
     without = fist(points, RIGHT_HAND)
     without[RIGHT_HAND] = np.nan
     chooser = LookChooser([describe(points), describe(without)])
-    assert chooser.choose(fist(points, RIGHT_HAND)) == (0, 0, 0)
+    assert chooser.choose(fist(points, RIGHT_HAND)) == (0, 0, 0, 0, 0)
     assert np.isfinite(points[FACE]).all()
 
 
@@ -146,3 +146,22 @@ def test_an_open_hands_texture_is_not_laid_over_a_fist(avatar: Avatar) -> None:
     views = conditioning.draw_views(source, clenched)
     assert views.trust_of_group[palm] < 0.5
     assert (np.delete(views.trust_of_group, [palm, wrist]) == 1.0).all()
+
+
+def bent_elbow(points: np.ndarray, way: tuple[float, float, float]) -> np.ndarray:
+    """The pose with the right forearm, its hand with it, pointing another way; px of the canvas."""
+    bent, shift = points.copy(), points[RIGHT_ELBOW] + np.float32(way) - points[RIGHT_WRIST]
+    bent[RIGHT_WRIST] += shift
+    bent[RIGHT_HAND, :2] += shift[:2]
+    return bent
+
+
+def test_a_bent_arm_comes_from_the_picture_with_the_bent_arm(avatar: Avatar) -> None:
+    """Its folds and its light are there; but one that points at the camera would be drawn out to a smear."""
+    points = avatar.pose.points
+    folded, ahead = bent_elbow(points, (60, -60, 0)), bent_elbow(points, (10, -10, -80))
+    chooser = LookChooser([describe(each) for each in (points, folded, ahead)])
+    assert chooser.choose(points)[3:] == (0, 0)
+    assert chooser.choose(bent_elbow(points, (64, -52, 0)))[3:] == (0, 1)
+    assert chooser.choose(bent_elbow(points, (50, -50, -60)))[3:] == (0, 1)
+    assert chooser.choose(bent_elbow(points, (8, -8, -80)))[3:] == (0, 2)

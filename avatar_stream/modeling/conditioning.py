@@ -17,7 +17,7 @@ from avatar_stream.modeling import figure, geometry
 from avatar_stream.modeling.figure import Figure
 from avatar_stream.modeling.geometry import LIMB_OF_GROUP
 from avatar_stream.modeling.girth import Girth
-from avatar_stream.modeling.looks import LookChooser, describe, trust
+from avatar_stream.modeling.looks import CHOSEN_PARTS, LookChooser, describe, trust
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
 
 BODY_PX = 256  # of the body's view, where nothing else is said; up to CANVAS_PX
@@ -120,7 +120,7 @@ def prepare_source(
     """
     girth = figure.girth_of(_scaled(image, CANVAS_PX)[..., 3], points)
     person = figure.measure_figure(points, girth)
-    views = _draw([person] * 4, person, window_corners(points, window_shift), body_px, None, None)
+    views = _draw([person], person, window_corners(points, window_shift), body_px, None, None)
     pictures = [_ready(*each, girth) for each in ((image, points), *looks)]
     body, windows = cut_views(pictures[0][0], views.corners, body_px)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
@@ -155,7 +155,7 @@ def draw_views(
     points: np.ndarray,
     window_shift: np.ndarray | None = None,
     with_body: bool = True,
-    chosen: tuple[int, int, int] = (0, 0, 0),
+    chosen: Sequence[int] = (0,) * len(CHOSEN_PARTS),
     corners: np.ndarray | None = None,
 ) -> Views:
     """Draw a target pose in its four views, with the source image warped to it.
@@ -165,7 +165,7 @@ def draw_views(
         points: (553, 3) float32 target landmarks, canvas px, all finite.
         window_shift: (3, 2) px added to the windows' places (training moves them about), or None.
         with_body: False leaves the body's view out (training does not need it of every pose).
-        chosen: the looks of face, left hand and right hand, by `looks.LookChooser`; 0 is the portrait.
+        chosen: the looks of `looks.CHOSEN_PARTS`, by `looks.LookChooser`; 0 is the portrait.
         corners: (3, 2) int32 canvas px of the windows; None: round what they show.
     """
     target = figure.measure_figure(points, source.figures[0].girth)
@@ -300,7 +300,7 @@ def _draw(
     picture: geometry.Picture | None,
     look_of_group: np.ndarray | None,
 ) -> Views:
-    """Draw the views, the body's where it has a size; figures are the looks' of body, face, left and right hand."""
+    """Draw the views, the body's where it has a size; figures: of the trunk's look, or of all parts'."""
     solids = geometry.build_solids(target, figures[0], figures[1:])
     windows = []
     for window, part in ((FACE_WINDOW, FACE), (RIGHT_WINDOW, RIGHT_HAND), (LEFT_WINDOW, LEFT_HAND)):

@@ -25,7 +25,7 @@ from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
 # Rows of the capsules: two irises, four bones of the arms, neck and skull, the left hand, the right hand.
 IRISES, ARMS, NECK, SKULL = slice(0, 2), slice(2, 6), 6, 7
-HANDS = (slice(8, 32), slice(32, 56))
+ARM_OF_SIDE, HANDS = (slice(2, 4), slice(4, 6)), (slice(8, 32), slice(32, 56))
 CAPSULES = 56
 # The bones of one hand; the knuckles' row and the web of the thumb close the palm.
 BONES = np.array(

@@ -19,6 +19,14 @@ from avatar_stream import types
 from avatar_stream.modeling import figure, rasterizer, shading
 from avatar_stream.modeling import rasterizer as r
 from avatar_stream.modeling.figure import Figure, cross
+from avatar_stream.modeling.looks import (
+    CHOSEN_PARTS,
+    FACE_PART,
+    LEFT_ARM_PART,
+    LEFT_PART,
+    RIGHT_ARM_PART,
+    RIGHT_PART,
+)
 from avatar_stream.types import CANVAS_PX, LEFT_HAND, RIGHT_HAND
 
 # What a pixel belongs to. Limbs are told apart so that the look of one never comes from another.
@@ -30,8 +38,8 @@ GROUPS = 13
 PART_OF_GROUP = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 4, 5, 4, 4], np.uint8)
 PARTS = 6
 PART_CELL_PX = 16  # attention's tokens at its finest level, in pixels of a view
-# Which of a pose's looks (`Looks`) shows a group: 0 the body's, 1 the face's, 2 the left hand's, 3 the right hand's.
-LOOK_OF_GROUP = np.array([0, 0, 0, 1, 1, 1, 1, 0, 2, 0, 3, 2, 3], np.uint8)
+# Which of a pose's looks shows a group: 0 the trunk's, then those of `looks.CHOSEN_PARTS`.
+LOOK_OF_GROUP = np.array([0, 0, 0, 1, 1, 1, 1, 4, 2, 5, 3, 2, 3], np.uint8)
 # 0 trunk and head, 1 left arm with its hand, 2 right arm with its hand.
 LIMB_OF_GROUP = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 1, 2], np.uint8)
 
@@ -42,7 +50,15 @@ _WRIST_FROM = 0.75
 _ACROSS = np.array([-1.0] * 4 + [-0.4] * 4 + [0.0] * 4 + [0.4] * 4 + [0.8] * 4 + [-0.2, 0.2, 0.6, -0.7])
 _ALONG = np.array([(0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)] * 5 + [(0.25, 0.25)] * 4)
 _TRUNK = [types.LEFT_SHOULDER, types.RIGHT_SHOULDER, types.LEFT_HIP, types.RIGHT_HIP]
-_LEFT_FOREARM, _RIGHT_FOREARM = figure.ARMS.start + 1, figure.ARMS.start + 3
+# Capsules whose look is a part's own; and forearms, whose ends look like the hand.
+_ROWS_OF_PARTS = (
+    (FACE_PART, figure.IRISES), (FACE_PART, figure.SKULL), *zip((LEFT_PART, RIGHT_PART), figure.HANDS, strict=True),
+    *zip((LEFT_ARM_PART, RIGHT_ARM_PART), figure.ARM_OF_SIDE, strict=True),
+)  # fmt: skip
+_WRISTS = (
+    (LEFT_PART, LEFT_ARM_PART, figure.ARM_OF_SIDE[0].start + 1, LEFT_WRIST),
+    (RIGHT_PART, RIGHT_ARM_PART, figure.ARM_OF_SIDE[1].start + 1, RIGHT_WRIST),
+)
 _TRUNK_PULL = np.eye(2) * (0.05 * CANVAS_PX) ** 2
 
 
@@ -133,15 +149,15 @@ def build_solids(target: Figure, source: Figure, looks: Sequence[Figure] = ()) -
 
     Args:
         target: the pose.
-        source: the body's.
-        looks: those of face, left hand and right hand; none: the body's.
+        source: the trunk's.
+        looks: those of `looks.CHOSEN_PARTS`; none: the trunk's.
     """
-    face, left, right = looks or (source, source, source)
-    vertices, triangles, paints = _surfaces(target, source, face)
+    looks = looks or [source] * len(CHOSEN_PARTS)
+    vertices, triangles, paints = _surfaces(target, source, looks[FACE_PART])
     return Solids(
-        _capsules(target, source, face, left, right), vertices, triangles, paints,
-        _torso_map(target.points, source.points), _head_ball(target, face),
-        np.concatenate([face.oval, source.oval]),
+        _capsules(target, source, looks), vertices, triangles, paints,
+        _torso_map(target.points, source.points), _head_ball(target, looks[FACE_PART]),
+        np.concatenate([looks[FACE_PART].oval, source.oval]),
     )  # fmt: skip
 
 
@@ -221,28 +237,30 @@ def _painted_capsules() -> np.ndarray:
     return table
 
 
-def _capsules(target: Figure, source: Figure, face: Figure, left: Figure, right: Figure) -> np.ndarray:
+def _capsules(target: Figure, source: Figure, looks: Sequence[Figure]) -> np.ndarray:
     table = _painted_capsules().copy()
     table[:, r.A : r.A + 3], table[:, r.B : r.B + 3] = target.starts, target.ends
     table[:, r.RADIUS_A], table[:, r.RADIUS_B] = target.radii[:, 0], target.radii[:, 1]
-    table[:, r.SOURCE_A : r.SOURCE_A + 2] = source.starts[:, :2]
-    table[:, r.SOURCE_B : r.SOURCE_B + 2] = source.ends[:, :2]
-    table[:, r.SOURCE_RADIUS_A : r.SOURCE_RADIUS_B + 1] = source.radii
-    parts = ((face, figure.IRISES), (face, figure.SKULL), (left, figure.HANDS[0]), (right, figure.HANDS[1]))
-    for look, rows in parts:
-        if look is not source:
-            table[rows, r.SOURCE_A : r.SOURCE_A + 2] = look.starts[rows, :2]
-            table[rows, r.SOURCE_B : r.SOURCE_B + 2] = look.ends[rows, :2]
-            table[rows, r.SOURCE_RADIUS_A : r.SOURCE_RADIUS_B + 1] = look.radii[rows]
-    for look, row, group in ((left, _LEFT_FOREARM, LEFT_WRIST), (right, _RIGHT_FOREARM, RIGHT_WRIST)):
-        if look is not source and np.isfinite([*look.starts[row], *look.ends[row]]).all():
+    everything = slice(None)
+    _place_look(table, everything, source, r.SOURCE_A)
+    for part, rows in _ROWS_OF_PARTS:
+        if looks[part] is not source:
+            _place_look(table, rows, looks[part], r.SOURCE_A)
+    for hand, arm, row, group in _WRISTS:
+        look = looks[hand]
+        if look is not looks[arm] and np.isfinite([*look.starts[row], *look.ends[row]]).all():
             table[row, r.END_FROM], table[row, r.END_GROUP] = _WRIST_FROM, group
-            table[row, r.END_SOURCE_A : r.END_SOURCE_A + 2] = look.starts[row, :2]
-            table[row, r.END_SOURCE_B : r.END_SOURCE_B + 2] = look.ends[row, :2]
-            table[row, r.END_SOURCE_RADIUS_A : r.END_SOURCE_RADIUS_B + 1] = look.radii[row]
+            _place_look(table, row, look, r.END_SOURCE_A)
     table[figure.HANDS[0].start :, r.PALMAR : r.PALMAR + 3] = _palmar(target.points)
     finite = np.isfinite(table)
     return table if finite.all() else _seen(table, finite)
+
+
+def _place_look(table: np.ndarray, rows: slice | int, look: Figure, column: int) -> None:
+    """Write where the looks of some capsules lie, in place: both ends, x and y, and the radii there."""
+    table[rows, column : column + 2] = look.starts[rows, :2]
+    table[rows, column + 2 : column + 4] = look.ends[rows, :2]
+    table[rows, column + 4 : column + 6] = look.radii[rows]
 
 
 def _seen(table: np.ndarray, finite: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Which of an avatar's pictures shows what a pose needs: the nearest face, left hand and right hand.
+"""Which of an avatar's pictures shows what a pose needs: the nearest face, left and right hand, left and right arm.
 
-One portrait shows one side of each hand, one mouth and one turn of the head. Where an avatar has more pictures, each
-part is read from the one in which it looks most alike. Trunk and arms stay with the portrait: cloth never jumps.
+One portrait shows one side of each hand and arm, one mouth and one turn of the head. Where an avatar has more pictures,
+each part is read from the one in which it looks most alike. The trunk stays with the portrait: its cloth never jumps.
 """
 
 from __future__ import annotations
@@ -9,13 +9,30 @@ from __future__ import annotations
 import numpy as np
 
 from avatar_stream.modeling.figure import LEFT_EYE, LIPS, RIGHT_EYE
-from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
+from avatar_stream.types import (
+    FACE,
+    LEFT_ELBOW,
+    LEFT_HAND,
+    LEFT_SHOULDER,
+    LEFT_WRIST,
+    RIGHT_ELBOW,
+    RIGHT_HAND,
+    RIGHT_SHOULDER,
+    RIGHT_WRIST,
+)
 
-PARTS = FACE_PART, LEFT_PART, RIGHT_PART = range(3)
+CHOSEN_PARTS = FACE_PART, LEFT_PART, RIGHT_PART, LEFT_ARM_PART, RIGHT_ARM_PART = range(5)
+Shown = tuple[np.ndarray, ...]  # what `describe` says of one picture
 _STAY = 0.8  # another picture is taken where it is nearer than this times the present one's distance
 _NEAR, _FAR = 0.4, 0.8  # palm lengths apart: up to here a hand's texture is believed, from here on not at all
 _DEPTH = 0.6  # how much depth counts: trackers guess it
 _FEATURES = 3.0  # how much more lips and eyes count than the rest of the face
+_TWIST = (
+    0.5  # how much the turn of the hand, and so of the forearm, counts beside the bones, in shoulder widths
+)
+_STRETCH = (
+    2.0  # how much it counts that an arm would be drawn longer than its picture shows it: that is a smear
+)
 _KNUCKLES = [5, 9, 13, 17]
 _FOREHEAD, _CHIN = 10, 152
 _WEIGHTS = np.ones(468, np.float32)
@@ -23,17 +40,30 @@ _WEIGHTS[[*LIPS, *LEFT_EYE, *RIGHT_EYE]] = _FEATURES
 _WEIGHTS /= _WEIGHTS.sum()
 
 
-def describe(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What face, left hand and right hand look like, apart from where they are and how they are rolled in the picture.
+def describe(points: np.ndarray) -> Shown:
+    """What `CHOSEN_PARTS` look like, apart from where they are and how they are rolled in the picture.
 
     Args:
         points: (553, 3) float32 landmarks, canvas px; NaN where not seen.
 
     Returns:
-        (468, 3) of the face, in face heights, and twice (21, 3) of a hand, in palm lengths.
+        (468, 3) of the face, in face heights; twice (21, 3) of a hand, in palm lengths; twice (3, 3) of an arm.
     """
     hands = (_hand(points[part]) for part in (LEFT_HAND, RIGHT_HAND))
-    return (_face(points[FACE]), *hands)
+    arms = (
+        _arm(points, LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST, LEFT_HAND),
+        _arm(points, RIGHT_SHOULDER, RIGHT_ELBOW, RIGHT_WRIST, RIGHT_HAND),
+    )
+    return (_face(points[FACE]), *hands, *arms)
+
+
+def _arm(points: np.ndarray, shoulder: int, elbow: int, wrist: int, hand: slice) -> np.ndarray:
+    """Upper arm and forearm in shoulder widths, and the way across the palm; rolled until the upper arm points up."""
+    width = float(np.linalg.norm(points[LEFT_SHOULDER, :2] - points[RIGHT_SHOULDER, :2])) + 1e-6
+    across = points[hand][17] - points[hand][5]
+    across = _TWIST * width / (float(np.linalg.norm(across)) + 1e-6) * across
+    upper, fore = points[elbow] - points[shoulder], points[wrist] - points[elbow]
+    return _upright(np.stack([upper, fore, across]) / width, upper[:2])
 
 
 def _hand(hand: np.ndarray) -> np.ndarray:
@@ -68,27 +98,27 @@ class LookChooser:
         looks: what `describe` says of each picture's pose, the portrait's first.
     """
 
-    def __init__(self, looks: list[tuple[np.ndarray, np.ndarray, np.ndarray]]):
-        self._looks = [np.stack([look[part] for look in looks]) for part in PARTS]
-        self._chosen = [0, 0, 0]
+    def __init__(self, looks: list[Shown]):
+        self._looks = [np.stack([look[part] for look in looks]) for part in CHOSEN_PARTS]
+        self._chosen = [0] * len(CHOSEN_PARTS)
 
-    def choose(self, points: np.ndarray) -> tuple[int, int, int]:
-        """Return the numbers of the pictures for face, left hand and right hand.
+    def choose(self, points: np.ndarray) -> tuple[int, ...]:
+        """Return the numbers of the pictures for `CHOSEN_PARTS`.
 
         Args:
             points: (553, 3) float32 target landmarks, canvas px, all finite.
         """
         if len(self._looks[0]) > 1:
             for part, wanted in enumerate(describe(points)):
-                apart = _distances(self._looks[part], wanted, _WEIGHTS if part == FACE_PART else None)
+                apart = _apart(part, self._looks[part], wanted)
                 nearest = int(apart.argmin())
                 if apart[nearest] < _STAY * apart[self._chosen[part]]:
                     self._chosen[part] = nearest
         return tuple(self._chosen)
 
 
-def trust(shown: tuple[np.ndarray, np.ndarray, np.ndarray], points: np.ndarray) -> np.ndarray:
-    """How far the texture of face, left hand and right hand may be believed: (3,) float32, 0..1.
+def trust(shown: Shown, points: np.ndarray) -> np.ndarray:
+    """How far the texture of `CHOSEN_PARTS` may be believed: (5,) float32, 0..1.
 
     An open hand moved onto a fist is a fist torn open: sharp, and harder to read than a soft one.
 
@@ -96,10 +126,20 @@ def trust(shown: tuple[np.ndarray, np.ndarray, np.ndarray], points: np.ndarray) 
         shown: what `describe` says of the picture's pose that each part is read from.
         points: (553, 3) float32 target landmarks, canvas px.
     """
-    hands = ((LEFT_PART, LEFT_HAND), (RIGHT_PART, RIGHT_HAND))
-    apart = [_distances(shown[part][None], _hand(points[hand]), None)[0] for part, hand in hands]
-    believed = (_FAR - np.array(apart)) / (_FAR - _NEAR)
-    return np.array([1.0, *np.clip(believed, 0.0, 1.0)], np.float32)
+    believed = np.ones(len(CHOSEN_PARTS), np.float32)
+    for part, hand in ((LEFT_PART, LEFT_HAND), (RIGHT_PART, RIGHT_HAND)):
+        apart = _distances(shown[part][None], _hand(points[hand]), None)[0]
+        believed[part] = np.clip((_FAR - apart) / (_FAR - _NEAR), 0.0, 1.0)
+    return believed
+
+
+def _apart(part: int, looks: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(L,) how far a part in several pictures is from the one that is wanted."""
+    apart = _distances(looks, wanted, _WEIGHTS if part == FACE_PART else None)
+    if part in (LEFT_ARM_PART, RIGHT_ARM_PART):
+        lengths, needed = (np.linalg.norm(each[..., :2, :2], axis=-1) for each in (looks, wanted))
+        apart = apart + _STRETCH * np.maximum(needed - lengths, 0.0).sum(axis=1)
+    return np.where(np.isfinite(apart), apart, np.inf)
 
 
 def _distances(looks: np.ndarray, wanted: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
