@@ -14,8 +14,9 @@ from avatar_stream.modeling import conditioning, finishing, flow, texture
 from avatar_stream.modeling.detail import Transfer
 from avatar_stream.modeling.finishing import MadeViews
 from avatar_stream.modeling.geometry import LIMB_OF_GROUP
+from avatar_stream.training.config import LossConfig
 from avatar_stream.training.correspondence import Chart, cut_flow
-from avatar_stream.training.steps import texture_of
+from avatar_stream.training.steps import seen_losses, texture_of
 
 PRINT = slice(250, 330), slice(210, 300)  # of mei's trunk, canvas px, rows and columns
 
@@ -132,3 +133,18 @@ def test_no_specks_along_a_crease():
         np.zeros(groups, np.uint8), np.ones(groups, np.float32), LIMB_OF_GROUP, 1.0, 0, 0,
     )  # fmt: skip
     assert picture[..., 0].min() > 0.7
+
+
+def test_what_a_viewer_loses_is_detail_not_its_exact_place():
+    """Two pixels beside its place a print costs less than where it is but soft."""
+    rng = np.random.default_rng(0)
+    truth = torch.from_numpy(rng.uniform(0, 1, (1, 4, 128, 128)).astype(np.float32))
+    truth = torch.nn.functional.avg_pool2d(truth, 3, 1, 1)
+    shifted = torch.roll(truth, (2, 2), (2, 3))
+    soft = torch.nn.functional.avg_pool2d(truth, 5, 1, 2)
+    loss, weight = LossConfig(near=1.0, detail=1.0), torch.ones(1, 1, 128, 128)
+    lost = {
+        name: seen_losses(each, truth, weight, loss) for name, each in (("shift", shifted), ("soft", soft))
+    }
+    assert lost["shift"]["near"] < 0.3 * lost["soft"]["near"]
+    assert lost["shift"]["detail"] < 0.3 * lost["soft"]["detail"]

@@ -64,6 +64,8 @@ class LossConfig(_Section):
     pixels: float = 1.0  # mean absolute error of the decoded endpoint
     edges: float = 1.0  # the same of its differences between neighbours
     texture: float = 1.0  # of the source's texture: where it lies, how bright it is, where it counts
+    near: float = 0.0  # of what a viewer sees: mean absolute error, small shifts forgiven
+    detail: float = 0.0  # of the same: how much fine detail there is, wherever within a few pixels
     hand: float = 4.0  # how much more a hand's pixel counts; face likewise
     face: float = 2.0
     background: float = 1.0  # a smear beside the person is seen as much as one on it

@@ -24,6 +24,7 @@ from avatar_stream.types import CANVAS_PX
 
 _FAVOUR = 0.03  # by how much the texture may be farther from truth than what is made
 _SHIFT_PX, _BLOCK_PX = 2, 4
+_DETAIL_PX = 8
 _NEAR_PX = 12.0  # px of a view beyond which a true place is no correction but another one
 
 
@@ -218,6 +219,8 @@ def losses_of(
         laid = flow.lay_texture(made, transfer, step.texture)
         if config.loss.texture:
             terms |= texture_losses(made.detach(), laid, transfer, step, config.loss)
+        if config.loss.near or config.loss.detail:
+            terms |= seen_losses(laid.pictures, step.truth, step.weight, config.loss)
         if adversary is not None:
             terms |= adversary.losses(laid.pictures, step)  # what a viewer sees
     return terms
@@ -232,6 +235,30 @@ def pixel_losses(
     across = (weight[..., 1:] * (error[..., 1:] - error[..., :-1]).abs()).mean()
     down = (weight[..., 1:, :] * (error[..., 1:, :] - error[..., :-1, :]).abs()).mean()
     return {"pixels": loss.pixels * pixels, "edges": loss.edges * (across + down)}
+
+
+def seen_losses(
+    seen: torch.Tensor, truth: torch.Tensor, weight: torch.Tensor, loss: LossConfig
+) -> dict[str, torch.Tensor]:
+    """What a viewer loses: a shift of two pixels is forgiven and blur is not; all (B, ., H, W).
+
+    Blur is the least of all absolute errors where the exact place cannot be known, so it needs a term of its own.
+    """
+    seen, truth = seen[:, :3], truth[:, :3]
+    missing = (_detail(seen) - _detail(truth)).abs()
+    counts = functional.avg_pool2d(weight, _DETAIL_PX, _DETAIL_PX // 2)
+    return {
+        "near": loss.near * (weight * _apart(seen, truth)).mean(),
+        "detail": loss.detail * (counts * missing).mean(),
+    }
+
+
+def _detail(colour: torch.Tensor) -> torch.Tensor:
+    """(B, 1, h, w) mean absolute Laplacian of the grey picture in overlapping blocks."""
+    grey = colour.mean(dim=1, keepdim=True)
+    laplacian = 4 * grey[..., 1:-1, 1:-1] - grey[..., :-2, 1:-1] - grey[..., 2:, 1:-1]
+    laplacian = laplacian - grey[..., 1:-1, :-2] - grey[..., 1:-1, 2:]
+    return functional.avg_pool2d(functional.pad(laplacian.abs(), [1] * 4), _DETAIL_PX, _DETAIL_PX // 2)
 
 
 def texture_losses(
