@@ -11,7 +11,7 @@ import numpy as np
 from avatar_stream.rendering.lens import Lens, random_lens
 from avatar_stream.rendering.prints import PLAIN_SHARE
 
-_TINTED_PX = 1024  # textures are tinted at this size: finer detail is not seen in the signing frame
+TINTED_PX = 1024  # textures are tinted at this size: finer detail is not seen in the signing frame
 _BRIGHTEST = 4.0  # times a part's mean: what is brighter is a border, and must not become dazzling
 LUMINANCE = np.array([0.3, 0.59, 0.11])
 # Colours that hair and cloth are found in, linear light (gamma 2).
@@ -67,6 +67,7 @@ class Look:
             (colour, linear light; strength 0..1), (second way, 1/m; the cloth's mean luminance).
         print: seed of `prints.paint` on upper clothes; 0: nothing is printed.
         cloth: seed of `cloth.weave`: threads and folds.
+        worn: seed of `accessories.adorned`; 0: nothing is worn. `Renderer.draw` leaves it out.
         softness: 1 = daylight; less: a small lamp with harder shadows, more: a wide one.
         lens: what the camera does to the picture (`lens.photograph`); None: nothing. `Renderer.draw` leaves it out.
         shine: how much skin shines: 0 powdered, 1 as it is, 2 wet.
@@ -79,6 +80,7 @@ class Look:
     patterns: np.ndarray = None  # type: ignore[assignment]
     print: int = 0
     cloth: int = 1
+    worn: int = 0
     softness: float = 1.0
     shine: float = 1.0
     lens: Lens | None = None
@@ -102,6 +104,7 @@ class Look:
             "patterns": np.round(self.patterns, 4).tolist(),
             "print": self.print,
             "cloth": self.cloth,
+            "worn": self.worn,
             "softness": float(self.softness),
             "shine": float(self.shine),
             "lens": vars(self.lens) if self.lens else None,
@@ -148,6 +151,7 @@ def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Look:
         print=int(seeds[0]) if printed else 0,
         cloth=int(seeds[1]),
         lens=random_lens(random),
+        worn=int(random.integers(1, 2**31)),
     )
 
 
@@ -269,7 +273,7 @@ def tinted(
     changed = [part for part in range(4) if not np.allclose(tints[part], np.eye(3), atol=1e-4)]
     if not changed or (masks is None and 0 not in changed):
         return texture
-    side = min(_TINTED_PX, *texture.shape[:2])
+    side = min(TINTED_PX, *texture.shape[:2])
     small = cv2.resize(texture, (side, side), interpolation=cv2.INTER_AREA)
     linear = (small[..., :3].astype(np.float32) / 255) ** 2
     luminance = np.maximum(linear @ LUMINANCE.astype(np.float32), 1e-5)

@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from avatar_stream.errors import AvatarStreamError, ConfigError, SinkError
+from avatar_stream.rendering.accessories import adorned, is_man
 from avatar_stream.rendering.camera import Camera
 from avatar_stream.rendering.clips import render_clip, render_portrait
 from avatar_stream.rendering.face_points import FacePoints, face_points
@@ -91,7 +92,7 @@ def random_camera(random: np.random.Generator) -> Camera:
 
 
 def random_variant(rig: Rig, face: FacePoints, random: np.random.Generator) -> tuple[Rig, Look, Camera]:
-    """Draw another identity from a person: body and face shape, look, and the camera it stands before.
+    """Draw another identity from a person: body and face shape, look, what it wears, and the camera it stands before.
 
     Args:
         rig: the person; its face points hold for the result too.
@@ -99,7 +100,8 @@ def random_variant(rig: Rig, face: FacePoints, random: np.random.Generator) -> t
         random: where chance comes from.
     """
     shaped = reshaped(rig, face, random_shape(random))
-    return shaped, random_look(rig.part_colours, random), random_camera(random)
+    look = random_look(rig.part_colours, random)
+    return adorned(shaped, face, look, is_man(rig)), look, random_camera(random)
 
 
 def render_people(

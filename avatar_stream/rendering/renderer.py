@@ -13,7 +13,7 @@ from avatar_stream.rendering import cloth, prints, shaders
 from avatar_stream.rendering.camera import Camera, PlacedCamera
 from avatar_stream.rendering.look import LUMINANCE, Look, tinted
 from avatar_stream.rendering.parts import region_weights
-from avatar_stream.rendering.rig import BODY, HAIR, Rig
+from avatar_stream.rendering.rig import BODY, GLASS, HAIR, Rig
 from avatar_stream.rendering.shadows import ShadowMap
 from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose
 from avatar_stream.rendering.surface import chart
@@ -22,6 +22,7 @@ from avatar_stream.rendering.textures import KeptTexture, label_texture, upload
 _CACHED_RIGS = 4
 _KEY_PX, _SKY_PX = 512, 256  # sides of the maps of what lights see
 _SKY = np.array([0.0, 0.8, 0.6])  # in view axes: most light of rooms comes from above and before a person
+_ALL, _NONE = (True,) * 4, (False,) * 4
 _FIXED = ("normal", "texcoord", "weights", "joints", "region", "chart")  # what a pose does not change
 
 
@@ -229,11 +230,11 @@ class _Model:
                 (self._fixed, "3f 2f 4f1 4u1 4f1 2f", *_FIXED),
             ]
             self._indices.append(index)
-            closed = not np.any(rig.kinds[rig.triangles[first : first + count, 0]] == HAIR)
+            kind = rig.kinds[rig.triangles[first : first + count, 0]].max()
             arrays = [
                 context.vertex_array(drawn, layout, index, skip_errors=True) for drawn in (program, shadow)
             ]
-            self._batches.append((texture, *arrays, closed))
+            self._batches.append((texture, *arrays, kind))
 
     def dress(self, look: Look, morphed: np.ndarray) -> None:
         """Take on a look and a face."""
@@ -245,9 +246,10 @@ class _Model:
     def cast(self, program: moderngl.Program) -> None:
         """Draw depth only."""
         program["picture"] = 0
-        for texture, _, batch, _ in self._batches:
-            self._textures[texture].use(0)
-            batch.render()
+        for texture, _, batch, kind in self._batches:
+            if kind != GLASS:
+                self._textures[texture].use(0)
+                batch.render()
 
     def draw(self, program: moderngl.Program, camera: PlacedCamera, look: Look) -> None:
         program["clip"].write(camera.matrix().T.tobytes())
@@ -268,11 +270,31 @@ class _Model:
         self._labels.use(1)
         self._print.use(2)
         self._cloth.use(3)
-        for texture, batch, _, closed in self._batches:
+        for texture, batch, _, kind in self._batches:
             self._textures[texture].use(0)
             # Bodies are closed: their backs are never seen, and half the triangles go. Hair is sheets.
-            (self._context.enable if closed else self._context.disable)(moderngl.CULL_FACE)
-            batch.render()
+            (self._context.disable if kind in (HAIR, GLASS) else self._context.enable)(moderngl.CULL_FACE)
+            if kind == GLASS:
+                self._draw_glass(batch)
+            else:
+                batch.render()
+
+    def _draw_glass(self, batch: moderngl.VertexArray) -> None:
+        """Lay what glass mirrors over what was drawn; part, place and depth stay those of what is behind."""
+        target = self._context.fbo
+        target.color_mask = (_ALL, _NONE, _NONE)
+        target.depth_mask = False
+        self._context.enable(moderngl.BLEND)
+        self._context.blend_func = (
+            moderngl.DST_ALPHA,
+            moderngl.ONE_MINUS_SRC_ALPHA,
+            moderngl.ZERO,
+            moderngl.ONE,
+        )
+        batch.render()
+        self._context.disable(moderngl.BLEND)
+        target.color_mask = (_ALL, _ALL, _ALL)
+        target.depth_mask = True
 
     def _wear(self, look: Look) -> None:
         """Put the look's colours into the textures: cheaper than in every pixel of every frame."""
@@ -354,8 +376,8 @@ def _fixed_attributes(rig: Rig) -> np.ndarray:
     rows["chart"] = chart(rig)
     rows["weights"], rows["joints"] = np.round(rig.weights * 255), rig.joints
     rows["region"][:, :3] = np.round(region_weights(rig.joints, rig.weights) * 255)
-    # One number a vertex: 0 body, 1 eyes, 2 teeth, 3 hair, spread so that it survives as a normalised byte.
-    rows["region"][:, 3] = rig.kinds * (255 // HAIR)
+    # One number a vertex, `Rig.kinds`, spread so that it survives as a normalised byte.
+    rows["region"][:, 3] = rig.kinds * (255 // GLASS)
     return rows
 
 

@@ -15,7 +15,9 @@ from avatar_stream.rendering import parts
 from avatar_stream.rendering.gltf import GltfFile
 from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose, forward
 
-BODY, EYE, TEETH, HAIR = range(4)  # what a vertex belongs to: `Rig.kinds`
+BODY, EYE, TEETH, HAIR, WORN, GLASS = range(
+    6
+)  # what a vertex belongs to: `Rig.kinds`; files have the first four
 # Face morphs that the teeth file under another name than the mouth's.
 _TEETH_NAMES = {"MPB_h": ("MPB_Down_h",)}
 _BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
@@ -33,7 +35,7 @@ class Rig:
         texcoords: (V, 2) float32, 0..1, origin at the texture's first row, its own transform applied.
         joints: (V, 4) uint8 indices into JOINTS.
         weights: (V, 4) float32, each row sums to 1.
-        kinds: (V,) uint8: BODY, EYE, TEETH or HAIR.
+        kinds: (V,) uint8: BODY, EYE, TEETH, HAIR; WORN and GLASS (`accessories`) where it wears something.
         triangles: (T, 3) uint32.
         batches: (texture number, first triangle, triangle count) in drawing order.
         textures: (H, W, 4) uint8 RGBA each.

@@ -122,6 +122,27 @@ float seen(sampler2DShadow map, vec3 at, float reach) {  // how much of a soft l
     return sum / 6.0;
 }
 
+float lamp(vec3 way, float sharp) { return pow(max(dot(way, key), 0.0), sharp); }
+
+vec3 solid(vec3 base, float metal, vec3 room, vec3 mirrored, vec3 normal) {  // frames, jewellery, watches
+    float by_key = seen(key_map, in_key, 0.010 * softness), by_sky = seen(sky_map, in_sky, 0.05);
+    vec4 way = vec4(normal, 1.0);
+    vec3 ambient = max(vec3(dot(way, around[0] * way), dot(way, around[1] * way), dot(way, around[2] * way)), 0.0);
+    vec3 light = key_colour * max(dot(normal, key), 0.0) * by_key + ambient * mix(0.5, 1.0, by_sky);
+    vec3 mirror = room * 1.1 * mix(0.5, 1.0, by_sky) + key_colour * by_key * 3.0 * lamp(mirrored, 24.0);
+    return base * light * (1.0 - metal) + mix(vec3(0.04), base, metal) * mirror;
+}
+
+vec4 glass(vec3 base, float dark, vec3 room, vec3 mirrored, float side) {  // to be laid over what is behind
+    float share = 0.03 + 0.6 * pow(1.0 - side, 4.0);
+    vec3 light = room * share + key_colour * (0.35 * smoothstep(0.90, 0.97, dot(mirrored, key)));
+    float over = dot(light, vec3(0.3, 0.59, 0.11));
+    over /= over + 0.15;
+    vec3 mirror = over * sqrt(light + 0.15);
+    float all = over + dark * (1.0 - over);
+    return vec4(mirror + dark * (1.0 - over) * sqrt(base), all);
+}
+
 void main() {
     vec4 texel = texture(picture, uv);
     if (texel.a < 0.5) discard;
@@ -130,7 +151,7 @@ void main() {
     vec3 normal = normalize(outward);
     vec3 to_eye = normalize(eye_m - place);
     if (dot(normal, to_eye) < -0.2 && !gl_FrontFacing) normal = -normal;  // inside of sleeves and hair
-    float kind = part.w * 3.0;
+    float kind = part.w * 5.0;
     float skin = 0.0, wet = 0.0;
     if (kind < 0.5) {
         // The filter would make up parts that lie between two others, and one read is all this costs.
@@ -140,6 +161,16 @@ void main() {
         label = hand ? (part.y > part.z ? 4u : 5u)
               : skin > 0.5 ? (part.x > 0.5 ? 2u : 3u)
               : painted < 0.5 ? 1u : painted < 2.5 ? 6u : 7u;
+    } else if (kind > 3.5) {
+        label = part.x > 0.5 ? 2u : max(part.y, part.z) > 0.5 ? (part.y > part.z ? 4u : 5u) : 3u;
+        surface = uvec2(0u);
+        float metal = 2.0 * texel.a - 1.0;
+        vec4 mirrored = vec4(reflect(-to_eye, normal), 1.0);
+        vec3 room = max(vec3(dot(mirrored, around[0] * mirrored), dot(mirrored, around[1] * mirrored),
+                             dot(mirrored, around[2] * mirrored)), 0.0);
+        colour = kind > 4.5 ? glass(base, metal, room, mirrored.xyz, abs(dot(normal, to_eye)))
+                            : vec4(sqrt(solid(base, metal, room, mirrored.xyz, normal)), 1.0);
+        return;
     } else if (kind > 2.5) {
         label = 1u;
     } else {
