@@ -13,7 +13,7 @@ from avatar_stream.rendering import cloth, prints, shaders
 from avatar_stream.rendering.camera import Camera, PlacedCamera
 from avatar_stream.rendering.look import LUMINANCE, Look, tinted
 from avatar_stream.rendering.parts import region_weights
-from avatar_stream.rendering.rig import BODY, GLASS, HAIR, Rig
+from avatar_stream.rendering.rig import BODY, GLASS, HAIR, WORN, Rig
 from avatar_stream.rendering.shadows import ShadowMap
 from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose
 from avatar_stream.rendering.surface import chart
@@ -69,6 +69,7 @@ class Renderer:
         self.device = self._context.info["GL_RENDERER"]
         samples = min(samples, self._context.max_samples)
         self._program = self._context.program(vertex_shader=shaders.VERTEX, fragment_shader=shaders.FRAGMENT)
+        self._worn_program = self._context.program(shaders.VERTEX, fragment_shader=shaders.WORN)
         self._bones = self._context.buffer(reserve=len(JOINTS) * 48, dynamic=True)
         size = (size_px, size_px)
         self._multisampled = self._target(size, samples if samples > 1 else 0)
@@ -115,7 +116,9 @@ class Renderer:
         # The picture is drawn upside down, which turns the winding of every triangle around.
         self._context.front_face = "cw"
         self._multisampled.clear()
-        model.draw(self._program, placed, look)
+        for program in (self._program, self._worn_program):
+            _light(program, placed, look)
+        model.draw(self._program, look)
         if self._resolved is not self._multisampled:
             self._context.copy_framebuffer(self._resolved, self._multisampled)
         shape = (self.size_px, self.size_px)
@@ -136,7 +139,8 @@ class Renderer:
             matrix = shadows.draw(
                 lambda: model.cast(program), program, placed.turn.T @ np.asarray(direction), placed.focus_m
             )
-            self._program[f"from_{name}"].write(matrix.T.tobytes())
+            for lit in (self._program, self._worn_program):
+                lit[f"from_{name}"].write(matrix.T.tobytes())
             shadows.texture.use(unit)
 
     def triangle_map(
@@ -179,7 +183,8 @@ class Renderer:
         if key not in self._models or self._models[key].rig is not rig:
             while len(self._models) >= _CACHED_RIGS:
                 self._models.pop(next(iter(self._models))).release()
-            self._models[key] = _Model(self._context, self._program, self._shadow_program, rig)
+            programs = self._program, self._worn_program, self._shadow_program
+            self._models[key] = _Model(self._context, programs, rig)
         return self._models[key]
 
     def close(self) -> None:
@@ -205,9 +210,7 @@ class Renderer:
 class _Model:
     """One person's buffers and textures on the device."""
 
-    def __init__(
-        self, context: moderngl.Context, program: moderngl.Program, shadow: moderngl.Program, rig: Rig
-    ):
+    def __init__(self, context: moderngl.Context, programs: tuple[moderngl.Program, ...], rig: Rig):
         self.rig = rig
         self._context = context
         self._positions = context.buffer(
@@ -231,8 +234,10 @@ class _Model:
             ]
             self._indices.append(index)
             kind = rig.kinds[rig.triangles[first : first + count, 0]].max()
+            body, worn, shadow = programs
             arrays = [
-                context.vertex_array(drawn, layout, index, skip_errors=True) for drawn in (program, shadow)
+                context.vertex_array(program, layout, index, skip_errors=True)
+                for program in (worn if kind >= WORN else body, shadow)
             ]
             self._batches.append((texture, *arrays, kind))
 
@@ -251,20 +256,11 @@ class _Model:
                 self._textures[texture].use(0)
                 batch.render()
 
-    def draw(self, program: moderngl.Program, camera: PlacedCamera, look: Look) -> None:
-        program["clip"].write(camera.matrix().T.tobytes())
-        program["eye_m"] = tuple(camera.eye_m())
-        key = camera.turn.T @ (np.asarray(look.key) / np.linalg.norm(look.key))
-        program["key"] = tuple(key)
-        program["key_colour"], program["shine"] = look.key_colour, look.shine
-        turn = np.eye(4)
-        turn[:3, :3] = camera.turn
-        around = (turn.T @ look.around @ turn).astype(np.float32)  # symmetric: rows or columns are the same
-        program["around"].write(around.tobytes())
-        program["key_map"], program["sky_map"] = 4, 5
+    def draw(self, program: moderngl.Program, look: Look) -> None:
+        """Draw everything; `program` is the body's."""
         program["weave"].write(np.ascontiguousarray(look.patterns, np.float32).tobytes())
-        program["softness"] = look.softness
-        program["picture"], program["labels"], program["print"], program["threads"] = 0, 1, 2, 3
+        program["shine"] = look.shine
+        program["labels"], program["print"], program["threads"] = 1, 2, 3
         program["trunk"], program["sleeve"] = self._wrap
         program["dyed"] = max(0.004, float(LUMINANCE @ (look.tints[2] @ self.rig.part_colours[2])))
         self._labels.use(1)
@@ -348,6 +344,19 @@ class _Model:
             self._fixed,
         ):
             held.release()
+
+
+def _light(program: moderngl.Program, camera: PlacedCamera, look: Look) -> None:
+    """Set what bodies and what they wear have in common: camera, light, shadows."""
+    program["clip"].write(camera.matrix().T.tobytes())
+    program["eye_m"] = tuple(camera.eye_m())
+    program["key"] = tuple(camera.turn.T @ (np.asarray(look.key) / np.linalg.norm(look.key)))
+    program["key_colour"], program["softness"] = look.key_colour, look.softness
+    turn = np.eye(4)
+    turn[:3, :3] = camera.turn
+    around = (turn.T @ look.around @ turn).astype(np.float32)  # symmetric: rows or columns are the same
+    program["around"].write(around.tobytes())
+    program["picture"], program["key_map"], program["sky_map"] = 0, 4, 5
 
 
 def straightened(image: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The two programs that run on the graphics card."""
+"""The programs that run on the graphics card."""
 
 VERTEX = """
 #version 330
@@ -46,35 +46,54 @@ void main() {
 """
 
 # Light is worked out in "gamma 2": squares and roots are near enough to sRGB, and far cheaper than powers.
-FRAGMENT = """
+_LIGHT = """
 #version 330
 uniform sampler2D picture;
-uniform sampler2D labels;
 uniform vec3 eye_m;
 uniform vec3 key;
 uniform vec3 key_colour;
 uniform mat4 around[3];     // Look.around of red, green, blue, turned to the model's axes
-uniform float shine;
+uniform float softness;
 uniform sampler2DShadow key_map;
 uniform sampler2DShadow sky_map;
 in vec3 place;
 in vec3 outward;
 in vec2 uv;
 in vec4 part;
-in vec3 cloth;
-in vec2 on_chart;
 in vec3 in_key;
 in vec3 in_sky;
+layout(location = 0) out vec4 colour;
+layout(location = 1) out uint label;
+layout(location = 2) out uvec2 surface;  // one more than the chart: 0 is nobody
+
+const vec2 TAPS[6] = vec2[](vec2(-0.33, 0.05), vec2(0.34, -0.22), vec2(-0.25, -0.7), vec2(-0.8, 0.5), vec2(0.85, 0.3),
+                            vec2(0.1, 0.85));
+
+float seen(sampler2DShadow map, vec3 at, float reach) {  // how much of a soft light is not covered
+    float sum = 0.0;
+    for (int k = 0; k < 6; k++) sum += texture(map, vec3(at.xy + reach * TAPS[k], at.z));
+    return sum / 6.0;
+}
+
+vec3 from_around(vec3 way) {  // light of the room from one direction
+    vec4 at = vec4(way, 1.0);
+    return max(vec3(dot(at, around[0] * at), dot(at, around[1] * at), dot(at, around[2] * at)), 0.0);
+}
+"""
+
+FRAGMENT = (
+    _LIGHT
+    + """
+uniform sampler2D labels;
+uniform float shine;
+in vec3 cloth;
+in vec2 on_chart;
 uniform vec4 weave[6];  // Look.patterns
-uniform float softness;
 uniform sampler2D print;    // prints.paint
 uniform sampler2D threads;  // cloth.weave
 uniform vec3 trunk;         // of the trunk in the bind pose: top, z of its axis, half its depth
 uniform float dyed;          // mean luminance of upper clothes
 uniform vec3 sleeve;        // x where it begins, y and z of its axis
-layout(location = 0) out vec4 colour;
-layout(location = 1) out uint label;
-layout(location = 2) out uvec2 surface;  // one more than the chart: 0 is nobody
 
 float band(float at) {  // 1 on every second stripe, soft by a pixel
     float soft = min(fwidth(at), 0.25);
@@ -113,36 +132,6 @@ vec3 embossed(vec3 normal, float height_m) {  // Mikkelsen, Bump mapping unparam
     return normalize(abs(size) * normal - slope);
 }
 
-const vec2 TAPS[6] = vec2[](vec2(-0.33, 0.05), vec2(0.34, -0.22), vec2(-0.25, -0.7), vec2(-0.8, 0.5), vec2(0.85, 0.3),
-                            vec2(0.1, 0.85));
-
-float seen(sampler2DShadow map, vec3 at, float reach) {  // how much of a soft light is not covered
-    float sum = 0.0;
-    for (int k = 0; k < 6; k++) sum += texture(map, vec3(at.xy + reach * TAPS[k], at.z));
-    return sum / 6.0;
-}
-
-float lamp(vec3 way, float sharp) { return pow(max(dot(way, key), 0.0), sharp); }
-
-vec3 solid(vec3 base, float metal, vec3 room, vec3 mirrored, vec3 normal) {  // frames, jewellery, watches
-    float by_key = seen(key_map, in_key, 0.010 * softness), by_sky = seen(sky_map, in_sky, 0.05);
-    vec4 way = vec4(normal, 1.0);
-    vec3 ambient = max(vec3(dot(way, around[0] * way), dot(way, around[1] * way), dot(way, around[2] * way)), 0.0);
-    vec3 light = key_colour * max(dot(normal, key), 0.0) * by_key + ambient * mix(0.5, 1.0, by_sky);
-    vec3 mirror = room * 1.1 * mix(0.5, 1.0, by_sky) + key_colour * by_key * 3.0 * lamp(mirrored, 24.0);
-    return base * light * (1.0 - metal) + mix(vec3(0.04), base, metal) * mirror;
-}
-
-vec4 glass(vec3 base, float dark, vec3 room, vec3 mirrored, float side) {  // to be laid over what is behind
-    float share = 0.03 + 0.6 * pow(1.0 - side, 4.0);
-    vec3 light = room * share + key_colour * (0.35 * smoothstep(0.90, 0.97, dot(mirrored, key)));
-    float over = dot(light, vec3(0.3, 0.59, 0.11));
-    over /= over + 0.15;
-    vec3 mirror = over * sqrt(light + 0.15);
-    float all = over + dark * (1.0 - over);
-    return vec4(mirror + dark * (1.0 - over) * sqrt(base), all);
-}
-
 void main() {
     vec4 texel = texture(picture, uv);
     if (texel.a < 0.5) discard;
@@ -151,7 +140,7 @@ void main() {
     vec3 normal = normalize(outward);
     vec3 to_eye = normalize(eye_m - place);
     if (dot(normal, to_eye) < -0.2 && !gl_FrontFacing) normal = -normal;  // inside of sleeves and hair
-    float kind = part.w * 5.0;
+    float kind = part.w * 5.0;  // Rig.kinds
     float skin = 0.0, wet = 0.0;
     if (kind < 0.5) {
         // The filter would make up parts that lie between two others, and one read is all this costs.
@@ -161,16 +150,6 @@ void main() {
         label = hand ? (part.y > part.z ? 4u : 5u)
               : skin > 0.5 ? (part.x > 0.5 ? 2u : 3u)
               : painted < 0.5 ? 1u : painted < 2.5 ? 6u : 7u;
-    } else if (kind > 3.5) {
-        label = part.x > 0.5 ? 2u : max(part.y, part.z) > 0.5 ? (part.y > part.z ? 4u : 5u) : 3u;
-        surface = uvec2(0u);
-        float metal = 2.0 * texel.a - 1.0;
-        vec4 mirrored = vec4(reflect(-to_eye, normal), 1.0);
-        vec3 room = max(vec3(dot(mirrored, around[0] * mirrored), dot(mirrored, around[1] * mirrored),
-                             dot(mirrored, around[2] * mirrored)), 0.0);
-        colour = kind > 4.5 ? glass(base, metal, room, mirrored.xyz, abs(dot(normal, to_eye)))
-                            : vec4(sqrt(solid(base, metal, room, mirrored.xyz, normal)), 1.0);
-        return;
     } else if (kind > 2.5) {
         label = 1u;
     } else {
@@ -211,8 +190,7 @@ void main() {
     // Light goes deeper into skin, red deepest.
     vec3 wrap = min(softness, 1.5) * mix(vec3(0.08), vec3(0.30, 0.18, 0.13), skin);
     vec3 lit = key_colour * clamp((facing + wrap) / (1.0 + wrap), 0.0, 1.0) * by_key * (1.0 - 0.25 * min(wet, 1.0));
-    vec4 way = vec4(normal, 1.0);
-    vec3 ambient = max(vec3(dot(way, around[0] * way), dot(way, around[1] * way), dot(way, around[2] * way)), 0.0);
+    vec3 ambient = from_around(normal);
     // Light between two parts of a person has their colours: covered skin gets red, not black.
     vec3 covered = mix(vec3(0.35), vec3(0.55, 0.40, 0.35), skin);
     ambient *= mix(covered, vec3(1.0), by_sky) * (1.0 - 0.3 * min(wet, 1.0));  // lids and lips shade what is wet
@@ -228,6 +206,43 @@ void main() {
     colour = vec4(sqrt(light), 1.0);
 }
 """
+)
+
+# What a person wears: frames, jewellery and watches, and glass, which is laid over what is behind it. Bodies would pay
+# for it in one program: a processor runs all branches for every pixel.
+WORN = (
+    _LIGHT
+    + """
+vec3 solid(vec3 base, float metal, vec3 mirrored, vec3 normal) {
+    float by_key = seen(key_map, in_key, 0.010 * softness), by_sky = mix(0.5, 1.0, seen(sky_map, in_sky, 0.05));
+    vec3 light = key_colour * max(dot(normal, key), 0.0) * by_key + from_around(normal) * by_sky;
+    vec3 lamp = key_colour * by_key * 3.0 * pow(max(dot(mirrored, key), 0.0), 24.0);
+    return base * light * (1.0 - metal) + mix(vec3(0.04), base, metal) * (from_around(mirrored) * 1.1 * by_sky + lamp);
+}
+
+vec4 glass(vec3 base, float dark, vec3 mirrored, float side) {
+    float share = 0.03 + 0.6 * pow(1.0 - side, 4.0);
+    vec3 light = from_around(mirrored) * share + key_colour * (0.35 * smoothstep(0.90, 0.97, dot(mirrored, key)));
+    float over = dot(light, vec3(0.3, 0.59, 0.11));
+    over /= over + 0.15;
+    float tint = dark * (1.0 - over);
+    return vec4(over * sqrt(light + 0.15) + tint * sqrt(base), over + tint);
+}
+
+void main() {
+    vec4 texel = texture(picture, uv);
+    vec3 base = texel.rgb * texel.rgb;
+    float metal = 2.0 * texel.a - 1.0;
+    vec3 normal = normalize(outward), to_eye = normalize(eye_m - place);
+    vec3 mirrored = reflect(-to_eye, normal);
+    label = part.x > 0.5 ? 2u : max(part.y, part.z) > 0.5 ? (part.y > part.z ? 4u : 5u) : 3u;
+    surface = uvec2(0u);  // it has no place of its own
+    bool pane = part.w > 0.9;
+    colour = pane ? glass(base, metal, mirrored, abs(dot(normal, to_eye)))
+                  : vec4(sqrt(solid(base, metal, mirrored, normal)), 1.0);
+}
+"""
+)
 
 FIND = """
 #version 330
