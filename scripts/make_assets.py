@@ -12,6 +12,8 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
+from avatar_stream.rendering.lens import Lens
+from avatar_stream.rendering.look import Look
 from avatar_stream.rendering.looks import render_looks
 from avatar_stream.rendering.motion import Sampler
 from avatar_stream.rendering.people import render_clip, render_portrait
@@ -30,6 +32,7 @@ AVATARS = {
     "mei": ("person-32-a", "woman, light skin, long dark hair, red jumper and jeans"),
 }
 CLIP_PERSON, CLIP_WORD, CLIP_S, CLIP_FPS, CLIP_SEED = "person-17-a", "AVATAR", 12.0, 30, 4
+WEBCAM = Lens(blur_px=0.5, sharpening=0.5, noise=1.0, contrast=1.05)  # a good one
 CREDIT = {
     "license": "MIT",
     "source_url": "https://github.com/c-frame/valid-avatars-glb",
@@ -82,7 +85,7 @@ def main() -> None:
         rig = Rig.load(arguments.people / f"{CLIP_PERSON}.glb")
         poses = Sampler(rig.bind_m, CLIP_SEED).fingerspelling_clip(CLIP_WORD, CLIP_S, CLIP_FPS)
         (arguments.output / "clips").mkdir(parents=True, exist_ok=True)
-        render_clip(rig, poses, arguments.output / "clips" / "signer.mp4", CLIP_FPS)
+        render_clip(rig, poses, arguments.output / "clips" / "signer.mp4", CLIP_FPS, Look(lens=WEBCAM))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from avatar_stream.rendering.camera import Camera
 from avatar_stream.rendering.face_points import FacePoints
 from avatar_stream.rendering.gltf import GltfFile
 from avatar_stream.rendering.landmarks import landmarks
-from avatar_stream.rendering.lens import Lens, photograph
+from avatar_stream.rendering.lens import Lens, photograph, photograph_scene
 from avatar_stream.rendering.looks import look_poses
 from avatar_stream.rendering.renderer import Renderer, straightened
 from avatar_stream.rendering.rig import BODY as BODY_KIND
@@ -345,6 +345,15 @@ def test_a_camera_leaves_the_matte_and_the_void_alone(rig, renderer):
     np.testing.assert_array_equal(photograph(image, Lens(), random)[person], image[person])
     rim = (image[..., 3] > 30) & (image[..., 3] < 225)  # nothing dark comes in over the border
     assert taken[rim][:, :3].mean() > 0.85 * image[rim][:, :3].mean()
+
+
+def test_a_camera_takes_the_wall_behind_with_the_same_lens():
+    scene = np.full((40, 60, 3), 120, np.uint8)
+    np.testing.assert_array_equal(photograph_scene(scene, Lens(), np.random.default_rng(0)), scene)
+    noisy = [photograph_scene(scene, Lens(noise=4.0), np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(noisy[0], noisy[1])
+    assert (noisy[0] != noisy[2]).mean() > 0.5
+    assert noisy[0].reshape(-1, 3).std(0).min() > 1
 
 
 def test_a_stout_body_is_wider_over_the_same_bones(rig, any_face):

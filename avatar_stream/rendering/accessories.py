@@ -1,6 +1,6 @@
 """Glasses, jewellery and watches: small meshes that ride on a person's bones. `beards` paints what is skin.
 
-All are swept tubes and two sheets of glass in one more batch each; the rest of the person stays as it is.
+All are swept tubes, but for two sheets of glass. Lanyards are part of `prints`.
 """
 
 from __future__ import annotations
@@ -246,30 +246,45 @@ def _glasses(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Genera
     bones, high_m = _stiff("Head"), random.uniform(0.032, 0.046)
     gap_m, corners = random.uniform(0.008, 0.010), random.uniform(2.0, 4.0)
     half_rim = random.random() < 0.15
-    front_z = max(
-        points[[473, 468], 2].max() + random.uniform(0.012, 0.016), points[[105, 334], 2].max() + 0.003
-    )
+    # Most glass is clear, some has a tint, few are sunglasses.
     tint = (random.uniform(0.05, 0.4, 3) ** 2, random.choice([0.02, 0.06, 0.45], p=[0.7, 0.25, 0.05]))
-    outward = np.array([0, 0, 1.0])
-    for side, iris, ear in ((1, 473, 454), (-1, 468, 234)):
+    front_z = points[[473, 468, 105, 334], 2].max() + random.uniform(0.008, 0.011)
+    sights = []
+    for side, iris in ((1, 473), (-1, 468)):
         half_x = abs(points[iris, 0]) + 0.001 - gap_m
         middle = np.array([side * (gap_m + half_x), points[iris, 1] - 0.003, front_z])
-        rim = _rim(middle, side, half_x, high_m / 2, corners)
+        sights.append((side, middle, _rim(middle, side, half_x, high_m / 2, corners)))
+    forward = np.array([0, 0, max(_sunk_m(rim, points) for *_, rim in sights) + thick_m])
+    for (side, middle, rim), ear in zip(sights, (454, 234), strict=True):
+        rim, middle = rim + forward, middle + forward
         held = rim[np.arange(-2, 27)] if half_rim else rim
         tray.add(_swept(held, held - middle, np.array([1.2, 1.0]) * thick_m, not half_rim), bones, paint)
         tray.add(_pane(rim, middle), bones, tint, GLASS)
-        hinge = rim[(side * rim[:, 0] + 0.8 * rim[:, 1]).argmax()]
-        root = points[ear] + [side * 0.004, 0.021, -0.022]
-        behind = points[ear] + [0, -0.006, -0.048]
-        arm = np.linspace(hinge, root, 9)
-        arm[:, 0] += side * 0.005 * np.sin(np.linspace(0, np.pi, 9))  # round the temple
-        temple = np.concatenate([arm, np.linspace(root, behind, 5)[1:]])
+        temple = _temple(rim[(side * rim[:, 0] + 0.8 * rim[:, 1]).argmax()], points[ear], side)
         halves = np.array([0.8, 1.0 if metal else 1.6]) * thick_m
         tray.add(_swept(temple, np.array([side, 0, 0.2]), halves), bones, paint)
-    bow = np.linspace(-1, 1, 7)[:, None]
-    inner = np.array([gap_m + 0.001, points[473, 1] + 0.10 * high_m - 0.003, front_z])
-    bridge = inner * [1, 1, 1] * np.hstack([bow, np.ones((7, 2))]) + (1 - bow**2) * [0, 0.003, 0.002]
-    tray.add(_swept(bridge, outward, thick_m), bones, paint)
+    front_z += forward[2]
+    bow = np.linspace(-1, 1, 7)
+    height = points[473, 1] + 0.10 * high_m - 0.003
+    bridge = np.stack(
+        [(gap_m + 0.001) * bow, height + 0.003 * (1 - bow**2), front_z + 0.002 * (1 - bow**2)], 1
+    )
+    tray.add(_swept(bridge, np.array([0, 0, 1.0]), thick_m), bones, paint)
+
+
+def _sunk_m(rim: np.ndarray, points: np.ndarray) -> float:
+    """How far a rim must come forward to lie on the nose and the cheeks instead of in them; 8 mm at most."""
+    away = np.linalg.norm(points[:468, None, :2] - rim[None, :, :2], axis=-1)
+    sunk = np.where(away < 0.004, points[:468, None, 2] - rim[None, :, 2], -np.inf)
+    return float(np.clip(sunk.max(), 0.0, 0.008))
+
+
+def _temple(hinge: np.ndarray, ear: np.ndarray, side: int) -> np.ndarray:
+    """(13, 3) path from the rim round the temple over the ear's root and down behind it."""
+    root, behind = ear + [side * 0.004, 0.021, -0.022], ear + [0, -0.006, -0.048]
+    arm = np.linspace(hinge, root, 9)
+    arm[:, 0] += side * 0.005 * np.sin(np.linspace(0, np.pi, 9))
+    return np.concatenate([arm, np.linspace(root, behind, 5)[1:]])
 
 
 def _rim(middle: np.ndarray, side: int, half_x: float, half_y: float, corners: float) -> np.ndarray:
@@ -313,14 +328,12 @@ def _earrings(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Gener
 
 def _necklace(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Generator) -> None:
     """A chain around the neck, where no collar covers it, half of them with a pendant."""
-    neck, front = (
-        rig.bind_m[INDEX["Neck"]].astype(np.float64),
-        0.5 + 0.5 * _loop(*np.eye(3)[[1, 2, 0]], 32)[:, 2:],
-    )
+    left, up, ahead = np.eye(3)
+    nape = rig.bind_m[INDEX["Neck"]] + 0.045 * up
+    front = 0.5 + 0.5 * _loop(np.zeros(3), ahead, left, 32)[:, 2:]
     names = ("Neck", "Spine2", "LeftShoulder", "RightShoulder", "Head", "Spine1")
     for drop_m in random.uniform(0.02, 0.09, 4):
-        starts = neck + [0, 0.045, 0] - front**2 * [0, drop_m, 0]
-        places, ways = _around(rig, starts, np.array([0, 0, 1.0]), np.array([1.0, 0, 0]), names, 0.2)
+        places, ways = _around(rig, nape - front**2 * drop_m * up, ahead, left, names, 0.2)
         if np.isnan(places).any():
             return
         bare = _bare(rig, places)
@@ -369,10 +382,9 @@ def _watch(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Generato
     up, base = ways[0], places[0]
     sides = 4 if random.random() < 0.4 else 20
     case = base + up * thick_m * np.array([-0.6, 0.5, 1.0])[:, None]
-    diagonal = np.array([1.0, 0, 1.0])
-    tray.add(
-        _swept(case, diagonal, half_m * np.array([1, 1, 0.93])[:, None] * [1, 1], sides=sides), bones, metal
-    )
+    diagonal = np.array([1.0, 0, 1.0])  # so that four sides lie along the arm
+    bevelled = half_m * np.array([[1, 1], [1, 1], [0.93, 0.93]])
+    tray.add(_swept(case, diagonal, bevelled, sides=sides), bones, metal)
     dial = base + up * (thick_m + np.array([-0.001, 0.0003]))[:, None]
     tray.add(_swept(dial, diagonal, 0.84 * half_m, sides=sides), bones, (_any(_DIALS, random), 0.15))
 
@@ -398,15 +410,13 @@ def _finger_rings(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.G
         way = (knuckle - root) / np.linalg.norm(knuckle - root)
         up = np.cross(way, np.cross([0, 1.0, 0], way))
         up /= np.linalg.norm(up)
-        places, ways = _around(
-            rig, root + 0.5 * (knuckle - root), up, np.cross(up, way), (f"{finger}1",), 0.013
-        )
+        middle = (root + knuckle) / 2
+        places, ways = _around(rig, middle, up, np.cross(up, way), (f"{finger}1",), 0.013)
         if np.isnan(places).any():
             continue
         halves = np.array([thick_m, random.uniform(1.2, 3.0) * thick_m])
-        tray.add(
-            _swept(places + ways * 0.3 * thick_m, ways, halves, closed=True), _stiff(f"{finger}1"), paint
-        )
+        mesh = _swept(places + ways * 0.3 * thick_m, ways, halves, closed=True)
+        tray.add(mesh, _stiff(f"{finger}1"), paint)
 
 
 # What there is, and the shares of women and men who wear it.

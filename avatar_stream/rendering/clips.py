@@ -11,6 +11,7 @@ from tqdm import tqdm
 from avatar_stream.errors import SinkError
 from avatar_stream.rendering.face_points import face_points
 from avatar_stream.rendering.landmarks import landmarks
+from avatar_stream.rendering.lens import photograph_scene
 from avatar_stream.rendering.look import Look
 from avatar_stream.rendering.motion import Sampler
 from avatar_stream.rendering.renderer import Rendered, Renderer
@@ -33,13 +34,22 @@ def render_clip(
     look: Look | None = None,
     background: tuple[int, int, int] = (176, 182, 188),
 ) -> None:
-    """Write an H.264 video of a person in a row of poses.
+    """Write an H.264 video of a person in a row of poses before a wall.
+
+    Args:
+        rig: who.
+        poses: one a frame.
+        output: an .mp4 file.
+        fps: frames a second.
+        look: light, tints, and the lens that films the whole scene; by default as filed, without a lens.
+        background: the wall's colour, RGB.
 
     Raises:
         SinkError: the file cannot be written.
     """
     import av
 
+    random = np.random.default_rng(0)
     part = output.with_name(f".{output.name}.part")
     try:
         with Renderer(CANVAS_PX) as renderer, av.open(str(part), "w", format="mp4") as container:
@@ -48,6 +58,8 @@ def render_clip(
             stream.pix_fmt = "yuv420p"
             for pose in tqdm(poses, unit="frame"):
                 picture = over(renderer.draw(rig, pose, None, look).image, background)
+                if look and look.lens:
+                    picture = photograph_scene(picture, look.lens, random)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode())
         part.replace(output)

@@ -81,6 +81,21 @@ def photograph(image: np.ndarray, lens: Lens, random: np.random.Generator) -> np
     return result
 
 
+def photograph_scene(scene: np.ndarray, lens: Lens, random: np.random.Generator) -> np.ndarray:
+    """Take a picture of a person with all that is behind.
+
+    Args:
+        scene: (H, W, 3) uint8 RGB; stays as it is.
+        lens: the camera.
+        random: of the noise, which is new in every frame.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    opaque = np.dstack([scene, np.full(scene.shape[:2], 255, np.uint8)])
+    return np.ascontiguousarray(photograph(opaque, lens, random)[..., :3])
+
+
 def _filled(person: np.ndarray) -> np.ndarray:
     """(H, W, 3) float32 colours, carried on over the border, the mean far away from it."""
     alpha = person[..., 3:].astype(np.float32) / 255

@@ -31,7 +31,7 @@ from avatar_stream.rendering.shape import random_shape, reshaped
 from avatar_stream.rendering.skeleton import RigPose
 from avatar_stream.types import CANVAS_PX, POINT_COUNT, Pose
 
-VERSION = 4
+VERSION = 5
 _ARRAYS = {
     "images": ((CANVAS_PX, CANVAS_PX, 4), np.uint8),
     "parts": ((CANVAS_PX // 2, CANVAS_PX // 2), np.uint8),

@@ -14,6 +14,7 @@ from avatar_stream.rendering import parts
 from avatar_stream.rendering.camera import Camera
 from avatar_stream.rendering.inverse_kinematics import RigSolver
 from avatar_stream.rendering.landmarks import landmarks
+from avatar_stream.rendering.lens import photograph_scene
 from avatar_stream.rendering.look import Look
 from avatar_stream.rendering.motion import Sampler
 from avatar_stream.rendering.people import Studio, random_variant
@@ -31,8 +32,6 @@ STILL_FRAMES = 25  # before the signing, in the portrait's pose
 SETTLED_FRAMES = STILL_FRAMES + 10  # until the tracker has found the hands where signing begins
 SUBFRAMES = 3  # drawn for each frame of the clip; their mean is its motion blur
 _SHUTTER = 2  # of them that the shutter is open: webcams indoors expose for most of a frame
-_NOISE = (1.0, 5.0)  # standard deviation of a webcam's noise, grey levels
-_JPEG = (55, 90)  # a webcam's quality
 _HANDS, _GUESSED = slice(LEFT_HAND.start, RIGHT_HAND.stop), 0.3  # less sure hands are carried along unseen
 _LEAD_IN_S = 0.3  # from the portrait to the first posture of a file
 
@@ -45,7 +44,7 @@ class FilmedClip:
         person: name of the file.
         motion: name of the pose file that it moves after, or "" where it signs at random.
         exact: (N * SUBFRAMES, 553, 3) float32 px; frame n begins at row n * SUBFRAMES.
-        pictures: (N, 512, 512, 3) uint8 RGB with motion blur and a webcam's noise.
+        pictures: (N, 512, 512, 3) uint8 RGB with motion blur, as its lens takes them.
         hand_pixels: (N, 2) float32, pixels of the canvas that show the left and right hand.
         portrait: the neutral portrait's exact pose.
     """
@@ -197,7 +196,6 @@ def _film(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, 512, 512, 3) uint8 RGB frames and (N, 2) pixels of each hand."""
     background = draw_background(random)
-    noise, quality = random.uniform(*_NOISE), int(random.integers(*_JPEG))
     pictures, hand_pixels = [], []
     for first in range(0, len(poses), SUBFRAMES):
         light = np.zeros((CANVAS_PX, CANVAS_PX, 3), np.float32)
@@ -209,16 +207,9 @@ def _film(
         hand_pixels.append(
             [4.0 * (drawn.parts == part).sum() for part in (parts.LEFT_HAND, parts.RIGHT_HAND)]
         )
-        pictures.append(_through_webcam(light / _SHUTTER, noise, quality, random))
+        seen = np.clip(light / _SHUTTER + 0.5, 0, 255).astype(np.uint8)
+        pictures.append(photograph_scene(seen, look.lens, random))
     return np.stack(pictures), np.array(hand_pixels, np.float32)
-
-
-def _through_webcam(light: np.ndarray, noise: float, quality: int, random: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) float32 RGB 0..255 -> uint8 with sensor noise, after JPEG as webcams send it."""
-    noisy = light + random.normal(0, noise, light.shape).astype(np.float32)
-    picture = np.clip(noisy, 0, 255).astype(np.uint8)
-    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def draw_background(random: np.random.Generator) -> np.ndarray:
