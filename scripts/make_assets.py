@@ -32,7 +32,7 @@ AVATARS = {
     "mei": ("person-32-a", "woman, light skin, long dark hair, red jumper and jeans"),
 }
 CLIP_PERSON, CLIP_WORD, CLIP_S, CLIP_FPS, CLIP_SEED = "person-17-a", "AVATAR", 12.0, 30, 4
-WEBCAM = Lens(blur_px=0.5, sharpening=0.5, noise=1.0, contrast=1.05)  # a good one
+WEBCAM = Lens(blur_px=0.5, sharpening=0.3, noise=0.6, contrast=1.03)  # a good one
 CREDIT = {
     "license": "MIT",
     "source_url": "https://github.com/c-frame/valid-avatars-glb",
