@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -100,3 +102,17 @@ def test_a_lifted_arm_leaves_no_hole_in_its_own_cloth(arm: tuple[int, int, int],
     look = body.look[0][bared]
     assert bared.sum() > 200
     assert (look[:, 3] > 128).mean() > 0.9 if is_shared else (look[:, 0] > 150).mean() < 0.02
+
+
+def test_shoulders_stay_within_the_matte() -> None:
+    """Joints tracked at the rim of the cloth make no shoulder stick out; joints within the flesh stay in place."""
+    points = spread_points()
+    matte = matte_of(points, Girth())
+    beyond = points.copy()
+    beyond[[11, 12], 0] += (12, -12)
+    beyond[[11, 12], 1] -= 12
+    for each, is_moved in ((points, False), (beyond, True)):
+        read = figure.girth_of(matte, each)
+        drawn = matte_of(each, replace(read, inset=0.0)), matte_of(each, read)
+        outside = [((solid > 0) & (matte == 0))[150:260].sum() for solid in drawn]
+        assert outside[1] < 0.6 * outside[0] if is_moved else read.inset < 0.1

@@ -19,6 +19,7 @@ from avatar_stream.modeling.girth import (
     WRIST_PX,
     Girth,
     measure_girth,
+    shoulder_insets,
 )
 from avatar_stream.modeling.shading import NOWHERE
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
@@ -142,6 +143,9 @@ def measure_figure(points: np.ndarray, girth: Girth) -> Figure:
     axes = _head_axes(points, up)
     starts, ends = points[_STARTS], points[_ENDS]
     radii = np.empty((CAPSULES, 2), np.float32)
+    if girth.inset > 0:
+        inset = girth.inset * SHOULDER_PX * shoulder_insets(points)
+        starts[ARMS][::2] += np.where(np.isfinite(inset), inset, 0.0)
     _add_head(points, girth, skull, skull_px, axes, starts, ends, radii)
     rims = points[_IRIS_RIMS] - points[_IRISES][:, None]
     radii[IRISES] = np.sqrt((rims * rims).sum(axis=2)).mean(axis=1)[:, None]

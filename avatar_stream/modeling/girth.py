@@ -36,6 +36,7 @@ _BEHIND_ARM = 0.8  # trunks reach so many radii short of the axis of an arm that
 _LEAST_HALF_PX = 20  # a trunk seen from the side says nothing of its width
 _MIDDLE_TIP = 12  # of a hand's landmarks
 _STOUT_AS_ARMS = 0.25  # power of the arms' thickness that says most of a trunk unseen; of rendered people
+_MOST_INSET = 0.8
 _MATTE = 128
 
 
@@ -48,6 +49,7 @@ class Girth:
         skull: half the head's width with its hair, a little above the ears, in neutral radii of the skull.
         crown: height of the head with its hair, from between the ears, in the same.
         trunk: (5,) half the trunk's width at `TRUNK_SHARES`, in halves of the distance from joint to joint there.
+        inset: how far below and inside the tracked shoulders the arms begin, in `SHOULDER_PX`.
     """
 
     upper_arm: float = 1.0
@@ -56,6 +58,7 @@ class Girth:
     skull: float = 1.1
     crown: float = 1.9
     trunk: tuple[float, ...] = TRUNK_WIDTHS
+    inset: float = 0.0
 
 
 def measure_girth(alpha: np.ndarray, points: np.ndarray, head: tuple[np.ndarray, np.ndarray, float]) -> Girth:
@@ -72,14 +75,15 @@ def measure_girth(alpha: np.ndarray, points: np.ndarray, head: tuple[np.ndarray,
     places = points[:, :2]
     arms = _arms(alpha, places)
     trunk = _trunk(alpha, places, list(_limbs(places, *arms)), arms[0] ** _STOUT_AS_ARMS)
+    inset = _inset(alpha, places, arms[0])
     middle, up, radius = head
     if not (np.isfinite(middle).all() and np.isfinite(up).all()):
-        return Girth(*arms, trunk=trunk)
+        return Girth(*arms, trunk=trunk, inset=inset)
     aside = np.array([-up[1], up[0]])
     sides = [_run_px(alpha, middle + 0.5 * radius * up, way * aside, 2.0 * radius) for way in (1.0, -1.0)]
     top = _run_px(alpha, middle, up, 3.0 * radius)
     skull, crown = np.clip(np.mean(sides) / radius, 0.9, 1.5), np.clip(top / radius, 1.4, 2.5)
-    return Girth(*arms, float(skull), float(crown), trunk)
+    return Girth(*arms, float(skull), float(crown), trunk, inset)
 
 
 def _arms(alpha: np.ndarray, places: np.ndarray) -> tuple[float, float, float]:
@@ -133,6 +137,31 @@ def _trunk(alpha: np.ndarray, places: np.ndarray, limbs: Sequence[_Limb], usual:
     found = [min(max(rest, least), most) for least, most in bounds]
     found[0] = 1.0  # at the shoulders the arms begin
     return tuple(factor * neutral for factor, neutral in zip(found, TRUNK_WIDTHS, strict=True))
+
+
+def _inset(alpha: np.ndarray, places: np.ndarray, upper_arm: float) -> float:
+    """How far shoulders of this thickness must be drawn inwards to stay within the matte.
+
+    On people in thick clothes trackers put the joint near the cloth's rim; what is drawn beyond it the network fills.
+    """
+    runs_px = [
+        _run_px(alpha, places[joint], outwards, _REACH_PX)
+        for joint, outwards in zip(TRUNK_JOINTS, -shoulder_insets(places), strict=False)
+        if np.isfinite([places[joint], outwards]).all()
+    ]
+    seen = [run_px / SHOULDER_PX for run_px in runs_px if run_px > 0]
+    return float(np.clip(upper_arm - min(seen), 0.0, _MOST_INSET)) if seen else 0.0
+
+
+def shoulder_insets(points: np.ndarray) -> np.ndarray:
+    """(2, D) unit vectors from either shoulder down and towards the trunk's middle; points: (553, D)."""
+    left, right, left_hip, right_hip = points[list(TRUNK_JOINTS)]
+    across, down = _unit(right - left), _unit(left_hip + right_hip - left - right)
+    return np.stack([_unit(down + across), _unit(down - across)])
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / (np.sqrt(vector @ vector) + 1e-6)
 
 
 def _joined(sides: np.ndarray) -> tuple[float, float]:
