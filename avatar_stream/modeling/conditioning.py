@@ -347,14 +347,15 @@ def _share_sleeves(owner: np.ndarray, image: np.ndarray, person: Figure) -> np.n
     """
     before_trunk = _trunk_mask(person)
     small = cv2.resize(image, (_OWNER_PX, _OWNER_PX), interpolation=cv2.INTER_AREA).astype(np.int16)
+    owner = owner.copy()
     for row, arm in ((figure.ARMS.start, geometry.LEFT_ARM), (figure.ARMS.start + 2, geometry.RIGHT_ARM)):
         sleeve = before_trunk & (owner == arm)
         if sleeve.any():
             x, y = np.rint(person.starts[row, :2] / 2).astype(int)
             rows, columns = (slice(max(v - _CLOTH_CELLS, 0), max(v + _CLOTH_CELLS, 1)) for v in (y, x))
             cloth = np.median(small[rows, columns].reshape(-1, 4), axis=0)
-            sleeve &= np.abs(small - cloth).max(axis=-1) < _SAME_CLOTH
-            owner = np.where(sleeve, np.uint8(geometry.NOTHING), owner)
+            sleeve[sleeve] = np.abs(small[sleeve] - cloth).max(axis=-1) < _SAME_CLOTH
+            owner[sleeve] = geometry.NOTHING
     return owner
 
 

@@ -7,7 +7,6 @@ solids take their girth from its own matte.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,15 +25,22 @@ _ARMS = (
     (types.LEFT_SHOULDER, types.LEFT_ELBOW, types.LEFT_WRIST, types.LEFT_HAND),
     (types.RIGHT_SHOULDER, types.RIGHT_ELBOW, types.RIGHT_WRIST, types.RIGHT_HAND),
 )
+_MIDDLE_TIP = 12  # of a hand's landmarks
+_AXES = np.array(
+    [
+        axis
+        for shoulder, elbow, wrist, hand in _ARMS
+        for axis in ((shoulder, elbow), (elbow, wrist), (hand.start, hand.start + _MIDDLE_TIP))
+    ]
+)
 _REACH_PX, _TRUNK_REACH_PX = 48, 160
 _LEAST, _MOST = 0.45, 1.9  # beyond this a ray has met something else: the torso, the other arm, wide hair
 _SLIM, _STOUT = 0.7, 1.7  # the same for the trunk
-_HAND_PX, _FINGER_PX = 20.0, 10.0  # half the thickness of a hand that hangs, at wrist and fingertips
+_HAND_PX = (20.0, 10.0)  # half the thickness of a hand that hangs, at wrist and fingertips
 _CORE = 0.5  # a ray that comes so near to an arm's axis, in its radii, has met the arm
 _ARM_RIM_PX = 45  # an arm's outer rim is no further than this from its core, however wide the sleeve
 _BEHIND_ARM = 0.8  # trunks reach so many radii short of the axis of an arm that touches them
 _LEAST_HALF_PX = 20  # a trunk seen from the side says nothing of its width
-_MIDDLE_TIP = 12  # of a hand's landmarks
 _STOUT_AS_ARMS = 0.25  # power of the arms' thickness that says most of a trunk unseen; of rendered people
 _MOST_INSET = 0.8
 _MATTE = 128
@@ -74,7 +80,7 @@ def measure_girth(alpha: np.ndarray, points: np.ndarray, head: tuple[np.ndarray,
     """
     places = points[:, :2]
     arms = _arms(alpha, places)
-    trunk = _trunk(alpha, places, list(_limbs(places, *arms)), arms[0] ** _STOUT_AS_ARMS)
+    trunk = _trunk(alpha, places, _limbs(places, *arms), arms[0] ** _STOUT_AS_ARMS)
     inset = _inset(alpha, places, arms[0])
     middle, up, radius = head
     if not (np.isfinite(middle).all() and np.isfinite(up).all()):
@@ -99,29 +105,25 @@ def _arms(alpha: np.ndarray, places: np.ndarray) -> tuple[float, float, float]:
     return tuple(_middle(values) for values in found.values())
 
 
-class _Limb(NamedTuple):
-    """What may hide the trunk; its axis from start (2,) to end (2,) and its radius at either, canvas px."""
+class _Limbs(NamedTuple):
+    """What may hide the trunk: K axes from start to end, (K, 2), and their radii at either, (K,), canvas px."""
 
-    start: np.ndarray
-    end: np.ndarray
-    start_px: float
-    end_px: float
+    starts: np.ndarray
+    ends: np.ndarray
+    start_px: np.ndarray
+    end_px: np.ndarray
 
 
-def _limbs(places: np.ndarray, upper_arm: float, elbow: float, wrist: float) -> Iterator[_Limb]:
+def _limbs(places: np.ndarray, upper_arm: float, elbow: float, wrist: float) -> _Limbs:
     """Arms and hands that can be seen."""
-    shoulder_px, elbow_px, wrist_px = SHOULDER_PX * upper_arm, ELBOW_PX * elbow, WRIST_PX * wrist
-    for shoulder, elbow_joint, wrist_joint, hand in _ARMS:
-        for limb in (
-            _Limb(places[shoulder], places[elbow_joint], shoulder_px, elbow_px),
-            _Limb(places[elbow_joint], places[wrist_joint], elbow_px, wrist_px),
-            _Limb(places[hand][0], places[hand][_MIDDLE_TIP], _HAND_PX, _FINGER_PX),
-        ):
-            if np.isfinite([limb.start, limb.end]).all():
-                yield limb
+    radii = (SHOULDER_PX * upper_arm, ELBOW_PX * elbow), (ELBOW_PX * elbow, WRIST_PX * wrist), _HAND_PX
+    starts, ends = places[_AXES[:, 0]], places[_AXES[:, 1]]
+    start_px, end_px = np.tile(np.array(radii), (len(_ARMS), 1)).T
+    seen = np.isfinite(starts).all(axis=1) & np.isfinite(ends).all(axis=1)
+    return _Limbs(starts[seen], ends[seen], start_px[seen], end_px[seen])
 
 
-def _trunk(alpha: np.ndarray, places: np.ndarray, limbs: Sequence[_Limb], usual: float) -> tuple[float, ...]:
+def _trunk(alpha: np.ndarray, places: np.ndarray, limbs: _Limbs, usual: float) -> tuple[float, ...]:
     """Half the trunk's width at `TRUNK_SHARES`.
 
     Where arms hide both sides it is as stout as elsewhere, or as is `usual` for such arms, and ends between the arms'
@@ -129,13 +131,13 @@ def _trunk(alpha: np.ndarray, places: np.ndarray, limbs: Sequence[_Limb], usual:
     """
     left, right, left_hip, right_hip = places[list(TRUNK_JOINTS)]
     bounds = []
-    for share, neutral in zip(TRUNK_SHARES, TRUNK_WIDTHS, strict=True):
+    for share, neutral in zip(TRUNK_SHARES[1:], TRUNK_WIDTHS[1:], strict=True):
         a, b = left + share * (left_hip - left), right + share * (right_hip - right)
         sides = [_side(alpha, (a + b) / 2, way * (a - b) / 2, limbs) for way in (1.0, -1.0)]
         bounds.append(_joined(np.array(sides) / neutral))
     rest = _middle([least for least, most in bounds if least == most], _SLIM, _STOUT, usual)
-    found = [min(max(rest, least), most) for least, most in bounds]
-    found[0] = 1.0  # at the shoulders the arms begin
+    # At the shoulders the arms begin, which hide where the trunk ends.
+    found = [1.0, *(min(max(rest, least), most) for least, most in bounds)]
     return tuple(factor * neutral for factor, neutral in zip(found, TRUNK_WIDTHS, strict=True))
 
 
@@ -174,9 +176,7 @@ def _joined(sides: np.ndarray) -> tuple[float, float]:
     return float(least), float(most)
 
 
-def _side(
-    alpha: np.ndarray, middle: np.ndarray, half: np.ndarray, limbs: Sequence[_Limb]
-) -> tuple[float, float]:
+def _side(alpha: np.ndarray, middle: np.ndarray, half: np.ndarray, limbs: _Limbs) -> tuple[float, float]:
     """How far the trunk reaches along `half` at least and at most, in its lengths; the same twice where it is seen."""
     length = np.linalg.norm(half)
     if not length > _LEAST_HALF_PX:
@@ -187,24 +187,23 @@ def _side(
     if run in (0, _TRUNK_REACH_PX) or not ((beyond > 0) & (beyond < alpha.shape[::-1])).all():
         return 0.0, np.inf  # no trunk there, or it goes on beyond the picture
     path = middle + way * np.arange(run)[:, None]
-    hidden = [step for limb in limbs if (step := _hidden_from(path, limb)) is not None]
-    return min([run, *hidden]) / length, run / length
+    return _hidden_from(path, limbs) / length, run / length
 
 
-def _hidden_from(path: np.ndarray, limb: _Limb) -> float | None:
-    """Where a limb begins to hide the end of a path, (N, 2) a px a step; None: it does not.
+def _hidden_from(path: np.ndarray, limbs: _Limbs) -> float:
+    """Where limbs begin to hide the end of a path, (N, 2) a px a step, N where none does.
 
     Trunks were found to end no nearer than that.
     """
-    bone = limb.end - limb.start
-    along = np.clip((path - limb.start) @ bone / (bone @ bone + 1e-6), 0.0, 1.0)
-    apart = np.linalg.norm(path - limb.start - along[:, None] * bone, axis=1)
-    radius = limb.start_px + along * (limb.end_px - limb.start_px)
-    core = np.flatnonzero(apart < _CORE * radius)
-    if not len(core) or core[-1] < len(path) - _ARM_RIM_PX:
-        return None
-    nearest = core[np.argmin(apart[core])]
-    return float(nearest - _BEHIND_ARM * radius[nearest])
+    bones, apart = limbs.ends - limbs.starts, path[:, None] - limbs.starts
+    along = np.clip((apart * bones).sum(axis=2) / ((bones * bones).sum(axis=1) + 1e-6), 0.0, 1.0)
+    apart -= along[..., None] * bones
+    radii = limbs.start_px + along * (limbs.end_px - limbs.start_px)
+    depths = np.sqrt((apart * apart).sum(axis=2)) / radii
+    steps, met = np.nonzero(depths < _CORE)
+    hiding = np.unique(met[steps >= len(path) - _ARM_RIM_PX])
+    nearest = depths[:, hiding].argmin(axis=0)
+    return float(np.min(nearest - _BEHIND_ARM * radii[nearest, hiding], initial=len(path)))
 
 
 def _half_px(alpha: np.ndarray, a: np.ndarray, b: np.ndarray, share: float) -> float:
