@@ -8,9 +8,9 @@ import pytest
 from avatar_stream.avatars import load_avatar
 from avatar_stream.modeling import conditioning, finishing
 from avatar_stream.modeling.finishing import MadeViews
-from avatar_stream.types import RIGHT_HAND
+from avatar_stream.types import RIGHT_HAND, RIGHT_WRIST
 
-CHEST = (256, 280)  # x, y of mei's trunk, canvas px, in no window
+CHEST = (256, 280)  # x, y of mei's trunk, canvas px
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +20,20 @@ def source() -> conditioning.Source:
     return conditioning.prepare_source(avatar.image, avatar.pose.points)
 
 
+def before_trunk() -> np.ndarray:
+    """The portrait's pose with the right hand before the trunk."""
+    points = load_avatar("mei").pose.points.copy()
+    shift = np.float32([205, 300]) - points[RIGHT_HAND, :2].mean(axis=0)
+    points[RIGHT_HAND, :2] += shift
+    points[RIGHT_WRIST, :2] += shift
+    return points
+
+
 def pasted(
     source: conditioning.Source, holes: list[tuple[float, float, int]], size_px: int = 512
 ) -> np.ndarray:
-    """The portrait made again, with square holes (x, y, side in canvas px) in the body and in every window."""
-    points = source.figures[0].points
+    """The right hand beside `CHEST`, with square holes (x, y, side in canvas px) in the body and in every window."""
+    points = before_trunk()
     views = conditioning.draw_views(source, points)
     body = views.body.look.astype(np.float32) / 255
     windows = views.windows.look.astype(np.float32) / 255
@@ -58,5 +67,15 @@ def test_a_true_gap_stays_open(source: conditioning.Source) -> None:
 
 def test_a_ring_of_fingers_stays_open(source: conditioning.Source) -> None:
     """The hole in a letter's ring is small and is the letter."""
-    x, y = source.figures[0].points[RIGHT_HAND][[0, 9], :2].mean(axis=0)
+    x, y = before_trunk()[RIGHT_HAND][[0, 9], :2].mean(axis=0)
     assert pasted(source, [(x, y, 8)])[int(y), int(x), 3] < 128
+
+
+def test_a_hand_out_of_the_picture_does_no_harm(source: conditioning.Source) -> None:
+    """A hand may leave the picture on any side."""
+    for away in ([-700, 0], [700, 0], [0, -700], [0, 700]):
+        points = source.figures[0].points.copy()
+        points[RIGHT_HAND, :2] += np.float32(away)
+        views = conditioning.draw_views(source, points)
+        made = (MadeViews(each.look.astype(np.float32) / 255) for each in (views.body, views.windows))
+        assert finishing.paste_views(*made, views, source)[CHEST[1], CHEST[0], 3] == 255

@@ -143,34 +143,45 @@ def _leave_hands(mended: np.ndarray, body: np.ndarray, views: Views) -> None:
 
 
 def _fill_holes(canvas: np.ndarray, views: Views) -> None:
-    """Close small holes in the person, in place, in the colours round them; what is between fingers stays open.
+    """Close small holes in the person near hands, in place, in the colours round them; between fingers they stay.
 
     Body and windows are each in doubt whether air is seen between an arm and what is behind it. Half a doubt, or a
     doubt in one of them that ends at a window's edge, is a bright notch beside a hand.
     """
-    step = canvas.shape[0] // views.body_px
-    (left, top), (height, width) = views.body_place, views.body.owner.shape[1:]
-    cells = canvas[step // 2 :: step, step // 2 :: step, 3][top : top + height, left : left + width]
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((cells < _HOLE).view(np.uint8), connectivity=8)
-    most = (_HOLE_PX * views.body_px / CANVAS_PX) ** 2
-    x, y, wide, tall, area = stats.T
-    inside = (x > 0) & (y > 0) & (x + wide < width) & (y + tall < height)
-    holes = [hole for hole in np.flatnonzero(inside & (area < most)) if hole != 0]
-    if not holes:
-        return
-    fingers = _fingers(views.body.owner[0])
-    for hole in holes:
-        column, row, wide, tall = stats[hole, :4]
-        box = np.s_[row - 1 : row + tall + 1, column - 1 : column + wide + 1]
-        mine = labels[box] == hole
-        if fingers[box][mine].mean() < 0.5:
-            # A hole that grows opens slowly.
-            much = min(2.0 - 2.0 * stats[hole, cv2.CC_STAT_AREA] / most, 1.0)
-            place = (
-                slice(step * (each.start + at), step * (each.stop + at))
-                for each, at in zip(box, (top, left), strict=True)
-            )
-            _fill_hole(canvas[tuple(place)], mine, much)
+    step, scale = canvas.shape[0] // views.body_px, views.body_px / CANVAS_PX
+    fingers = None
+    for corner in views.corners[[RIGHT_WINDOW, LEFT_WINDOW]]:
+        # Cells of the body's view; the rim is for holes that reach out of the window.
+        first = np.floor((corner - _HOLE_PX) * scale).astype(int)
+        last = np.ceil((corner + WINDOW_PX + _HOLE_PX) * scale).astype(int)
+        (left, top), (right, bottom) = np.maximum(first, 0), np.maximum(last, 0)
+        part = canvas[step * top : step * bottom, step * left : step * right]
+        if not part.size:  # the hand is out of the picture
+            continue
+        holes, labels = _small_holes(part[step // 2 :: step, step // 2 :: step, 3], (_HOLE_PX * scale) ** 2)
+        for hole, box, much in holes:
+            fingers = _fingers(views) if fingers is None else fingers
+            mine = labels[box] == hole
+            if fingers[top:bottom, left:right][box][mine].mean() < 0.5:
+                place = tuple(slice(step * each.start, step * each.stop) for each in box)
+                _fill_hole(part[place], mine, much)
+
+
+def _small_holes(
+    matte: np.ndarray, most: float
+) -> tuple[list[tuple[int, tuple[slice, slice], float]], np.ndarray]:
+    """Holes of less than `most` cells: label, box with a rim, how much of it is closed; and all labels (H, W).
+
+    A hole that grows opens slowly.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((matte < _HOLE).view(np.uint8), connectivity=8)
+    holes = []
+    for label, (x, y, wide, tall, area) in enumerate(stats.tolist()):
+        inside = x > 0 and y > 0 and x + wide < matte.shape[1] and y + tall < matte.shape[0]
+        if label > 0 and inside and area < most:
+            box = (slice(y - 1, y + tall + 1), slice(x - 1, x + wide + 1))
+            holes.append((label, box, min(2.0 - 2.0 * area / most, 1.0)))
+    return holes, labels
 
 
 def _fill_hole(part: np.ndarray, mine: np.ndarray, much: float) -> None:
@@ -183,13 +194,14 @@ def _fill_hole(part: np.ndarray, mine: np.ndarray, much: float) -> None:
     part += share * np.maximum(1.0 - part[..., 3:], 0.0) * near
 
 
-def _fingers(owner: np.ndarray) -> np.ndarray:
-    """(H, W) uint8: 1 where a hand's fingers may enclose air, alone or, where hands are together, with the other's."""
+def _fingers(views: Views) -> np.ndarray:
+    """(body_px, body_px) uint8: 1 where fingers may enclose air, of one hand or of two that are together."""
+    owner, place = views.body.owner[0], views.body_place
     hands = [cv2.findNonZero((owner == palm).view(np.uint8)) for palm in (LEFT_PALM, RIGHT_PALM)]
-    hands = [each for each in hands if each is not None]
+    hands = [each + np.int32(place) for each in hands if each is not None]
     if len(hands) == 2 and _meet(*(cv2.boundingRect(each) for each in hands)):
         hands = [np.concatenate(hands)]
-    inside = np.zeros(owner.shape, np.uint8)
+    inside = np.zeros((views.body_px, views.body_px), np.uint8)
     for hand in hands:
         cv2.fillConvexPoly(inside, cv2.convexHull(hand), 1)
     return inside
