@@ -24,8 +24,11 @@ _OUT = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
 _BACK = ((0.0, 0.0, -1.0), (-0.5, 1.0, 0.0))
 _EDGE = ((-1.0, 0.0, 0.1), (0.0, 0.7, 0.7))
 _DOWN = ((0.0, -1.0, 0.1), (-0.15, 0.1, 1.0))
-# Places of the wrists in arm lengths from the middle of the shoulders: beside the chest, spread, low.
+_INWARD = ((0.0, -1.0, 0.15), (-1.0, 0.1, 0.3))
+# Places of the wrists in arm lengths from the middle of the shoulders: beside the chest, spread, low, beside the head,
+# before the trunk.
 _BESIDE, _WIDE, _LOW = (0.66, -0.22, 0.46), (0.92, 0.05, 0.25), (0.82, -0.62, 0.20)
+_HIGH, _BEFORE = (0.62, 0.42, 0.30), (0.30, -0.30, 0.52)
 _SMILE = {"RsmileOpen_h": 0.9, "LsmileOpen_h": 0.9}
 _SHUT = dict.fromkeys(BLINK, 1.0)
 _UP = dict.fromkeys(BROWS_UP, 0.8)
@@ -58,6 +61,10 @@ LOOKS: dict[str, _Asked] = {
     "pinch_palms": _Asked("f", _OUT, _BESIDE, {"AO_a_h": 0.9}, (0, -12, 0)),
     "pinch_edges": _Asked("flat_o", _EDGE, _BESIDE, {"TD_I_h": 0.9, **_SHUT}, (12, 0, 0)),
     "curved_edges": _Asked("c", _EDGE, _WIDE, {"Kiss_h": 0.9}, (0, 12, 14)),
+    "claw_palms": _Asked("claw", _OUT, _BESIDE, {"AE_AA_h": 0.5}, (-6, 0, -20)),
+    "claw_backs": _Asked("claw", _BACK, _HIGH, {"TD_I_h": 0.6}, (0, 0, 20)),
+    "fist_edges": _Asked("s", _EDGE, _BEFORE, {"SH_CH_h": 0.6}, (4, 6, 0)),
+    "flat_inward": _Asked("b", _INWARD, _BEFORE, {"UW_U_h": 0.5, **_UP}, (-4, -6, 0)),
     "spread_low": _Asked("open", _OUT, _LOW, {"S_h": 0.9}, (0, -12, -14)),
     "hanging": _Asked("relaxed", ((0.0, 0.0, -1.0), (0.3, -1.0, 0.2)), _LOW, {}, (14, 0, 0)),
 }
