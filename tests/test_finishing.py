@@ -8,7 +8,7 @@ import pytest
 from avatar_stream.avatars import load_avatar
 from avatar_stream.modeling import conditioning, finishing
 from avatar_stream.modeling.finishing import MadeViews
-from avatar_stream.types import RIGHT_HAND, RIGHT_WRIST
+from avatar_stream.types import LEFT_HAND, LEFT_WRIST, RIGHT_HAND, RIGHT_WRIST
 
 CHEST = (256, 280)  # x, y of mei's trunk, canvas px
 
@@ -79,3 +79,21 @@ def test_a_hand_out_of_the_picture_does_no_harm(source: conditioning.Source) -> 
         views = conditioning.draw_views(source, points)
         made = (MadeViews(each.look.astype(np.float32) / 255) for each in (views.body, views.windows))
         assert finishing.paste_views(*made, views, source)[CHEST[1], CHEST[0], 3] == 255
+
+
+def test_where_hands_meet_each_comes_from_its_own_window(source: conditioning.Source) -> None:
+    """The right hand's window shows the left one too, but not as well as the left one's own."""
+    points = load_avatar("mei").pose.points.copy()
+    for hand, wrist, place in ((RIGHT_HAND, RIGHT_WRIST, (225, 300)), (LEFT_HAND, LEFT_WRIST, (285, 300))):
+        shift = np.float32(place) - points[hand, :2].mean(axis=0)
+        points[hand, :2] += shift
+        points[wrist, :2] += shift
+    views = conditioning.draw_views(source, points)
+    windows = np.zeros((3, 128, 128, 4), np.float32)
+    windows[..., 3] = 1.0
+    windows[conditioning.LEFT_WINDOW, ..., 0] = windows[conditioning.RIGHT_WINDOW, ..., 2] = 1.0
+    body = views.body.look.astype(np.float32) / 255
+    picture = finishing.paste_views(MadeViews(body), MadeViews(windows), views, source)
+    for hand, own, other in ((LEFT_HAND, 0, 2), (RIGHT_HAND, 2, 0)):
+        x, y = points[hand, :2].mean(axis=0).astype(int)
+        assert picture[y, x, own] > 200 and picture[y, x, other] < 50

@@ -8,7 +8,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from avatar_stream.modeling import pasting, texture
+from avatar_stream.modeling import geometry, pasting, texture
 from avatar_stream.modeling.conditioning import (
     FACE_WINDOW,
     LEFT_WINDOW,
@@ -28,6 +28,19 @@ _HOLE, _HOLE_PX = (
     0.9,
     15,
 )  # matte below which a place is part of a hole, and the side of the largest that is filled
+
+
+_ORDER = (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW)  # in which windows are added
+_YIELD_PX = 2.0  # how softly a window gives way to another one
+# What each window is for: 1 for its groups.
+_GROUPS_OF_WINDOW = {
+    window: np.isin(np.arange(geometry.GROUPS), groups).astype(np.float32)
+    for window, groups in (
+        (FACE_WINDOW, (geometry.HEAD, geometry.SKIN, geometry.MOUTH, geometry.EYE)),
+        (LEFT_WINDOW, (geometry.LEFT_PALM,)),
+        (RIGHT_WINDOW, (geometry.RIGHT_PALM,)),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ def paste_views(
     if windows is not None and body.share is not None:
         _leave_windows(body.share[0], views)
     _lay_texture(canvas, body, 0, views, views.body, CANVAS_PX / views.body_px, source, px, place)
-    for window in () if windows is None else (FACE_WINDOW, LEFT_WINDOW, RIGHT_WINDOW):
+    for window in () if windows is None else _ORDER:
         _add_window(canvas, windows, window, views, source, size_px / CANVAS_PX)
     _fill_holes(canvas, views)
     straight = np.empty(canvas.shape, np.uint8)
@@ -94,7 +107,27 @@ def _add_window(
         picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
     _lay_texture(picture, made, window, views, views.windows, 1.0, source, px, (0, 0))
     left, top = (round(px * int(place)) for place in views.corners[window])
-    pasting.add_window(canvas, picture, _feather(side), left, top, window == LEFT_WINDOW)
+    pasting.add_window(canvas, picture, _weight(views, window, side), left, top, window == LEFT_WINDOW)
+
+
+def _weight(views: Views, window: int, side_px: int) -> np.ndarray:
+    """(side_px, side_px) float32, 0..1: how much a window counts over those that were added before it.
+
+    A hand's window shows what lies round the hand too. Where that is the face or the other hand, and their own window
+    reaches so far, theirs is the better picture.
+    """
+    weight = _feather(side_px)
+    for other in _ORDER[: _ORDER.index(window)]:
+        shift = views.corners[other] - views.corners[window]
+        theirs = _GROUPS_OF_WINDOW[other][views.windows.owner[window]]
+        if np.abs(shift).max() >= WINDOW_PX or not theirs.any():
+            continue
+        theirs = np.ascontiguousarray(theirs[:, ::-1]) if window == LEFT_WINDOW else theirs
+        move = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])
+        cover = cv2.warpAffine(_feather(WINDOW_PX), move, (WINDOW_PX, WINDOW_PX))
+        cover *= cv2.GaussianBlur(theirs, (0, 0), _YIELD_PX)
+        weight = weight * (1.0 - cv2.resize(cover, (side_px, side_px)))
+    return weight
 
 
 def _lay_texture(
