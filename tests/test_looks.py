@@ -165,3 +165,13 @@ def test_a_bent_arm_comes_from_the_picture_with_the_bent_arm(avatar: Avatar) -> 
     assert chooser.choose(bent_elbow(points, (64, -52, 0)))[3:] == (0, 1)
     assert chooser.choose(bent_elbow(points, (50, -50, -60)))[3:] == (0, 1)
     assert chooser.choose(bent_elbow(points, (8, -8, -80)))[3:] == (0, 2)
+
+
+def test_an_arm_is_never_read_where_its_hand_lies_before_it(avatar: Avatar) -> None:
+    """Else the fingers of that picture are painted on the sleeve."""
+    points = avatar.pose.points
+    middle = (points[RIGHT_SHOULDER] + points[RIGHT_ELBOW]) / 2 - points[RIGHT_ELBOW]
+    before = bent_elbow(points, tuple(middle))
+    assert LookChooser([describe(points), describe(before)]).choose(before)[4] == 0
+    beside = bent_elbow(points, tuple(middle + np.float32([-70, 0, 0])))
+    assert LookChooser([describe(points), describe(beside)]).choose(beside)[4] == 1

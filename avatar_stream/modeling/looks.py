@@ -33,6 +33,7 @@ _TWIST = (
 _STRETCH = (
     2.0  # how much it counts that an arm would be drawn longer than its picture shows it: that is a smear
 )
+_ARM_REACH = 0.25  # how near to the upper arm's axis a hand hides it, in shoulder widths
 _KNUCKLES = [5, 9, 13, 17]
 _FOREHEAD, _CHIN = 10, 152
 _WEIGHTS = np.ones(468, np.float32)
@@ -47,7 +48,7 @@ def describe(points: np.ndarray) -> Shown:
         points: (553, 3) float32 landmarks, canvas px; NaN where not seen.
 
     Returns:
-        (468, 3) of the face, in face heights; twice (21, 3) of a hand, in palm lengths; twice (3, 3) of an arm.
+        (468, 3) of the face, in face heights; twice (21, 3) of a hand, in palm lengths; twice (4, 3) of an arm.
     """
     hands = (_hand(points[part]) for part in (LEFT_HAND, RIGHT_HAND))
     arms = (
@@ -58,12 +59,16 @@ def describe(points: np.ndarray) -> Shown:
 
 
 def _arm(points: np.ndarray, shoulder: int, elbow: int, wrist: int, hand: slice) -> np.ndarray:
-    """Upper arm and forearm in shoulder widths, and the way across the palm; rolled until the upper arm points up."""
+    """Upper arm, forearm, the way across the palm, and the hand; rolled until the upper arm points up.
+
+    In shoulder widths; the hand goes from the wrist to the middle finger's first joint.
+    """
     width = float(np.linalg.norm(points[LEFT_SHOULDER, :2] - points[RIGHT_SHOULDER, :2])) + 1e-6
     across = points[hand][17] - points[hand][5]
     across = _TWIST * width / (float(np.linalg.norm(across)) + 1e-6) * across
     upper, fore = points[elbow] - points[shoulder], points[wrist] - points[elbow]
-    return _upright(np.stack([upper, fore, across]) / width, upper[:2])
+    fingers = points[hand][10] - points[hand][0]
+    return _upright(np.stack([upper, fore, across, fingers]) / width, upper[:2])
 
 
 def _hand(hand: np.ndarray) -> np.ndarray:
@@ -100,6 +105,8 @@ class LookChooser:
 
     def __init__(self, looks: list[Shown]):
         self._looks = [np.stack([look[part] for look in looks]) for part in CHOSEN_PARTS]
+        for part in (LEFT_ARM_PART, RIGHT_ARM_PART):
+            self._looks[part][_hidden(self._looks[part])] = np.nan
         self._chosen = [0] * len(CHOSEN_PARTS)
 
     def choose(self, points: np.ndarray) -> tuple[int, ...]:
@@ -135,11 +142,23 @@ def trust(shown: Shown, points: np.ndarray) -> np.ndarray:
 
 def _apart(part: int, looks: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """(L,) how far a part in several pictures is from the one that is wanted."""
-    apart = _distances(looks, wanted, _WEIGHTS if part == FACE_PART else None)
-    if part in (LEFT_ARM_PART, RIGHT_ARM_PART):
-        lengths, needed = (np.linalg.norm(each[..., :2, :2], axis=-1) for each in (looks, wanted))
-        apart = apart + _STRETCH * np.maximum(needed - lengths, 0.0).sum(axis=1)
-    return np.where(np.isfinite(apart), apart, np.inf)
+    if part not in (LEFT_ARM_PART, RIGHT_ARM_PART):
+        return _distances(looks, wanted, _WEIGHTS if part == FACE_PART else None)
+    lengths, needed = (np.linalg.norm(each[..., :2, :2], axis=-1) for each in (looks, wanted))
+    stretch = np.maximum(needed - lengths, 0.0).sum(axis=1)
+    return np.nan_to_num(_distances(looks[:, :3], wanted[:3], None) + _STRETCH * stretch, nan=np.inf)
+
+
+def _hidden(arms: np.ndarray) -> np.ndarray:
+    """(L,) bool: the hand lies before the upper arm there, which would show its picture; arms: (L, 4, 3)."""
+    upper, wrist, fingers = arms[:, 0, :2], arms[:, :2, :2].sum(axis=1), arms[:, 3, :2]
+    square = np.maximum((upper * upper).sum(axis=1), 1e-6)
+    hidden = np.zeros(len(arms), bool)
+    for along_hand in (0.0, 0.5, 1.0, 1.5):
+        place = wrist + along_hand * fingers
+        along = np.clip((place * upper).sum(axis=1) / square, 0.0, 1.0)
+        hidden |= np.linalg.norm(place - along[:, None] * upper, axis=1) < _ARM_REACH
+    return hidden
 
 
 def _distances(looks: np.ndarray, wanted: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
