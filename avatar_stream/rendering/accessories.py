@@ -13,6 +13,7 @@ import numpy as np
 from avatar_stream.rendering.beards import bearded
 from avatar_stream.rendering.face_points import FacePoints
 from avatar_stream.rendering.look import Look
+from avatar_stream.rendering.meshes import ball, loop, swept
 from avatar_stream.rendering.rig import BODY, GLASS, WORN, Rig
 from avatar_stream.rendering.skeleton import INDEX, RigPose
 
@@ -126,57 +127,6 @@ def _palette(paints: list[_Paint]) -> np.ndarray:
 # Meshes -----------------------------------------------------------------------------------------------------------
 
 
-def _swept(
-    path: np.ndarray, outward: np.ndarray, halves_m: np.ndarray | float, closed: bool = False, sides: int = 8
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An ellipse swept along a path: (V, 3) positions and normals, (T, 3) triangles.
-
-    Args:
-        path: (N, 3) metres.
-        outward: (3,) or (N, 3), roughly across the path.
-        halves_m: the ellipse's half axes outward and across, one for all or (N, 2).
-        closed: the path ends where it begins; else its ends get flat caps.
-        sides: of the polygon that stands for the ellipse.
-    """
-    count = len(path)
-    ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
-    ahead /= np.linalg.norm(ahead, axis=1, keepdims=True)
-    out = outward - ahead * (ahead * outward).sum(1, keepdims=True)
-    out /= np.linalg.norm(out, axis=1, keepdims=True)
-    across = np.cross(ahead, out)
-    half = np.broadcast_to(halves_m, (count, 2))[:, None]
-    angles = 2 * np.pi * np.arange(sides) / sides
-    cosine, sine = np.cos(angles)[None, :, None], np.sin(angles)[None, :, None]
-    rings = path[:, None] + cosine * half[..., :1] * out[:, None] + sine * half[..., 1:] * across[:, None]
-    normals = cosine * half[..., 1:] * out[:, None] + sine * half[..., :1] * across[:, None]
-    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-    row, k = np.divmod(np.arange((count if closed else count - 1) * sides), sides)
-    a, b = row * sides + k, row * sides + (k + 1) % sides
-    c, d = ((row + 1) % count) * sides + k, ((row + 1) % count) * sides + (k + 1) % sides
-    triangles = [np.stack([a, b, c], 1), np.stack([b, d, c], 1)]
-    positions, normals = [rings.reshape(-1, 3)], [normals.reshape(-1, 3)]
-    for end, way in () if closed else ((0, -1), (count - 1, 1)):
-        start = sum(len(part) for part in positions)
-        positions += [rings[end], path[end : end + 1]]
-        normals.append(np.tile(way * ahead[end], (sides + 1, 1)))
-        around = np.arange(sides)
-        fan = np.stack([np.full(sides, sides), around, (around + 1) % sides], 1)
-        triangles.append(start + fan[:, ::way])
-    return np.concatenate(positions), np.concatenate(normals), np.concatenate(triangles)
-
-
-def _loop(centre: np.ndarray, first: np.ndarray, second: np.ndarray, count: int = 24) -> np.ndarray:
-    """(count, 3) an ellipse with half axes `first` and `second`, metres."""
-    angles = 2 * np.pi * np.arange(count)[:, None] / count
-    return centre + np.cos(angles) * first + np.sin(angles) * second
-
-
-def _ball(centre: np.ndarray, radius_m: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    angles = np.linspace(-1.4, 1.4, 6)
-    path = centre + radius_m * np.sin(angles)[:, None] * [0, 0, 1]
-    return _swept(path, np.array([0, 1.0, 0]), radius_m * np.cos(angles)[:, None] * [1, 1])
-
-
 def _around(
     rig: Rig,
     centre: np.ndarray,
@@ -201,7 +151,7 @@ def _around(
     share = (rig.weights * np.isin(rig.joints, [INDEX[name] for name in bones])).sum(1)
     on = (share[rig.triangles] > 0.3).all(1) & (rig.kinds[rig.triangles[:, 0]] == BODY)
     a, b, c = np.moveaxis(rig.positions_m[rig.triangles[on]].astype(np.float64), 1, 0)
-    ways = _loop(np.zeros(3), first, second, 32)
+    ways = loop(np.zeros(3), first, second, 32)
     starts = np.broadcast_to(centre, ways.shape)
     h = np.cross(ways[:, None], c - a)  # Moller and Trumbore, 1997
     size = (h * (b - a)).sum(-1)
@@ -258,18 +208,18 @@ def _glasses(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Genera
     for (side, middle, rim), ear in zip(sights, (454, 234), strict=True):
         rim, middle = rim + forward, middle + forward
         held = rim[np.arange(-2, 27)] if half_rim else rim
-        tray.add(_swept(held, held - middle, np.array([1.2, 1.0]) * thick_m, not half_rim), bones, paint)
+        tray.add(swept(held, held - middle, np.array([1.2, 1.0]) * thick_m, not half_rim), bones, paint)
         tray.add(_pane(rim, middle), bones, tint, GLASS)
         temple = _temple(rim[(side * rim[:, 0] + 0.8 * rim[:, 1]).argmax()], points[ear], side)
         halves = np.array([0.8, 1.0 if metal else 1.6]) * thick_m
-        tray.add(_swept(temple, np.array([side, 0, 0.2]), halves), bones, paint)
+        tray.add(swept(temple, np.array([side, 0, 0.2]), halves), bones, paint)
     front_z += forward[2]
     bow = np.linspace(-1, 1, 7)
     height = points[473, 1] + 0.10 * high_m - 0.003
     bridge = np.stack(
         [(gap_m + 0.001) * bow, height + 0.003 * (1 - bow**2), front_z + 0.002 * (1 - bow**2)], 1
     )
-    tray.add(_swept(bridge, np.array([0, 0, 1.0]), thick_m), bones, paint)
+    tray.add(swept(bridge, np.array([0, 0, 1.0]), thick_m), bones, paint)
 
 
 def _sunk_m(rim: np.ndarray, points: np.ndarray) -> float:
@@ -319,10 +269,10 @@ def _earrings(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Gener
         lobe = rig.positions_m[_near(rig, lobe)].astype(np.float64)
         if hoop:
             turned = size_m * np.array([side * 0.5, 0, 0.85])
-            ring = _loop(lobe - [0, size_m, 0], np.array([0, size_m, 0]), turned)
-            mesh = _swept(ring, ring - (lobe - [0, size_m, 0]), random.uniform(0.0006, 0.0013), closed=True)
+            ring = loop(lobe - [0, size_m, 0], np.array([0, size_m, 0]), turned)
+            mesh = swept(ring, ring - (lobe - [0, size_m, 0]), random.uniform(0.0006, 0.0013), closed=True)
         else:
-            mesh = _ball(lobe + [side * 0.002, 0.002, 0.003], size_m)
+            mesh = ball(lobe + [side * 0.002, 0.002, 0.003], size_m)
         tray.add(mesh, _stiff("Head"), paint)
 
 
@@ -330,7 +280,7 @@ def _necklace(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Gener
     """A chain around the neck, where no collar covers it, half of them with a pendant."""
     left, up, ahead = np.eye(3)
     nape = rig.bind_m[INDEX["Neck"]] + 0.045 * up
-    front = 0.5 + 0.5 * _loop(np.zeros(3), ahead, left, 32)[:, 2:]
+    front = 0.5 + 0.5 * loop(np.zeros(3), ahead, left, 32)[:, 2:]
     names = ("Neck", "Spine2", "LeftShoulder", "RightShoulder", "Head", "Spine1")
     for drop_m in random.uniform(0.02, 0.09, 4):
         places, ways = _around(rig, nape - front**2 * drop_m * up, ahead, left, names, 0.2)
@@ -344,9 +294,9 @@ def _necklace(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Gener
     paint, thin_m = _any(_METALS, random), random.uniform(0.0006, 0.0016)
     chain = places + ways * np.where(bare, thin_m, -0.006)[:, None]
     bones = (np.array([INDEX["Neck"], INDEX["Spine2"], 0, 0]), np.array([0.4, 0.6, 0, 0]))
-    tray.add(_swept(chain, ways, thin_m, closed=True), bones, paint)
+    tray.add(swept(chain, ways, thin_m, closed=True), bones, paint)
     if random.random() < 0.5:
-        tray.add(_ball(chain[0] - [0, 0.005, -0.002], random.uniform(0.003, 0.006)), bones, paint)
+        tray.add(ball(chain[0] - [0, 0.005, -0.002], random.uniform(0.003, 0.006)), bones, paint)
 
 
 def _wrist(rig: Rig, side: str, back_m: float) -> tuple[np.ndarray, np.ndarray, _Bones] | None:
@@ -378,15 +328,15 @@ def _watch(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Generato
     half_m, thick_m = random.uniform(0.013, 0.021), random.uniform(0.0035, 0.0055)
     strap = places + ways * 0.0008
     paint = metal if random.random() < 0.3 else _any(_STRAPS, random)
-    tray.add(_swept(strap, ways, np.array([0.0016, 0.55 * half_m]), closed=True, sides=10), bones, paint)
+    tray.add(swept(strap, ways, np.array([0.0016, 0.55 * half_m]), closed=True, sides=10), bones, paint)
     up, base = ways[0], places[0]
     sides = 4 if random.random() < 0.4 else 20
     case = base + up * thick_m * np.array([-0.6, 0.5, 1.0])[:, None]
     diagonal = np.array([1.0, 0, 1.0])  # so that four sides lie along the arm
     bevelled = half_m * np.array([[1, 1], [1, 1], [0.93, 0.93]])
-    tray.add(_swept(case, diagonal, bevelled, sides=sides), bones, metal)
+    tray.add(swept(case, diagonal, bevelled, sides=sides), bones, metal)
     dial = base + up * (thick_m + np.array([-0.001, 0.0003]))[:, None]
-    tray.add(_swept(dial, diagonal, 0.84 * half_m, sides=sides), bones, (_any(_DIALS, random), 0.15))
+    tray.add(swept(dial, diagonal, 0.84 * half_m, sides=sides), bones, (_any(_DIALS, random), 0.15))
 
 
 def _bracelets(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Generator) -> None:
@@ -398,7 +348,7 @@ def _bracelets(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Gene
         if ring is None:
             return
         places, ways, bones = ring
-        tray.add(_swept(places + ways * thick_m, ways, thick_m, closed=True), bones, paint)
+        tray.add(swept(places + ways * thick_m, ways, thick_m, closed=True), bones, paint)
 
 
 def _finger_rings(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Generator) -> None:
@@ -415,7 +365,7 @@ def _finger_rings(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.G
         if np.isnan(places).any():
             continue
         halves = np.array([thick_m, random.uniform(1.2, 3.0) * thick_m])
-        mesh = _swept(places + ways * 0.3 * thick_m, ways, halves, closed=True)
+        mesh = swept(places + ways * 0.3 * thick_m, ways, halves, closed=True)
         tray.add(mesh, _stiff(f"{finger}1"), paint)
 
 
