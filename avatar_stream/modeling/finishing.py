@@ -119,8 +119,10 @@ def _weight(views: Views, window: int, side_px: int) -> np.ndarray:
     weight = _feather(side_px)
     for other in _ORDER[: _ORDER.index(window)]:
         shift = views.corners[other] - views.corners[window]
+        if np.abs(shift).max() >= WINDOW_PX:
+            continue
         theirs = _GROUPS_OF_WINDOW[other][views.windows.owner[window]]
-        if np.abs(shift).max() >= WINDOW_PX or not theirs.any():
+        if not theirs.any():
             continue
         theirs = np.ascontiguousarray(theirs[:, ::-1]) if window == LEFT_WINDOW else theirs
         move = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])

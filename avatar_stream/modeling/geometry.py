@@ -241,8 +241,7 @@ def _capsules(target: Figure, source: Figure, looks: Sequence[Figure]) -> np.nda
     table = _painted_capsules().copy()
     table[:, r.A : r.A + 3], table[:, r.B : r.B + 3] = target.starts, target.ends
     table[:, r.RADIUS_A], table[:, r.RADIUS_B] = target.radii[:, 0], target.radii[:, 1]
-    everything = slice(None)
-    _place_look(table, everything, source, r.SOURCE_A)
+    _place_look(table, slice(None), source, r.SOURCE_A)
     for part, rows in _ROWS_OF_PARTS:
         if looks[part] is not source:
             _place_look(table, rows, looks[part], r.SOURCE_A)

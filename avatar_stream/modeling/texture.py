@@ -54,10 +54,7 @@ def stretch(flow: np.ndarray, owner: np.ndarray, step: float) -> np.ndarray:  # 
     """
     height, width = owner.shape
     changes = np.empty((height, width, 5), np.float32)
-    surface, steps = (
-        np.empty((_SURFACE_ROWS, width), np.float32),
-        _no_steps(width),
-    )
+    surface, steps = np.empty((_SURFACE_ROWS, width), np.float32), _no_steps(width)
     for row in range(height):
         _read_surface(flow, owner, row, np.float32(step), steps, surface)
         for column in range(width):
@@ -105,11 +102,9 @@ def _no_steps(width):  # pragma: no cover - compiled
 @njit(**INNER)
 def _nearer(before, i, after, j):  # pragma: no cover - compiled
     """The shorter of two steps, x and y; one that leads to another surface does not count."""
-    apart_before, apart_after = before[_APART, i], after[_APART, j]
-    nearer = apart_before < apart_after
-    return before[_STEP_X, i] if nearer else after[_STEP_X, j], before[_STEP_Y, i] if nearer else after[
-        _STEP_Y, j
-    ]
+    if before[_APART, i] < after[_APART, j]:
+        return before[_STEP_X, i], before[_STEP_Y, i]
+    return after[_STEP_X, j], after[_STEP_Y, j]
 
 
 @njit(**INNER)
@@ -175,10 +170,7 @@ def lay_texture(  # pragma: no cover - compiled
     last_limb_y, last_limb_x = np.float32(limbs.shape[1] - 1), np.float32(limbs.shape[2] - 1)
     pixels, row_px, rows = texture.ravel(), np.int32(texture.shape[2]), np.int32(texture.shape[1])
     per_px, from_x, from_y = np.float32(1.0 / scale), np.float32(left - 0.5), np.float32(top - 0.5)
-    surface, steps = (
-        np.empty((_SURFACE_ROWS, width), np.float32),
-        _no_steps(width),
-    )
+    surface, steps = np.empty((_SURFACE_ROWS, width), np.float32), _no_steps(width)
     line = np.empty((moves.shape[1], MOVES), np.float32)
     rows_y, columns_x = (
         _edges(owner.shape[0], scale, top, picture.shape[0]),
