@@ -40,7 +40,7 @@ class Source:
 
     Attributes:
         picture: the avatar's, at the canvas' size, ready for warping; the portrait and further looks.
-        texture: the same at the portrait's own size, for the last step.
+        texture: the same for the last step, as fine as the portrait and the pictures that are to be made.
         figures: the poses in them, measured, with the person's girth, read from the portrait's matte.
         views: the portrait's own four views, for SourceNet.
         shown: of each look, what it shows, for `looks.LookChooser`.
@@ -108,6 +108,7 @@ def prepare_source(
     window_shift: np.ndarray | None = None,
     body_px: int = BODY_PX,
     looks: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    size_px: int = CANVAS_PX,
 ) -> Source:
     """Make an avatar's pictures ready, once.
 
@@ -117,6 +118,7 @@ def prepare_source(
         window_shift: see `draw_views`.
         body_px: side of the body's view; all poses drawn for this source have the same.
         looks: further pictures of the same person with their landmarks, of any size.
+        size_px: side of the pictures that are to be made. A finer texture would only flicker in them.
     """
     girth = figure.girth_of(_scaled(image, CANVAS_PX)[..., 3], points)
     person = figure.measure_figure(points, girth)
@@ -127,8 +129,9 @@ def prepare_source(
     figures = (person, *(figure.measure_figure(each, girth) for _, each in looks))
     picture = geometry.join_pictures([each for _, each in pictures])
     fine = picture
-    if image.shape[0] != CANVAS_PX:
-        large = [_scaled(each, image.shape[0]) for each, _ in ((image, points), *looks)]
+    texture_px = min(image.shape[0], max(size_px, CANVAS_PX))
+    if texture_px != CANVAS_PX:
+        large = [_scaled(each, texture_px) for each, _ in ((image, points), *looks)]
         fine = replace(picture, pixels=np.stack([geometry.framed(each) for each in large]))
     shown = [describe(each) for _, each in ((image, points), *looks)]
     return Source(picture, fine, figures, views, shown)

@@ -54,6 +54,7 @@ SURFACE_POINTS = TRUNK_POINTS.stop
 _BEFORE_TRUNK_PX = 20.0  # how far at least wrists are before the trunk
 _NECK_PX = 25.0  # half the neck's thickness, canvas px
 _AXIS = 0.45  # how far behind the ears a head turns, in radii of the skull; fitted to mattes of turned heads
+_IN_LIDS = 0.6  # how far an iris may be off their middle, of half the eye's width and height
 # Joint thickness of one hand's 21 landmarks, in palm lengths (wrist to knuckles).
 _HAND_RADII = np.array(
     [0.19, 0.17, 0.14, 0.115, 0.09]
@@ -243,6 +244,8 @@ def _surface(points: np.ndarray, girth: Girth) -> np.ndarray:
     surface[:FACE_POINTS] = face[:FACE_POINTS]
     for row, ring in enumerate((LIPS, LEFT_EYE, RIGHT_EYE), FACE_POINTS):
         surface[row] = face[ring].mean(axis=0)
+    for row, ring, iris in ((FACE_POINTS + 1, LEFT_EYE, 473), (FACE_POINTS + 2, RIGHT_EYE, 468)):
+        surface[row, :2] += _gaze(face[ring, :2], face[iris, :2])
     # Mouth and eyes are a little behind.
     surface[FACE_POINTS : FACE_POINTS + 3, 2] += 0.02 * abs(face[_FOREHEAD, 1] - face[_CHIN, 1])
     left, right, left_hip, right_hip = points[_TRUNK]
@@ -250,6 +253,12 @@ def _surface(points: np.ndarray, girth: Girth) -> np.ndarray:
     middle, half = (left + right) / 2, (left - right) / 2 * np.array(girth.trunk, np.float32)[:, None]
     surface[TRUNK_POINTS] = np.stack([middle + half, middle - half], axis=1).reshape(-1, 3)
     return surface
+
+
+def _gaze(ring: np.ndarray, iris: np.ndarray) -> np.ndarray:
+    """(2,) px by which an iris is off the middle of its lids, (16, 2): what is white moves with it, within the lids."""
+    most = _IN_LIDS * np.ptp(ring, axis=0) / 2
+    return np.clip(np.nan_to_num(iris - ring.mean(axis=0)), -most, most)
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:

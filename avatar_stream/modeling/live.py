@@ -66,19 +66,24 @@ class LiveSigner:
         ranges = config.get("ranges") if eight_bits else None
         self._graphs = Graphs(_digest(place), threads, reduced, cache, ranges)
 
-    def prepare(self, image: np.ndarray, pose: Pose, looks: Sequence[Look] = ()) -> LiveSource:
+    def prepare(
+        self, image: np.ndarray, pose: Pose, looks: Sequence[Look] = (), size_px: int = CANVAS_PX
+    ) -> LiveSource:
         """Encode an avatar's picture, once.
 
         Args:
             image: (S, S, 4) uint8 RGBA, S of 512 or more, straight alpha, in the canonical signing frame.
             pose: the pose in it, in canvas pixels.
             looks: further pictures of the same person.
+            size_px: side of the pictures that are to be made.
 
         Raises:
             OSError, ValueError, KeyError: a graph is not on disk yet and the weights cannot be read.
         """
         others = [(each.image, each.pose.points) for each in looks]
-        picture = conditioning.prepare_source(image, pose.points, body_px=self._body_px, looks=others)
+        picture = conditioning.prepare_source(
+            image, pose.points, body_px=self._body_px, looks=others, size_px=size_px
+        )
         views = picture.views
         body = self._run((SOURCE,), BODY, views.body, ())
         windows = self._run((SOURCE,), FACE, views.windows, ())

@@ -182,16 +182,21 @@ class SignerPipeline(DiffusionPipeline):
         return self._engine
 
     @torch.inference_mode()
-    def prepare(self, image: np.ndarray, pose: Pose, looks: Sequence[Look] = ()) -> PreparedSource:
+    def prepare(
+        self, image: np.ndarray, pose: Pose, looks: Sequence[Look] = (), size_px: int = CANVAS_PX
+    ) -> PreparedSource:
         """Encode an avatar's picture, once.
 
         Args:
             image: (S, S, 4) uint8 RGBA, S of 512 or more, straight alpha, in the canonical signing frame.
             pose: the pose in it, in canvas pixels.
             looks: further pictures of the same person.
+            size_px: side of the pictures that are to be made.
         """
         others = [(each.image, each.pose.points) for each in looks]
-        picture = conditioning.prepare_source(image, pose.points, body_px=self.config.body_px, looks=others)
+        picture = conditioning.prepare_source(
+            image, pose.points, body_px=self.config.body_px, looks=others, size_px=size_px
+        )
         body = self._read(flow.body_batch([picture.views], self.device))
         return PreparedSource(
             picture,
@@ -243,7 +248,7 @@ class SignerPipeline(DiffusionPipeline):
         if isinstance(source, np.ndarray):
             if source_pose is None:
                 raise ValueError("a source picture needs its source_pose")
-            source = self.prepare(source, source_pose)
+            source = self.prepare(source, source_pose, size_px=size_px)
         poses = pose if isinstance(pose, list) else [pose]
         sources = source if isinstance(source, list) else [source] * len(poses)
         if len(sources) != len(poses):

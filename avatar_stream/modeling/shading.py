@@ -89,15 +89,22 @@ def shade(  # noqa: D417 - pragma: no cover - compiled
 
 @njit(**INNER)
 def _derive(capsules):  # pragma: no cover - compiled
-    """(N, 5) float32: the axis' unit vector in the target, 1 / its squared length, the unit vector in the source."""
+    """(N, 5) float32: the axis' unit vector in the target, 1 / its squared length, the unit vector in the source.
+
+    A ball has no axis. Any one does, as long as it is the same in both: else all of it would show one place.
+    """
     derived = np.empty((capsules.shape[0], 5), np.float32)
     for i in range(capsules.shape[0]):
         c = capsules[i]
         dx, dy = c[r.B] - c[r.A], c[r.B + 1] - c[r.A + 1]
         square = dx * dx + dy * dy
-        length = np.sqrt(square) + _TINY
-        derived[i, 0], derived[i, 1], derived[i, 2] = dx / length, dy / length, _ONE / (square + _TINY)
+        is_ball = dx == _ZERO and dy == _ZERO and c[r.A + 2] == c[r.B + 2]
+        derived[i, 2] = _ONE / (square + _TINY)
         sdx, sdy = c[r.SOURCE_B] - c[r.SOURCE_A], c[r.SOURCE_B + 1] - c[r.SOURCE_A + 1]
+        if is_ball:
+            dx = sdx = _ONE
+        length = np.sqrt(dx * dx + dy * dy) + _TINY
+        derived[i, 0], derived[i, 1] = dx / length, dy / length
         length = np.sqrt(sdx * sdx + sdy * sdy) + _TINY
         derived[i, 3], derived[i, 4] = sdx / length, sdy / length
     return derived

@@ -27,6 +27,7 @@ _BYTE, _FAINT = np.float32(1.0 / 255.0), np.float32(0.02)
 _CLEAR, _PER_OPACITY = np.float32(CLEAR), np.float32(1.0 / (OPAQUE - CLEAR))
 _SUBPIXELS, _SHIFT, _BELOW = np.float32(32.0), np.int32(5), np.int32(31)  # as `shading.read_pixel` counts
 _LOWEST, _8, _16, _24 = np.uint32(255), np.uint32(8), np.uint32(16), np.uint32(24)
+_SEAM = np.float32(1.5)
 _NEVER, _NO_PLACE, _JUMP = np.float32(1e9), np.float32(NOWHERE / 2), np.float32(JUMP_PX)
 
 
@@ -113,8 +114,10 @@ def _find_steps(there, here, owner_there, owner_here, step, steps):  # pragma: n
     most = _JUMP * step
     for i in range(np.uint64(owner_here.shape[0])):
         dx, dy = there[i, 0] - here[i, 0], there[i, 1] - here[i, 1]
-        ends = (abs(dx) > most) | (abs(dy) > most)
-        same = (owner_there[i] == owner_here[i]) & (abs(dx) < most) & (abs(dy) < most)
+        other = owner_there[i] != owner_here[i]
+        apart = max(abs(dx), abs(dy))
+        ends = (apart > most) | (other & (apart > _SEAM * step))
+        same = (not other) & (apart < most)
         steps[_STEP_X, i], steps[_STEP_Y, i] = dx if same else _ZERO, dy if same else _ZERO
         steps[_APART, i] = abs(dx) + abs(dy) if same else _NEVER
         steps[_END, i] = _ONE if ends else _ZERO

@@ -124,6 +124,11 @@ vec2 on_cloth() {  // the place on prints' square metre
     return vec2(cloth.x > 0.0 ? along : 1.0 - along, 0.84 + around);
 }
 
+float catchlight(vec3 normal, vec3 to_eye) {  // the lamp in an eye; the cornea is steeper than the ball that stands for it
+    vec3 steep = normalize(normal + 0.7 * (normal - dot(normal, to_eye) * to_eye));
+    return smoothstep(0.975, 0.992, dot(steep, normalize(key + to_eye)));
+}
+
 vec3 embossed(vec3 normal, float height_m) {  // Mikkelsen, Bump mapping unparametrized surfaces, 2010
     vec3 right = dFdx(place), up = dFdy(place);
     vec3 first = cross(up, normal), second = cross(normal, right);
@@ -202,6 +207,7 @@ void main() {
     float gloss = skin * shine * (0.035 * wide + 0.10 * narrow) + wet * 0.5 * narrow * narrow;
     gloss += (label == 1u ? 0.03 : 0.006) * wide;
     light += key_colour * by_key * max(facing, 0.0) * gloss;
+    if (kind > 0.5 && kind < 1.5) light += key_colour * 0.9 * catchlight(normalize(outward), to_eye);
     light += ambient * rim * (0.02 + 0.06 * skin * shine + 0.03 * float(label == 1u));
     colour = vec4(sqrt(light), 1.0);
 }
