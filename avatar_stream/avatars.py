@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -127,14 +128,16 @@ def _read_portrait(path: Path) -> np.ndarray:
 
 
 def _read_looks(folder: Path) -> tuple[Look, ...]:
+    paths = sorted(path for path in (folder / "looks").glob("*") if path.suffix in _LOOKS)
+    with ThreadPoolExecutor() as pool:  # Pillow unpacks without the interpreter's lock
+        images = list(pool.map(_read_portrait, paths))
     looks = []
-    pictures = (path for path in (folder / "looks").glob("*") if path.suffix in _LOOKS)
-    for path in sorted(pictures):
+    for path, image in zip(paths, images, strict=True):
         try:
             pose = read_pose_file(path.with_suffix(".pose"))[0]
         except SourceError as error:
             raise AvatarError(f"avatar '{folder.name}' is incomplete: {error}") from error
-        looks.append(Look(_read_portrait(path), _on_canvas(pose, folder.name)))
+        looks.append(Look(image, _on_canvas(pose, folder.name)))
     return tuple(looks)
 
 

@@ -86,6 +86,11 @@ def test_nothing_is_cut_off_and_the_nearest_wins(mirrored: bool) -> None:
         assert (found != expected).mean() < 1e-3  # rounding decides on single pixels of an edge
 
 
+NO_HEAD = np.ones(shading.HEAD_NUMBERS, np.float32)
+NO_HEAD[shading.NECK_AXIS : shading.FACE_MIDDLE] = 0  # nothing turns with it
+NO_HEAD[[3, 4, shading.OVAL, shading.OVAL + 1, shading.OVAL + 4, shading.OVAL + 5]] = shading.NOWHERE
+
+
 def shaded_by_map(image: np.ndarray, owner: np.ndarray, torso_map: np.ndarray) -> np.ndarray:
     """(256, 256, 4) look of an empty view: all of it follows the trunk's map."""
     nobody = geometry.Solids(
@@ -93,9 +98,9 @@ def shaded_by_map(image: np.ndarray, owner: np.ndarray, torso_map: np.ndarray) -
         np.zeros((0, r.VERTEX_COLUMNS), np.float32),
         np.zeros((0, 3), np.int32),
         np.zeros((0, r.PAINT_COLUMNS), np.float32),
-        torso_map,
-        np.array([0, 0, 1, shading.NOWHERE, shading.NOWHERE, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1], np.float32),
-        np.array([shading.NOWHERE, shading.NOWHERE, 1, 1], np.float32),
+        np.stack([torso_map, torso_map]),
+        NO_HEAD,
+        np.zeros((shading.SEAM_ROWS, 3), np.float32),
     )
     picture = geometry.make_picture(image, owner)
     return geometry.draw(nobody, [geometry.view((0.0, 0.0), 2.125, 256)], 256, picture).look[0]

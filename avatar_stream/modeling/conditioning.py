@@ -83,8 +83,8 @@ class Views:
             After `trim_bodies` perhaps only a part of it.
         body_place: left and top of that part, px of the body's view.
         body_px: side of the whole body's view.
-        look_of_group: (13,) uint8, which of the source's looks shows a group.
-        trust_of_group: (13,) float32, 0..1, how far its texture may be believed (`looks.trust`).
+        look_of_group: (14,) uint8, which of the source's looks shows a group.
+        trust_of_group: (14,) float32, 0..1, how far its texture may be believed (`looks.trust`).
     """
 
     corners: np.ndarray

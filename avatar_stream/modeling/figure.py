@@ -42,7 +42,7 @@ WEB = 20  # its first bone of those
 LIPS = [13, 82, 81, 80, 191, 78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312]
 LEFT_EYE = [249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466, 263]
 RIGHT_EYE = [7, 33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163]
-_OVAL = FACE.start + np.array(
+OVAL = FACE.start + np.array(
        [10, 109, 67, 103, 54, 21, 162, 127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148,
         152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356, 389, 251, 284, 332, 297, 338])  # fmt: skip
 # Of the surface: first these, then the middles of mouth, left eye and right eye, then the trunk's sides, left and
@@ -121,7 +121,7 @@ class Figure:
     @cached_property
     def oval(self) -> np.ndarray:
         """(4,) float32 centre and half-axes of a source's head with its hair; empty where the face is unseen."""
-        oval = self.points[_OVAL, :2]
+        oval = self.points[OVAL, :2]
         if not np.isfinite(oval).all():
             return np.array([NOWHERE, NOWHERE, 1, 1], np.float32)
         low, high = oval.min(axis=0), oval.max(axis=0)
@@ -129,6 +129,12 @@ class Figure:
         y = centre[1] - 0.2 * half[1]
         tall = max(1.55 * half[1], 1.15 * (y - self.skull[1] + self.girth.crown * self.skull_px))
         return np.array([centre[0], y, 1.6 * half[0], tall], np.float32)
+
+    @property
+    def oval_middle(self) -> np.ndarray:
+        """(2,) float32, the middle of the face."""
+        oval = self.points[OVAL, :2]
+        return (oval.min(axis=0) + oval.max(axis=0)) / 2
 
     @property
     def ball(self) -> tuple[float, float, float]:

@@ -33,15 +33,17 @@ from avatar_stream.types import CANVAS_PX, LEFT_HAND, RIGHT_HAND
 NOTHING, TORSO, NECK, HEAD, SKIN, MOUTH, EYE = range(7)
 LEFT_ARM, LEFT_PALM, RIGHT_ARM, RIGHT_PALM = range(7, 11)
 LEFT_WRIST, RIGHT_WRIST = range(11, 13)  # an arm's end, where its look comes from the hand's picture
-GROUPS = 13
+COLLAR = 13  # beside the neck, down to the shoulders: hair, cloth or nothing
+GROUPS = 14
 # The same as parts for attention: background, torso, head, face, arm, hand.
-PART_OF_GROUP = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 4, 5, 4, 4], np.uint8)
+PART_OF_GROUP = np.array([0, 1, 1, 2, 3, 3, 3, 4, 5, 4, 5, 4, 4, 0], np.uint8)
 PARTS = 6
 PART_CELL_PX = 16  # attention's tokens at its finest level, in pixels of a view
 # Which of a pose's looks shows a group: 0 the trunk's, then those of `looks.CHOSEN_PARTS`.
-LOOK_OF_GROUP = np.array([0, 0, 0, 1, 1, 1, 1, 4, 2, 5, 3, 2, 3], np.uint8)
+LOOK_OF_GROUP = np.array([0, 0, 1, 1, 1, 1, 1, 4, 2, 5, 3, 2, 3, 1], np.uint8)
 # 0 trunk and head, 1 left arm with its hand, 2 right arm with its hand.
-LIMB_OF_GROUP = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 1, 2], np.uint8)
+LIMB_OF_GROUP = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 1, 2, 0], np.uint8)
+_ROUND_HEAD = np.array([HEAD, COLLAR, NECK], np.uint8)
 
 _SLEEVE = 1.6  # how far beside an arm its look (a wide sleeve) may be found, in radii
 _FINGER_HALO = 1.35
@@ -52,13 +54,15 @@ _ALONG = np.array([(0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)] * 5 + [(0
 _TRUNK = [types.LEFT_SHOULDER, types.RIGHT_SHOULDER, types.LEFT_HIP, types.RIGHT_HIP]
 # Capsules whose look is a part's own; and forearms, whose ends look like the hand.
 _ROWS_OF_PARTS = (
-    (FACE_PART, figure.IRISES), (FACE_PART, figure.SKULL), *zip((LEFT_PART, RIGHT_PART), figure.HANDS, strict=True),
+    (FACE_PART, figure.IRISES), (FACE_PART, figure.NECK), (FACE_PART, figure.SKULL),
+    *zip((LEFT_PART, RIGHT_PART), figure.HANDS, strict=True),
     *zip((LEFT_ARM_PART, RIGHT_ARM_PART), figure.ARM_OF_SIDE, strict=True),
 )  # fmt: skip
 _WRISTS = (
     (LEFT_PART, LEFT_ARM_PART, figure.ARM_OF_SIDE[0].start + 1, LEFT_WRIST),
     (RIGHT_PART, RIGHT_ARM_PART, figure.ARM_OF_SIDE[1].start + 1, RIGHT_WRIST),
 )
+_MOST_PULL = 0.25  # of the face on the head round it, in radii of the skull
 _TRUNK_PULL = np.eye(2) * (0.05 * CANVAS_PX) ** 2
 
 
@@ -70,9 +74,9 @@ class Solids:
     vertices: np.ndarray
     triangles: np.ndarray
     paints: np.ndarray
-    torso_map: np.ndarray
-    head_ball: np.ndarray
-    head_oval: np.ndarray
+    torso_maps: np.ndarray
+    head: np.ndarray
+    seam: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class Drawing:
             -1 eye).
         look: (V, S, S, 4) uint8, the picture warped to this pose; zeros without a picture.
         parts: (V, 6, S/16, S/16) float32, share of each part in each cell.
-        owner: (V, S, S) uint8, group (NOTHING ... RIGHT_WRIST).
+        owner: (V, S, S) uint8, group (NOTHING ... COLLAR).
         flow: (V, S, S, 2) float32, canvas px x, y of the source that each pixel shows; `shading.NOWHERE`: none.
     """
 
@@ -153,12 +157,19 @@ def build_solids(target: Figure, source: Figure, looks: Sequence[Figure] = ()) -
         looks: those of `looks.CHOSEN_PARTS`; none: the trunk's.
     """
     looks = looks or [source] * len(CHOSEN_PARTS)
-    vertices, triangles, paints = _surfaces(target, source, looks[FACE_PART])
+    face = looks[FACE_PART]
+    vertices, triangles, paints = _surfaces(target, source, face)
+    torso_maps = np.stack([_torso_map(target.points, each.points) for each in (source, face)])
+    head = _head(target, source, face)
     return Solids(
-        _capsules(target, source, looks), vertices, triangles, paints,
-        _torso_map(target.points, source.points), _head_ball(target, looks[FACE_PART]),
-        np.concatenate([looks[FACE_PART].oval, source.oval]),
-    )  # fmt: skip
+        _capsules(target, source, looks),
+        vertices,
+        triangles,
+        paints,
+        torso_maps,
+        head,
+        _seam(target, face, head),
+    )
 
 
 def view(
@@ -191,7 +202,7 @@ def draw(
         views: from `view`, all of one size.
         size_px: a multiple of 16.
         picture: what the look is taken from; None: there is none.
-        look_of_group: (13,) uint8, which of the picture's looks shows a group; None: the first shows all.
+        look_of_group: (14,) uint8, which of the picture's looks shows a group; None: the first shows all.
     """
     table, shape = np.array(views, np.float64), (len(views), size_px, size_px)
     cells = size_px // PART_CELL_PX
@@ -206,8 +217,8 @@ def draw(
         image, limbs, look = picture.pixels, picture.limbs, np.empty(shape, np.uint32)
     rasterizer.cover(solids.capsules, solids.vertices, solids.triangles, solids.paints, table, which)
     shading.shade(
-        solids.capsules, solids.vertices, solids.triangles, solids.paints, solids.torso_map, solids.head_ball,
-        solids.head_oval, HEAD, table, which, image, limbs, chosen, LIMB_OF_GROUP, PART_OF_GROUP, maps, look,
+        solids.capsules, solids.vertices, solids.triangles, solids.paints, solids.torso_maps, solids.head,
+        solids.seam, _ROUND_HEAD, table, which, image, limbs, chosen, LIMB_OF_GROUP, PART_OF_GROUP, maps, look,
         owner, parts, flow,
     )  # fmt: skip
     return Drawing(maps, look.view(np.uint8).reshape(*shape, 4), parts, owner, flow)
@@ -328,13 +339,49 @@ def _torso_map(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     return np.array([[*turn[0], place[0]], [*turn[1], place[1]]], np.float32)
 
 
-def _head_ball(target: Figure, source: Figure) -> np.ndarray:
-    """Hair and skull turn like a ball: (15,) float32 for `shading.shade`."""
-    turn = source.axes @ target.axes.T
-    ball = np.array([*target.ball, *source.ball, *turn.ravel()], np.float32)
+def _head(target: Figure, source: Figure, face: Figure) -> np.ndarray:
+    """(HEAD_NUMBERS,) float32 for `shading.shade`: hair and skull turn like a ball, on a neck."""
+    turn = face.axes @ target.axes.T
+    ball = np.array([*target.ball, *face.ball, *turn.ravel()], np.float32)
     if not np.isfinite(ball).all():
         ball[:] = [0, 0, 1, shading.NOWHERE, shading.NOWHERE, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1]
-    return ball
+    start = target.starts[figure.NECK, :2]
+    way = ball[:2] - start
+    neck = np.array([*start, *(way / max(float(way @ way), 1.0))], np.float32)
+    if not np.isfinite(neck).all():
+        neck[:] = [0, 0, 0, 0]  # all of it belongs to the trunk, which is nowhere then
+    return np.concatenate([ball, neck, target.oval_middle, face.oval, source.oval])
+
+
+def _seam(target: Figure, face: Figure, head: np.ndarray) -> np.ndarray:
+    """(SEAM_ROWS, 3) float32 for `shading.shade`: how far the face reaches, and what its rim's places need."""
+    rim, there = target.points[figure.OVAL, :2], face.points[figure.OVAL, :2]
+    pull = there - _turned(rim, head)
+    seam = np.zeros((shading.SEAM_ROWS, 3), np.float32)
+    if not np.isfinite(pull).all():
+        return seam
+    off = rim - target.oval_middle
+    reach = np.sqrt((off * off).sum(axis=1))
+    across = off[:, 0] / (abs(off).sum(axis=1) + 1e-6)
+    way = np.where(off[:, 1] < 0, 1 + across, 3 - across)  # as `shading._direction`
+    ways = np.linspace(0, 4, shading.SEAM_ROWS)
+    most = _MOST_PULL * face.skull_px
+    for column, values in enumerate((reach, *np.clip(pull, -most, most).T)):
+        seam[:, column] = np.interp(ways, way, values, period=4)
+    return seam
+
+
+def _turned(places: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """(N, 2) target px -> source px on the head's ball, as `shading._turn_ball` without pull."""
+    turn = head[6:15].reshape(3, 3)
+    flat = (places - head[:2]) / head[2]
+    square = np.minimum((flat * flat).sum(axis=1, keepdims=True), 1.0)
+    turned = (np.hstack([flat, -np.sqrt(1 - square)]) @ turn.T)[:, :2]
+    roll = np.array([turn[0, 0] + turn[1, 1], turn[1, 0] - turn[0, 1]])
+    cosine, sine = roll / (np.linalg.norm(roll) + 1e-6)
+    rolled = flat @ np.array([[cosine, sine], [-sine, cosine]])
+    share = square * square
+    return head[3:5] + head[5] * (share * rolled + (1 - share) * turned)
 
 
 _NO_IMAGE, _NO_LIMBS = np.zeros((0, 0, 0), np.uint32), np.zeros((0, 0, 0), np.uint8)

@@ -17,10 +17,23 @@ NORMAL_X, NORMAL_Y, DEPTH, PALM, CODE_A, CODE_B, HAND_CODE, FACE_CODE, LIMB_CODE
 CHANNELS = 10
 DEPTH_SCALE_PX = 64.0
 
+# Of the head's numbers: the ball (centre x, y and radius in the target, the same in the source, rotation (3, 3) from
+# the target's axes to the source's); the neck's axis in the target (where it begins, x and y, and per px how much
+# nearer to the head's middle, x and y); the face's middle there; centre and half-axes of the head with its hair,
+# source px, in the look of the head and in that of the trunk.
+BALL, NECK_AXIS, FACE_MIDDLE, OVAL = 0, 15, 19, 21
+HEAD_NUMBERS = 29
+SEAM_ROWS = 65
+_STAYS, _PER_TURN = (
+    np.float32(0.1),
+    np.float32(2.0),
+)  # from here on hair moves with the head, and how soon wholly
+_PER_PULL = np.float32(1.0 / 0.45)  # the face pulls what is round it, as far as this share of its own size
+
 CHIN = 0.6  # how far down the head's oval its own look reaches; below is neck and collar
 NOWHERE = -1e4  # a place in the source image that is in no picture
 
-_ZERO, _HALF, _ONE, _TINY = np.float32(0.0), np.float32(0.5), np.float32(1.0), np.float32(1e-6)
+_ZERO, _HALF, _ONE, _THREE, _TINY = map(np.float32, (0.0, 0.5, 1.0, 3.0, 1e-6))
 _NOWHERE, _CHIN = np.float32(NOWHERE), np.float32(CHIN)
 _PER_DEPTH, _MOST_DEPTH = np.float32(1.0 / DEPTH_SCALE_PX), np.float32(3.0)
 # Places in the source image count in 32nds of its pixels, as OpenCV's do; its frame of nothing is two pixels wide.
@@ -35,19 +48,19 @@ _5, _31, _32, _ROUND = np.uint64(5), np.uint64(31), np.uint64(32), np.uint64(0x0
 
 @njit(**COMPILED)
 def shade(  # noqa: D417 - pragma: no cover - compiled
-    capsules, vertices, triangles, paints, torso_map, head_ball, head_oval, head_group, views, which, image,
+    capsules, vertices, triangles, paints, torso_maps, head, seam, groups, views, which, image,
     source_limb, look_of_group, limb_of_group, part_of_group, maps, look, owner, shares, flow,
 ):  # fmt: skip
     """Paint some views of one size; all outputs but a look without an image are written in full.
 
     Args:
         capsules, vertices, triangles, paints, views, which: as in `rasterizer.cover`.
-        torso_map: (2, 3) float32, canvas px of the target -> canvas px of the source.
-        head_ball: (15,) float32: centre x, y and radius of the head's ball in the target, the same in the source,
-            rotation (3, 3) from the target's to the source's.
-        head_oval: (8,) float32, centre and half-axes of the head with its hair, source px: in the look of the head, and
-            in that of the trunk.
-        head_group: what `owner` says within that oval.
+        torso_maps: (2, 2, 3) float32, canvas px of the target -> canvas px of the source: of the trunk's look, of the
+            head's.
+        head: (HEAD_NUMBERS,) float32, see `BALL`.
+        seam: (4 n + 1, 3) float32, of directions from the face's middle in the target, evenly in `_direction`: how far
+            away the face ends, and by how much its place in the source differs there from the ball's.
+        groups: (3,) uint8, what `owner` says of head and hair, of what is between them and the trunk, of the neck.
         image: (L, h + 4, w + 4) uint32, the source images' four bytes a pixel in a frame of zeros, `FRAME_PX` wide;
             L = 0: no look is taken.
         source_limb: (L, h, w) uint8, the limb at each place of the source images at half scale, 0 for what is no limb,
@@ -74,7 +87,7 @@ def shade(  # noqa: D417 - pragma: no cover - compiled
             py = np.float32(views[view, r.VIEW_Y] + (row + 0.5) * views[view, r.STEP_Y])
             row_owner = owner[view, row]
             _shade_row(
-                capsules, axes, vertices, triangles, paints, torso_map, head_ball, head_oval, head_group,
+                capsules, axes, vertices, triangles, paints, torso_maps, head, seam, groups,
                 which[view, row], places, py, sign, z0, maps, np.uint64(view), np.uint64(row), row_owner,
                 flow_x, flow_y,
             )  # fmt: skip
@@ -112,7 +125,7 @@ def _derive(capsules):  # pragma: no cover - compiled
 
 @njit(**INNER)
 def _shade_row(
-    capsules, axes, vertices, triangles, paints, torso_map, head_ball, head_oval, head_group, which, places, py,
+    capsules, axes, vertices, triangles, paints, torso_maps, head, seam, groups, which, places, py,
     sign, z0, maps, view, row, owner, flow_x, flow_y,
 ):  # fmt: skip  # pragma: no cover - compiled
     """One row, run by run. No slices here: each would cost as much as some pixels."""
@@ -127,9 +140,7 @@ def _shade_row(
         while last < width and which[last] == code:
             last += 1
         if code == 0:
-            _fill_empty(
-                torso_map, head_ball, head_oval, head_group, places, py, flow_x, flow_y, owner, first, last
-            )
+            _fill_empty(torso_maps, head, seam, groups, places, py, flow_x, flow_y, owner, first, last)
         elif code >= first_triangle:
             _shade_triangle(
                 vertices, triangles, paints, code - first_triangle, places, py, sign, z0, maps, view, row, owner,
@@ -145,8 +156,10 @@ def _shade_row(
                 _replace_end(
                     capsules, axes, number, (code - 1) & 3, places, py, owner, flow_x, flow_y, first, last
                 )
-            if capsules[number, r.GROUP] == head_group:
-                _turn_ball(head_ball, places, py, flow_x, flow_y, first, last)
+            if capsules[number, r.GROUP] == groups[0]:
+                _turn_ball(torso_maps, head, seam, places, py, flow_x, flow_y, first, last)
+            elif capsules[number, r.GROUP] == groups[2]:
+                _join_trunk(torso_maps[1], head, places, py, flow_x, flow_y, first, last)
         first = last
 
 
@@ -260,46 +273,98 @@ def _shade_triangle(
 
 
 @njit(**INNER)
-def _turn_ball(ball, places, py, flow_x, flow_y, first, last):  # pragma: no cover - compiled
-    """Places in the source of places on the head's ball.
+def _turn_ball(
+    torso_maps, head, seam, places, py, flow_x, flow_y, first, last
+):  # pragma: no cover - compiled
+    """Places in the source of places on and round the head.
 
-    Towards the rim and beyond, the turn gives way to the roll within the picture: a turned head shows other hair, but
-    its outline stays as wide.
+    The head's ball turns. Towards its rim and beyond, the turn gives way to the roll within the picture: a turned head
+    shows other hair, but its outline stays as wide. At the face the ball is pulled to what the face's triangles show,
+    and towards the shoulders it gives way to the trunk, on which long hair lies.
     """
-    cosine, sine = ball[6] + ball[10], ball[9] - ball[7]
+    cosine, sine = head[6] + head[10], head[9] - head[7]
     length = np.sqrt(cosine * cosine + sine * sine) + _TINY
     cosine, sine = cosine / length, sine / length
-    ey, radius = (py - ball[1]) / ball[2], ball[5]
+    ey, radius, per_radius = (py - head[1]) / head[2], head[5], _ONE / head[2]
     for i in range(np.uint64(first), np.uint64(last)):
-        ex = (places[i] - ball[0]) / ball[2]
+        ex = (places[i] - head[0]) * per_radius
         square = min(ex * ex + ey * ey, _ONE)
         ez = -np.sqrt(_ONE - square)
         roll = square * square
-        rx = ball[6] * ex + ball[7] * ey + ball[8] * ez
-        ry = ball[9] * ex + ball[10] * ey + ball[11] * ez
-        flow_x[i] = ball[3] + radius * (roll * (cosine * ex - sine * ey) + (_ONE - roll) * rx)
-        flow_y[i] = ball[4] + radius * (roll * (sine * ex + cosine * ey) + (_ONE - roll) * ry)
+        rx = head[6] * ex + head[7] * ey + head[8] * ez
+        ry = head[9] * ex + head[10] * ey + head[11] * ez
+        x = head[3] + radius * (roll * (cosine * ex - sine * ey) + (_ONE - roll) * rx)
+        y = head[4] + radius * (roll * (sine * ex + cosine * ey) + (_ONE - roll) * ry)
+        pull_x, pull_y = _pull(seam, places[i] - head[FACE_MIDDLE], py - head[FACE_MIDDLE + 1])
+        flow_x[i], flow_y[i] = x + pull_x, y + pull_y
+    _join_trunk(torso_maps[1], head, places, py, flow_x, flow_y, first, last)
+
+
+@njit(**INNER)
+def _join_trunk(torso, head, places, py, flow_x, flow_y, first, last):  # pragma: no cover - compiled
+    """Towards the shoulders, places of head and neck give way to the trunk's."""
+    middle_x, middle_y = torso[0, 1] * py + torso[0, 2], torso[1, 1] * py + torso[1, 2]
+    upwards = (py - head[NECK_AXIS + 1]) * head[NECK_AXIS + 3]
+    for i in range(np.uint64(first), np.uint64(last)):
+        share = _turning((places[i] - head[NECK_AXIS]) * head[NECK_AXIS + 2] + upwards)
+        trunk_x, trunk_y = torso[0, 0] * places[i] + middle_x, torso[1, 0] * places[i] + middle_y
+        flow_x[i] = trunk_x + share * (flow_x[i] - trunk_x)
+        flow_y[i] = trunk_y + share * (flow_y[i] - trunk_y)
+
+
+@njit(**INNER)
+def _turning(up):  # pragma: no cover - compiled
+    """How much of the head's turn a place takes part in; `up`: 0 at the shoulders, 1 at the head's middle."""
+    share = min(max((up - _STAYS) * _PER_TURN, _ZERO), _ONE)
+    return share * share * (_THREE - share - share)
+
+
+@njit(**INNER)
+def _pull(seam, x, y):  # pragma: no cover - compiled
+    """By how much a place beside the face is moved, source px, so that face and head meet in one place."""
+    at = _direction(x, y) * np.float32((seam.shape[0] - 1) / 4)
+    low = np.uint64(at)
+    part = at - np.float32(low)
+    high = min(low + np.uint64(1), np.uint64(seam.shape[0] - 1))
+    ends = seam[low, 0] + part * (seam[high, 0] - seam[low, 0])
+    share = min(max(_ONE - (np.sqrt(x * x + y * y) - ends) * _PER_PULL / (ends + _TINY), _ZERO), _ONE)
+    return (
+        share * (seam[low, 1] + part * (seam[high, 1] - seam[low, 1])),
+        share * (seam[low, 2] + part * (seam[high, 2] - seam[low, 2])),
+    )
+
+
+@njit(**INNER)
+def _direction(x, y):  # pragma: no cover - compiled
+    """0..4 once round, as an angle is; cheaper."""
+    across = x / (abs(x) + abs(y) + _TINY)
+    return _ONE + across if y < _ZERO else _THREE - across
 
 
 @njit(**INNER)
 def _fill_empty(
-    torso_map, head_ball, head_oval, head_group, places, py, flow_x, flow_y, owner, first, last
+    torso_maps, head, seam, groups, places, py, flow_x, flow_y, owner, first, last
 ):  # pragma: no cover - compiled
-    """Where no solid is: the head's ball within a wide oval (hair), the torso's map elsewhere."""
-    _turn_ball(head_ball, places, py, flow_x, flow_y, first, last)
-    hx, hy, wide, tall = head_oval[0], head_oval[1], _ONE / head_oval[2], _ONE / head_oval[3]
-    middle_x = torso_map[0, 1] * py + torso_map[0, 2]
-    middle_y = torso_map[1, 1] * py + torso_map[1, 2]
-    head = np.uint8(head_group)
+    """Where no solid is: the head within a wide oval (hair), below it the collar, the trunk elsewhere."""
+    _turn_ball(torso_maps, head, seam, places, py, flow_x, flow_y, first, last)
+    hx, hy, wide, tall = head[OVAL], head[OVAL + 1], _ONE / head[OVAL + 2], _ONE / head[OVAL + 3]
+    left_x, left_y = head[OVAL + 4], head[OVAL + 5]
+    left_wide, left_tall = _ONE / head[OVAL + 6], _ONE / head[OVAL + 7]
+    torso = torso_maps[0]
+    middle_x, middle_y = torso[0, 1] * py + torso[0, 2], torso[1, 1] * py + torso[1, 2]
+    upwards = (py - head[NECK_AXIS + 1]) * head[NECK_AXIS + 3]
     for i in range(np.uint64(first), np.uint64(last)):
         ex, ey = (flow_x[i] - hx) * wide, (flow_y[i] - hy) * tall
         is_head = ex * ex + ey * ey < _ONE
-        sx, sy = torso_map[0, 0] * places[i] + middle_x, torso_map[1, 0] * places[i] + middle_y
-        ex, ey = (sx - head_oval[4]) / head_oval[6], (sy - head_oval[5]) / head_oval[7]
+        up = (places[i] - head[NECK_AXIS]) * head[NECK_AXIS + 2] + upwards
+        is_below = (not is_head) & (up > _ZERO) & (ey > _ZERO) & (abs(ex) < _ONE)
+        sx, sy = torso[0, 0] * places[i] + middle_x, torso[1, 0] * places[i] + middle_y
+        ex, ey = (sx - left_x) * left_wide, (sy - left_y) * left_tall
         is_left = (ex * ex + ey * ey < _ONE) & (ey < _CHIN)  # the head has left this place
-        flow_x[i] = flow_x[i] if is_head else (_NOWHERE if is_left else sx)
-        flow_y[i] = flow_y[i] if is_head else (_NOWHERE if is_left else sy)
-        owner[i] = head if is_head else np.uint8(0)
+        is_near = is_head | is_below
+        flow_x[i] = flow_x[i] if is_near else (_NOWHERE if is_left else sx)
+        flow_y[i] = flow_y[i] if is_near else (_NOWHERE if is_left else sy)
+        owner[i] = groups[0] if is_head else (groups[1] if is_below else np.uint8(0))
 
 
 @njit(**INNER)

@@ -124,7 +124,7 @@ vec2 on_cloth() {  // the place on prints' square metre
     return vec2(cloth.x > 0.0 ? along : 1.0 - along, 0.84 + around);
 }
 
-float catchlight(vec3 normal, vec3 to_eye) {  // the lamp in an eye; the cornea is steeper than the ball that stands for it
+float catchlight(vec3 normal, vec3 to_eye) {  // the lamp in an eye, whose cornea is steeper than its ball
     vec3 steep = normalize(normal + 0.7 * (normal - dot(normal, to_eye) * to_eye));
     return smoothstep(0.975, 0.992, dot(steep, normalize(key + to_eye)));
 }

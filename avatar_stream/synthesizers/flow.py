@@ -87,9 +87,7 @@ class FlowSynthesizer:
 
     def set_avatar(self, avatar: Avatar) -> None:
         """Go on as another person; the weights stay."""
-        self._source = self._signer.prepare(
-            avatar.image, avatar.pose, avatar.looks, self.options.size_px
-        )
+        self._source = self._signer.prepare(avatar.image, avatar.pose, avatar.looks, self.options.size_px)
         self._avatar = avatar
 
     def set_quality(self, level: int) -> None:
