@@ -28,6 +28,10 @@ WINDOWS = 3
 _STAY_PX = 4  # a window stays where it is until what it shows has moved by more
 _SEEN = 250  # matte (of 255) that shows the person itself
 _FILL_PX = 8  # how far a hand's colour reaches beyond it
+_RIM_PX, _CLOTH_PX = (
+    2.5,
+    8,
+)  # how far within a hand's solids what is behind it may be seen, and how far beside them
 # Radius, at half scale, in which trunk and a neutral arm share their cloth: the arm's end and its margin.
 _SHOULDER_CELLS = 17
 _CLOTH_CELLS = 6  # how far round the shoulder its cloth is looked at, at half scale
@@ -123,28 +127,27 @@ def prepare_source(
     girth = figure.girth_of(_scaled(image, CANVAS_PX)[..., 3], points)
     person = figure.measure_figure(points, girth)
     views = _draw([person], person, window_corners(points, window_shift), body_px, None, None)
-    pictures = [_ready(*each, girth) for each in ((image, points), *looks)]
-    body, windows = cut_views(pictures[0][0], views.corners, body_px)
+    texture_px = min(image.shape[0], max(size_px, CANVAS_PX))
+    pictures = [_ready(*each, girth, texture_px) for each in ((image, points), *looks)]
+    picture = geometry.join_pictures([each for each, _ in pictures])
+    fine = replace(picture, pixels=np.stack([geometry.framed(each) for _, each in pictures]))
+    body, windows = cut_views(geometry.unframed(pictures[0][0])[0], views.corners, body_px)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
     figures = (person, *(figure.measure_figure(each, girth) for _, each in looks))
-    picture = geometry.join_pictures([each for _, each in pictures])
-    fine = picture
-    texture_px = min(image.shape[0], max(size_px, CANVAS_PX))
-    if texture_px != CANVAS_PX:
-        large = [_scaled(each, texture_px) for each, _ in ((image, points), *looks)]
-        fine = replace(picture, pixels=np.stack([geometry.framed(each) for each in large]))
     shown = [describe(each) for _, each in ((image, points), *looks)]
     return Source(picture, fine, figures, views, shown)
 
 
-def _ready(image: np.ndarray, points: np.ndarray, girth: Girth) -> tuple[np.ndarray, geometry.Picture]:
-    """One look at the canvas' size, premultiplied, and the same ready for warping."""
+def _ready(
+    image: np.ndarray, points: np.ndarray, girth: Girth, size_px: int
+) -> tuple[geometry.Picture, np.ndarray]:
+    """One look ready for warping, and the same (size_px, size_px, 4) uint8, premultiplied, for its texture."""
     person = figure.measure_figure(points, girth)
     groups = geometry.draw_groups(person, _OWNER_PX)
     owner = _share_shoulders(_widen_limbs(groups), points, girth)
-    image = _fill_hands(_scaled(image, CANVAS_PX), groups)
-    owner = _share_sleeves(owner, image, person)
-    return image, geometry.make_picture(image, owner)
+    fine = _fill_hands(_scaled(image, size_px), groups)
+    image = fine if size_px == CANVAS_PX else cv2.resize(fine, (CANVAS_PX,) * 2, interpolation=cv2.INTER_AREA)
+    return geometry.make_picture(image, _share_sleeves(owner, image, person)), fine
 
 
 def _scaled(image: np.ndarray, size_px: int) -> np.ndarray:
@@ -372,17 +375,25 @@ def _trunk_mask(person: Figure) -> np.ndarray:
 
 
 def _fill_hands(image: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Give places of fingers that the matte leaves out the colour of the nearest that it has.
+    """Give places of fingers that show something else the colour of the nearest that shows the hand.
 
-    Solids end a little rounder than fingers do; left empty, their rims would be holes in the warped hand.
+    Solids end a little rounder than fingers do. There the picture shows nothing, which would be holes in the warped
+    hand, or the cloth behind it, which would be a rim of its colour.
+
+    Args:
+        image: (S, S, 4) uint8, premultiplied RGBA.
+        groups: (256, 256) uint8, of its solids.
     """
-    filled = image.copy()
-    groups = cv2.resize(groups, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_NEAREST)
+    filled, size = image.copy(), image.shape[:2]
+    groups = cv2.resize(groups, size, interpolation=cv2.INTER_NEAREST)
+    px = size[0] / CANVAS_PX
     for palm in (geometry.LEFT_PALM, geometry.RIGHT_PALM):
         hand = groups == palm
         left, top, width, height = cv2.boundingRect(hand.view(np.uint8))
-        box = np.s_[top : top + height, left : left + width]
-        seen = hand[box] & (image[box][..., 3] > _SEEN)
+        gap = round(_CLOTH_PX * px)
+        box = np.s_[max(top - gap, 0) : top + height + gap, max(left - gap, 0) : left + width + gap]
+        hand, seen = hand[box], image[box][..., 3] > _SEEN
+        seen &= hand & ~_shows_cloth(image[box], hand, seen, px)
         if not seen.any():
             continue
         apart, nearest = cv2.distanceTransformWithLabels(
@@ -390,6 +401,21 @@ def _fill_hands(image: np.ndarray, groups: np.ndarray) -> np.ndarray:
         )
         colours = np.zeros((nearest.max() + 1, 4), np.uint8)
         colours[nearest[seen]] = image[box][seen]
-        bare = hand[box] & ~seen & (apart < _FILL_PX)
+        bare = hand & ~seen & (apart < _FILL_PX * px)
         filled[box][bare] = colours[nearest[bare]]
     return filled
+
+
+def _shows_cloth(image: np.ndarray, hand: np.ndarray, opaque: np.ndarray, px: float) -> np.ndarray:
+    """(H, W) bool: rim of the hand's solids in the colour of what is beside them rather than in the hand's own."""
+    near, deep = (round(2 * each * px) | 1 for each in (_CLOTH_PX, _RIM_PX))
+    core = cv2.erode(hand.view(np.uint8), np.ones((deep, deep), np.uint8)) > 0
+    around = (cv2.dilate(hand.view(np.uint8), np.ones((near, near), np.uint8)) > 0) & ~hand & opaque
+    if not (core & opaque).any() or not around.any():
+        return np.zeros_like(hand)
+    skin, cloth = (np.median(image[where][:, :3], axis=0) for where in (core & opaque, around))
+    if np.abs(skin - cloth).max() < _SAME_CLOTH:
+        return np.zeros_like(hand)
+    rim, way = hand & ~core, cloth - skin
+    rim[rim] = image[rim][:, :3] @ way > way @ (cloth + skin) / 2  # beyond the middle between both
+    return rim
