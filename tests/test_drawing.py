@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.modeling import geometry, shading
+from avatar_stream.avatars import load_avatar
+from avatar_stream.modeling import figure, geometry, shading
 from avatar_stream.modeling import rasterizer as r
+from avatar_stream.types import CANVAS_PX, FACE
 
 SIZE = 96
 
@@ -136,3 +138,46 @@ def test_no_part_takes_the_look_of_a_limb() -> None:
     straight = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
     look = shaded_by_map(np.full((512, 512, 4), 200, np.uint8), owner, straight)
     assert (look[2:238, 2:118] == 200).all() and (look[:, 128:] == 0).all()
+
+
+@pytest.fixture(scope="module")
+def mei() -> figure.Figure:
+    avatar = load_avatar("mei")
+    alpha = cv2.resize(avatar.image[..., 3], (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_AREA)
+    return figure.measure_figure(avatar.pose.points, figure.girth_of(alpha, avatar.pose.points))
+
+
+def drawn(target: figure.Figure, source: figure.Figure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Groups, places in the source and places in the target of the upper half of the picture, at full scale."""
+    views = [geometry.view((128.0, 0.0), 1.0, 256)]
+    drawing = geometry.draw(geometry.build_solids(target, source), views, 256)
+    x, y = np.meshgrid(np.arange(256) + 128.5, np.arange(256) + 0.5)
+    return drawing.owner[0], drawing.flow[0], np.stack([x, y], axis=-1)
+
+
+@pytest.mark.parametrize(
+    "group", [geometry.EYE, geometry.SKIN, geometry.HEAD, geometry.NECK, geometry.COLLAR]
+)
+def test_in_its_own_pose_a_head_is_read_where_it_is(group: int, mei: figure.Figure) -> None:
+    """All of an iris too, not the pupil's middle everywhere: that is a black square for an eye."""
+    owner, flow, places = drawn(mei, mei)
+    assert (owner == group).sum() > 20
+    assert np.abs(flow - places)[owner == group].max() < 0.1
+
+
+def test_face_hair_neck_and_trunk_of_a_turned_head_meet(mei: figure.Figure) -> None:
+    """Neighbours show neighbours: else skin is seen in the hair, and hair ends in a line beside the neck."""
+    turn, tilt = np.deg2rad(18), np.deg2rad(12)
+    about_y = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    about_z = np.array([[np.cos(tilt), -np.sin(tilt), 0], [np.sin(tilt), np.cos(tilt), 0], [0, 0, 1]])
+    points = mei.points.copy()
+    middle = mei.skull + np.float32([0, 20, 0])
+    points[FACE] = (points[FACE] - middle) @ (about_z @ about_y).T + middle
+    turned = figure.measure_figure(points, mei.girth)
+    owner, flow, _ = drawn(turned, mei)
+    steps = np.abs(np.diff(flow, axis=1)).max(axis=-1)
+    for a, b in ((geometry.SKIN, geometry.HEAD), (geometry.NECK, geometry.COLLAR)):
+        left, right = owner[:, :-1], owner[:, 1:]
+        seam = ((left == a) & (right == b)) | ((left == b) & (right == a))
+        assert seam.sum() > 20
+        assert np.median(steps[seam]) < 3.0

@@ -62,7 +62,7 @@ _WRISTS = (
     (LEFT_PART, LEFT_ARM_PART, figure.ARM_OF_SIDE[0].start + 1, LEFT_WRIST),
     (RIGHT_PART, RIGHT_ARM_PART, figure.ARM_OF_SIDE[1].start + 1, RIGHT_WRIST),
 )
-_MOST_PULL = 0.25  # of the face on the head round it, in radii of the skull
+_MOST_PULL = 0.4  # of the face on the head round it, in radii of the skull
 _TRUNK_PULL = np.eye(2) * (0.05 * CANVAS_PX) ** 2
 
 
