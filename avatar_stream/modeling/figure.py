@@ -130,7 +130,7 @@ class Figure:
         tall = max(1.55 * half[1], 1.15 * (y - self.skull[1] + self.girth.crown * self.skull_px))
         return np.array([centre[0], y, 1.6 * half[0], tall], np.float32)
 
-    @property
+    @cached_property
     def oval_middle(self) -> np.ndarray:
         """(2,) float32, the middle of the face."""
         oval = self.points[OVAL, :2]

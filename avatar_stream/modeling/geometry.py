@@ -159,7 +159,8 @@ def build_solids(target: Figure, source: Figure, looks: Sequence[Figure] = ()) -
     looks = looks or [source] * len(CHOSEN_PARTS)
     face = looks[FACE_PART]
     vertices, triangles, paints = _surfaces(target, source, face)
-    torso_maps = np.stack([_torso_map(target.points, each.points) for each in (source, face)])
+    trunk = _torso_map(target.points, source.points)
+    torso_maps = np.stack([trunk, trunk if face is source else _torso_map(target.points, face.points)])
     head = _head(target, source, face)
     return Solids(
         _capsules(target, source, looks),
@@ -332,7 +333,8 @@ def _torso_map(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     middle, source_middle = target.sum(axis=0) / 4, source.sum(axis=0) / 4
     x, y = target - middle, source - source_middle
     # A pull towards "no change of shape" keeps an edge-on torso from collapsing the map.
-    turn = np.linalg.solve(x.T @ x + _TRUNK_PULL, x.T @ y + _TRUNK_PULL).T
+    (a, b), (c, d) = x.T @ x + _TRUNK_PULL  # NumPy's own solution takes longer than all else here
+    turn = (np.array([[d, -b], [-c, a]]) @ (x.T @ y + _TRUNK_PULL)).T / (a * d - b * c)
     place = source_middle - turn @ middle
     if not np.isfinite(place).all():
         return np.array([[0, 0, shading.NOWHERE], [0, 0, shading.NOWHERE]], np.float32)
@@ -356,32 +358,9 @@ def _head(target: Figure, source: Figure, face: Figure) -> np.ndarray:
 def _seam(target: Figure, face: Figure, head: np.ndarray) -> np.ndarray:
     """(SEAM_ROWS, 3) float32 for `shading.shade`: how far the face reaches, and what its rim's places need."""
     rim, there = target.points[figure.OVAL, :2], face.points[figure.OVAL, :2]
-    pull = there - _turned(rim, head)
-    seam = np.zeros((shading.SEAM_ROWS, 3), np.float32)
-    if not np.isfinite(pull).all():
-        return seam
-    off = rim - target.oval_middle
-    reach = np.sqrt((off * off).sum(axis=1))
-    across = off[:, 0] / (abs(off).sum(axis=1) + 1e-6)
-    way = np.where(off[:, 1] < 0, 1 + across, 3 - across)  # as `shading._direction`
-    ways = np.linspace(0, 4, shading.SEAM_ROWS)
-    most = _MOST_PULL * face.skull_px
-    for column, values in enumerate((reach, *np.clip(pull, -most, most).T)):
-        seam[:, column] = np.interp(ways, way, values, period=4)
-    return seam
-
-
-def _turned(places: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """(N, 2) target px -> source px on the head's ball, as `shading._turn_ball` without pull."""
-    turn = head[6:15].reshape(3, 3)
-    flat = (places - head[:2]) / head[2]
-    square = np.minimum((flat * flat).sum(axis=1, keepdims=True), 1.0)
-    turned = (np.hstack([flat, -np.sqrt(1 - square)]) @ turn.T)[:, :2]
-    roll = np.array([turn[0, 0] + turn[1, 1], turn[1, 0] - turn[0, 1]])
-    cosine, sine = roll / (np.linalg.norm(roll) + 1e-6)
-    rolled = flat @ np.array([[cosine, sine], [-sine, cosine]])
-    share = square * square
-    return head[3:5] + head[5] * (share * rolled + (1 - share) * turned)
+    if not np.isfinite(rim + there).all():
+        return np.zeros((shading.SEAM_ROWS, 3), np.float32)
+    return shading.find_seam(rim, there, head, np.float32(_MOST_PULL * face.skull_px))
 
 
 _NO_IMAGE, _NO_LIMBS = np.zeros((0, 0, 0), np.uint32), np.zeros((0, 0, 0), np.uint8)

@@ -100,6 +100,45 @@ def shade(  # noqa: D417 - pragma: no cover - compiled
                 flow[view, row, column, 0], flow[view, row, column, 1] = flow_x[column], flow_y[column]
 
 
+@njit(**COMPILED)
+def find_seam(rim, there, head, most):  # noqa: D417 - pragma: no cover - compiled
+    """Find how the ball of the head must be moved where the face meets it.
+
+    Args:
+        rim: (N, 2) float32, canvas px of points round the face in the target; there: the same in the source.
+        head: (HEAD_NUMBERS,) float32.
+        most: px of the source by which it may be moved.
+
+    Returns:
+        (SEAM_ROWS, 3) float32, `seam` of `shade`.
+    """
+    count = rim.shape[0]
+    ways, values, seam = (
+        np.empty(count, np.float32),
+        np.empty((count, 3), np.float32),
+        np.empty((SEAM_ROWS, 3), np.float32),
+    )
+    cosine, sine = _roll(head)
+    for i in range(count):
+        dx, dy = rim[i, 0] - head[FACE_MIDDLE], rim[i, 1] - head[FACE_MIDDLE + 1]
+        x, y = _on_ball(head, cosine, sine, (rim[i, 0] - head[0]) / head[2], (rim[i, 1] - head[1]) / head[2])
+        ways[i], values[i, 0] = _direction(dx, dy), np.sqrt(dx * dx + dy * dy)
+        values[i, 1] = min(max(there[i, 0] - x, -most), most)
+        values[i, 2] = min(max(there[i, 1] - y, -most), most)
+    order, after = np.argsort(ways), 0
+    for row in range(SEAM_ROWS):
+        way = np.float32(4 * row / (SEAM_ROWS - 1))
+        while after < count and ways[order[after]] <= way:
+            after += 1
+        a, b = order[after - 1], order[after % count]  # before the first comes the last
+        begin = ways[a] - (np.float32(4) if after == 0 else _ZERO)
+        end = ways[b] + (np.float32(4) if after == count else _ZERO)
+        part = (way - begin) / (end - begin + _TINY)
+        for each in range(3):
+            seam[row, each] = values[a, each] + part * (values[b, each] - values[a, each])
+    return seam
+
+
 @njit(**INNER)
 def _derive(capsules):  # pragma: no cover - compiled
     """(N, 5) float32: the axis' unit vector in the target, 1 / its squared length, the unit vector in the source.
@@ -282,22 +321,35 @@ def _turn_ball(
     shows other hair, but its outline stays as wide. At the face the ball is pulled to what the face's triangles show,
     and towards the shoulders it gives way to the trunk, on which long hair lies.
     """
-    cosine, sine = head[6] + head[10], head[9] - head[7]
-    length = np.sqrt(cosine * cosine + sine * sine) + _TINY
-    cosine, sine = cosine / length, sine / length
-    ey, radius, per_radius = (py - head[1]) / head[2], head[5], _ONE / head[2]
+    cosine, sine = _roll(head)
+    per_radius = _ONE / head[2]
+    ey = (py - head[1]) * per_radius
     for i in range(np.uint64(first), np.uint64(last)):
-        ex = (places[i] - head[0]) * per_radius
-        square = min(ex * ex + ey * ey, _ONE)
-        ez = -np.sqrt(_ONE - square)
-        roll = square * square
-        rx = head[6] * ex + head[7] * ey + head[8] * ez
-        ry = head[9] * ex + head[10] * ey + head[11] * ez
-        x = head[3] + radius * (roll * (cosine * ex - sine * ey) + (_ONE - roll) * rx)
-        y = head[4] + radius * (roll * (sine * ex + cosine * ey) + (_ONE - roll) * ry)
+        x, y = _on_ball(head, cosine, sine, (places[i] - head[0]) * per_radius, ey)
         pull_x, pull_y = _pull(seam, places[i] - head[FACE_MIDDLE], py - head[FACE_MIDDLE + 1])
         flow_x[i], flow_y[i] = x + pull_x, y + pull_y
     _join_trunk(torso_maps[1], head, places, py, flow_x, flow_y, first, last)
+
+
+@njit(**INNER)
+def _roll(head):  # pragma: no cover - compiled
+    """Cosine and sine of the head's roll within the picture."""
+    cosine, sine = head[6] + head[10], head[9] - head[7]
+    length = np.sqrt(cosine * cosine + sine * sine) + _TINY
+    return cosine / length, sine / length
+
+
+@njit(**INNER)
+def _on_ball(head, cosine, sine, ex, ey):  # pragma: no cover - compiled
+    """The place in the source of one place of the target, in radii from the ball's middle."""
+    square = min(ex * ex + ey * ey, _ONE)
+    ez = -np.sqrt(_ONE - square)
+    roll = square * square
+    rx = head[6] * ex + head[7] * ey + head[8] * ez
+    ry = head[9] * ex + head[10] * ey + head[11] * ez
+    x = roll * (cosine * ex - sine * ey) + (_ONE - roll) * rx
+    y = roll * (sine * ex + cosine * ey) + (_ONE - roll) * ry
+    return head[3] + head[5] * x, head[4] + head[5] * y
 
 
 @njit(**INNER)
