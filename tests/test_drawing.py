@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avatar_stream.avatars import load_avatar
-from avatar_stream.modeling import figure, geometry, shading
+from avatar_stream.modeling import figure, geometry, head
 from avatar_stream.modeling import rasterizer as r
 from avatar_stream.types import CANVAS_PX, FACE
 
@@ -88,9 +88,9 @@ def test_nothing_is_cut_off_and_the_nearest_wins(mirrored: bool) -> None:
         assert (found != expected).mean() < 1e-3  # rounding decides on single pixels of an edge
 
 
-NO_HEAD = np.ones(shading.HEAD_NUMBERS, np.float32)
-NO_HEAD[shading.NECK_AXIS : shading.FACE_MIDDLE] = 0  # nothing turns with it
-NO_HEAD[[3, 4, shading.OVAL, shading.OVAL + 1, shading.OVAL + 4, shading.OVAL + 5]] = shading.NOWHERE
+NO_HEAD = np.ones(head.HEAD_NUMBERS, np.float32)
+NO_HEAD[head.NECK_AXIS : head.FACE_MIDDLE] = 0  # nothing turns with it
+NO_HEAD[[3, 4, head.OVAL, head.OVAL + 1, head.OVAL + 4, head.OVAL + 5]] = head.NOWHERE
 
 
 def shaded_by_map(image: np.ndarray, owner: np.ndarray, torso_map: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def shaded_by_map(image: np.ndarray, owner: np.ndarray, torso_map: np.ndarray) -
         np.zeros((0, r.PAINT_COLUMNS), np.float32),
         np.stack([torso_map, torso_map]),
         NO_HEAD,
-        np.zeros((shading.SEAM_ROWS, 3), np.float32),
+        np.zeros((head.SEAM_ROWS, 3), np.float32),
     )
     picture = geometry.make_picture(image, owner)
     return geometry.draw(nobody, [geometry.view((0.0, 0.0), 2.125, 256)], 256, picture).look[0]

@@ -21,7 +21,7 @@ from avatar_stream.modeling.girth import (
     measure_girth,
     shoulder_insets,
 )
-from avatar_stream.modeling.shading import NOWHERE
+from avatar_stream.modeling.head import NOWHERE
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
 # Rows of the capsules: two irises, four bones of the arms, neck and skull, the left hand, the right hand.

@@ -19,6 +19,7 @@ from avatar_stream import types
 from avatar_stream.modeling import figure, rasterizer, shading
 from avatar_stream.modeling import rasterizer as r
 from avatar_stream.modeling.figure import Figure, cross
+from avatar_stream.modeling.head import NOWHERE, SEAM_ROWS, find_seam
 from avatar_stream.modeling.looks import (
     CHOSEN_PARTS,
     FACE_PART,
@@ -104,7 +105,7 @@ class Drawing:
         look: (V, S, S, 4) uint8, the picture warped to this pose; zeros without a picture.
         parts: (V, 6, S/16, S/16) float32, share of each part in each cell.
         owner: (V, S, S) uint8, group (NOTHING ... COLLAR).
-        flow: (V, S, S, 2) float32, canvas px x, y of the source that each pixel shows; `shading.NOWHERE`: none.
+        flow: (V, S, S, 2) float32, canvas px x, y of the source that each pixel shows; `NOWHERE`: none.
     """
 
     maps: np.ndarray
@@ -279,7 +280,7 @@ def _seen(table: np.ndarray, finite: np.ndarray) -> np.ndarray:
     placed = finite[:, : r.SOURCE_A].all(axis=1)
     table, lost = table[placed], ~finite[placed].all(axis=1)
     table[lost, r.SOURCE_A : r.SOURCE_RADIUS_B + 1] = 0.0
-    table[lost, r.SOURCE_A : r.SOURCE_RADIUS_A] = shading.NOWHERE
+    table[lost, r.SOURCE_A : r.SOURCE_RADIUS_A] = NOWHERE
     return table
 
 
@@ -337,16 +338,16 @@ def _torso_map(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     turn = (np.array([[d, -b], [-c, a]]) @ (x.T @ y + _TRUNK_PULL)).T / (a * d - b * c)
     place = source_middle - turn @ middle
     if not np.isfinite(place).all():
-        return np.array([[0, 0, shading.NOWHERE], [0, 0, shading.NOWHERE]], np.float32)
+        return np.array([[0, 0, NOWHERE], [0, 0, NOWHERE]], np.float32)
     return np.array([[*turn[0], place[0]], [*turn[1], place[1]]], np.float32)
 
 
 def _head(target: Figure, source: Figure, face: Figure) -> np.ndarray:
-    """(HEAD_NUMBERS,) float32 for `shading.shade`: hair and skull turn like a ball, on a neck."""
+    """(HEAD_NUMBERS,) float32 for `head.turn_ball`: hair and skull turn like a ball, on a neck."""
     turn = face.axes @ target.axes.T
     ball = np.array([*target.ball, *face.ball, *turn.ravel()], np.float32)
     if not np.isfinite(ball).all():
-        ball[:] = [0, 0, 1, shading.NOWHERE, shading.NOWHERE, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1]
+        ball[:] = [0, 0, 1, NOWHERE, NOWHERE, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1]
     start = target.starts[figure.NECK, :2]
     way = ball[:2] - start
     neck = np.array([*start, *(way / max(float(way @ way), 1.0))], np.float32)
@@ -356,11 +357,11 @@ def _head(target: Figure, source: Figure, face: Figure) -> np.ndarray:
 
 
 def _seam(target: Figure, face: Figure, head: np.ndarray) -> np.ndarray:
-    """(SEAM_ROWS, 3) float32 for `shading.shade`: how far the face reaches, and what its rim's places need."""
+    """(SEAM_ROWS, 3) float32, see `head.find_seam`: how far the face reaches, and what its rim's places need."""
     rim, there = target.points[figure.OVAL, :2], face.points[figure.OVAL, :2]
     if not np.isfinite(rim + there).all():
-        return np.zeros((shading.SEAM_ROWS, 3), np.float32)
-    return shading.find_seam(rim, there, head, np.float32(_MOST_PULL * face.skull_px))
+        return np.zeros((SEAM_ROWS, 3), np.float32)
+    return find_seam(rim, there, head, np.float32(_MOST_PULL * face.skull_px))
 
 
 _NO_IMAGE, _NO_LIMBS = np.zeros((0, 0, 0), np.uint32), np.zeros((0, 0, 0), np.uint8)

@@ -14,8 +14,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from avatar_stream.modeling.head import NOWHERE
 from avatar_stream.modeling.rasterizer import COMPILED, INNER
-from avatar_stream.modeling.shading import EMPTY, FRAME_PX, NOWHERE, read_pixel
+from avatar_stream.modeling.shading import EMPTY, FRAME_PX, read_pixel
 
 DISPLACEMENT_PX = 8.0  # the most by which a place moves, px of the view
 MOVES = 5  # channels of a `moves` array: displacement x and y, gain of red, green and blue

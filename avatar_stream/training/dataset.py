@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from avatar_stream import types
 from avatar_stream.errors import ConfigError
-from avatar_stream.modeling import conditioning
+from avatar_stream.modeling import conditioning, source_image
 from avatar_stream.modeling.conditioning import Source, Views
 from avatar_stream.modeling.looks import LookChooser, describe
 from avatar_stream.rendering import parts as part_codes
@@ -245,7 +245,7 @@ class PairDataset(IterableDataset):
         points = lose_hands(points, rng, self.lost_hands)
         chosen = LookChooser(source.shown).choose(points)
         views = conditioning.draw_views(source, points, self._shift(rng), with_body, chosen)
-        image = conditioning.premultiply(np.asarray(folder.images[row]))
+        image = source_image.premultiply(np.asarray(folder.images[row]))
         body, windows = conditioning.cut_views(image, views.corners, self.body_px)
         parts = np.asarray(folder.parts[row])
         whole = cv2.resize(parts, (types.CANVAS_PX, types.CANVAS_PX), interpolation=cv2.INTER_NEAREST)
