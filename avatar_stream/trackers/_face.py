@@ -79,11 +79,10 @@ _FEATURE_CELLS = 48
 class FaceReader:
     """Finds the face where it was in the frame before, or where the body says."""
 
-    def __init__(self, networks: Networks, min_tracking: float = _PRESENT):
+    def __init__(self, networks: Networks):
         """Know no face yet."""
         self._networks = networks
         self._detector = Detector(networks.faces, 128, (8, 16, 16, 16))
-        self._min_tracking = min_tracking
         self.reset()
 
     def reset(self) -> None:
@@ -133,7 +132,7 @@ class FaceReader:
             return None
         mesh, features, flag = self._networks.face(region.cut(image, _SIDE_PX))
         presence = 1 / (1 + math.exp(-min(max(flag.item(), -50.0), 50.0)))
-        if presence < self._min_tracking:
+        if presence < _PRESENT:
             return None
         points = np.empty((478, 3))
         points[:468] = mesh.reshape(468, 3)
