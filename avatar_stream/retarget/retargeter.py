@@ -56,17 +56,11 @@ class RetargetOptions(Options):
     Attributes:
         mirrored: the motion of the driver's left side goes to the avatar's right side (for left-handers).
         smoothing: 1 as designed, more is smoother and later, 0 none.
-        hold_lost_s: how long the last pose stays when nobody is in view.
-        rest_s: how long the way to the rest pose takes after that.
-        hold_hand_s: how long a lost hand or arm keeps its last shape.
         contacts: keep hands where they touch face, torso or each other.
     """
 
     mirrored: bool = False
     smoothing: Annotated[float, Field(ge=0, le=10)] = 1.0
-    hold_lost_s: Annotated[float, Field(ge=0)] = 0.5
-    rest_s: Annotated[float, Field(gt=0)] = 1.0
-    hold_hand_s: Annotated[float, Field(ge=0)] = 0.3
     contacts: bool = True
 
 
@@ -96,7 +90,7 @@ class Retargeter:
         self.avatar = measure_avatar(avatar_pose)
         self._face = FaceTransfer(self.avatar.rest[FACE])
         self._smoother = PoseSmoother(self.options.smoothing)
-        self._presence = Presence(self.options.hold_hand_s, self.options.hold_lost_s, self.options.rest_s)
+        self._presence = Presence()
         self._take_rest()
         self.reset()
 
