@@ -255,10 +255,8 @@ def _outer_skin(rig: Rig, renderer: Renderer) -> np.ndarray:
 
 def _sights(rig: Rig, renderer: Renderer):
     """Yield (pose, camera, (478, 2) px) for every picture in which MediaPipe finds the face."""
-    try:
-        from mediapipe.python.solutions.face_mesh import FaceMesh
-    except ImportError as error:
-        raise RenderError("face points need mediapipe: pip install avatar-stream[tracking]") from error
+    from mediapipe.python.solutions.face_mesh import FaceMesh
+
     bald = replace(
         rig, batches=tuple(batch for batch in rig.batches if rig.kinds[rig.triangles[batch[1], 0]] != HAIR)
     )

@@ -77,15 +77,13 @@ class WebSink:
         """Take the port, unless another stage has, and let viewers in.
 
         Raises:
-            SinkError: the port is taken, the host is none of this machine's, or aiortc is missing.
+            SinkError: the port is taken, or the host is none of this machine's.
         """
-        try:
-            from avatar_stream.broadcast.encoder import TICKS_PER_S
-            from avatar_stream.broadcast.overlay import OverlayPacker
-            from avatar_stream.broadcast.server import Server
-            from avatar_stream.broadcast.sound import SoundStream
-        except ImportError as error:
-            raise SinkError(f"the output 'web' needs {error.name}: pip install aiortc aiohttp") from error
+        from avatar_stream.broadcast.encoder import TICKS_PER_S
+        from avatar_stream.broadcast.overlay import OverlayPacker
+        from avatar_stream.broadcast.server import Server
+        from avatar_stream.broadcast.sound import SoundStream
+
         self._ticks_per_s, self._start_s = TICKS_PER_S, None
         self._recent.clear()
         self._packer = OverlayPacker(self.options.label)

@@ -79,14 +79,12 @@ class WhipSink:
         """Start publishing; the server may come later.
 
         Raises:
-            SinkError: an address that is none, or aiortc is missing.
+            SinkError: an address that is none.
         """
-        try:
-            from avatar_stream.broadcast.sound import SoundStream
-            from avatar_stream.broadcast.stream_set import StreamSet
-            from avatar_stream.broadcast.whip_client import WhipClient
-        except ImportError as error:
-            raise SinkError(f"the output 'whip' needs {error.name}: pip install aiortc aiohttp") from error
+        from avatar_stream.broadcast.sound import SoundStream
+        from avatar_stream.broadcast.stream_set import StreamSet
+        from avatar_stream.broadcast.whip_client import WhipClient
+
         options = self.options
         self._check_address()
         self._streams, self._start_s, self._error = StreamSet(options), None, None

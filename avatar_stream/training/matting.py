@@ -53,7 +53,7 @@ class Segmenter:
         """Load the network.
 
         Raises:
-            TrackerError: mediapipe is not installed or does not start.
+            TrackerError: mediapipe does not start.
         """
         os.environ.setdefault("GLOG_minloglevel", "2")
         # Its C++ side talks to stderr until the first picture has gone through.
