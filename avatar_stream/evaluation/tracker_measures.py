@@ -292,10 +292,8 @@ def same_person(first: Track, other: Track) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    # (N, K) -> (N,), without a warning where a row has nothing
-    known = np.isfinite(values)
-    count = known.sum(axis=1)
-    return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+    # (N, K) -> (N,), NaN where a row has nothing
+    return np.ma.masked_invalid(values).mean(axis=1).filled(np.nan)
 
 
 def mouth_openings(clip: Clip, name: str) -> np.ndarray:

@@ -6,9 +6,11 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import median_abs_deviation
 from tqdm import tqdm
 
 from avatar_stream.config import DEFAULT_TRACKER, find_stage
@@ -25,6 +27,8 @@ _MOST_LAG = 9  # sub-frames
 _CLIP_FRAMES = 100
 _FACE_VARIANCE = 0.95  # what the face's modes keep
 _FEWEST = 20  # samples that a figure needs
+# (N, ...) -> (...): standard deviation of a normal distribution with the same median deviation.
+_robust_spread = partial(median_abs_deviation, scale="normal")
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,6 @@ class Differences:
     total: np.ndarray
     frame_correlation: np.ndarray
     rest: np.ndarray
-
-
-def robust_spread(values: np.ndarray) -> np.ndarray:
-    """(N, ...) -> (...): standard deviation of a normal distribution with the same median deviation."""
-    return 1.4826 * np.median(np.abs(values - np.median(values, axis=0)), axis=0)
 
 
 def _clip_samples(clip: TrackedClip, seen: np.ndarray, part: str, side: int, lag: int) -> tuple:
@@ -144,7 +143,7 @@ def compare(samples: Samples, rigid: bool) -> Differences:
     before, after = rest[:-1][samples.follows[1:]], rest[1:][samples.follows[1:]]
     power = np.sqrt((before**2).sum((0, 2)) * (after**2).sum((0, 2))) + 1e-12
     return Differences(
-        offset, robust_spread(rest), robust_spread(turns), robust_spread(error.mean(1)), robust_spread(error),
+        offset, _robust_spread(rest), _robust_spread(turns), _robust_spread(error.mean(1)), _robust_spread(error),
         (before * after).sum((0, 2)) / power, rest,
     )  # fmt: skip
 
@@ -235,7 +234,7 @@ def _told(found: Differences, samples: Samples, unit: str) -> dict:
 def _chain_correlation(rest: np.ndarray) -> float:
     """Correlation of a hand joint's error with that of the joint before it on its finger."""
     ends = np.array([row for row in range(21) if HAND_PARENTS[row] > 0])
-    limit = 3 * robust_spread(rest) + 1e-9
+    limit = 3 * _robust_spread(rest) + 1e-9
     rest = np.clip(rest, -limit, limit)
     child, parent = rest[:, ends], rest[:, HAND_PARENTS[ends]]
     return float((child * parent).sum() / np.sqrt((child**2).sum() * (parent**2).sum()))
@@ -279,7 +278,7 @@ def _face_shift(clips: Sequence[TrackedClip], stage: str) -> np.ndarray:
         # A constant difference is the calibration's, and the avatar's own neck replaces it.
         errors.append(error - np.nanmedian(error, axis=0))
     error = np.concatenate(errors)
-    return robust_spread(error[np.isfinite(error).all(1)])
+    return _robust_spread(error[np.isfinite(error).all(1)])
 
 
 def depth_flips(clips: Sequence[TrackedClip], stage: str) -> np.ndarray:
