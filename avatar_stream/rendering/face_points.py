@@ -19,6 +19,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from avatar_stream.errors import RenderError
+from avatar_stream.fitting import over
 from avatar_stream.rendering.camera import Camera, PlacedCamera
 from avatar_stream.rendering.parts import region_weights
 from avatar_stream.rendering.renderer import Renderer
@@ -265,9 +266,7 @@ def _sights(rig: Rig, renderer: Renderer):
             for opening in _OPENINGS:
                 pose, camera = RigPose(morphs={"MouthOpen_h": opening}), _head_camera(rig, yaw)
                 image = renderer.draw(bald, pose, camera).image
-                alpha = image[..., 3:].astype(np.float32) / 255
-                picture = (image[..., :3] * alpha + 140 * (1 - alpha)).astype(np.uint8)
-                faces = mesh.process(picture).multi_face_landmarks
+                faces = mesh.process(over(image, 140).astype(np.uint8)).multi_face_landmarks
                 if faces:
                     points = np.array([(point.x, point.y) for point in faces[0].landmark], np.float64)
                     yield pose, camera, points * _VIEW_PX

@@ -9,6 +9,7 @@ import moderngl
 import numpy as np
 
 from avatar_stream.errors import RenderError
+from avatar_stream.messages import first_line
 from avatar_stream.rendering import cloth, prints, shaders
 from avatar_stream.rendering.camera import Camera, PlacedCamera
 from avatar_stream.rendering.look import LUMINANCE, Look, tinted
@@ -64,7 +65,7 @@ class Renderer:
             # moderngl raises bare Exception where libEGL or a driver is missing.
             raise RenderError(
                 "OpenGL without a screen (EGL) is missing: apt-get install libegl1 libgl1-mesa-dri "
-                f"({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})"
+                f"({first_line(error)})"
             ) from error
         self.device = self._context.info["GL_RENDERER"]
         samples = min(samples, self._context.max_samples)
