@@ -15,8 +15,8 @@ import numpy as np
 
 from avatar_stream.errors import TrackerError
 from avatar_stream.evaluation.pictures import GREY
+from avatar_stream.landmarks import CHIN, FOREHEAD
 from avatar_stream.rendering import parts as part_codes
-from avatar_stream.retarget.layout import CHIN, FOREHEAD
 from avatar_stream.trackers.holistic import quiet_stderr
 from avatar_stream.types import FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
 

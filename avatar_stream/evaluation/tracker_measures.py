@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avatar_stream.retarget.layout import EARS_OF_FACE, ELBOWS, HANDS, LOWER_LIP, SHOULDERS, UPPER_LIP, WRISTS
+from avatar_stream.landmarks import EARS_OF_FACE, ELBOWS, HANDS, LOWER_LIP, SHOULDERS, UPPER_LIP, WRISTS
 from avatar_stream.types import BODY, FACE
 
 SIDES = ("left", "right")

@@ -63,10 +63,8 @@ class Renderer:
             self._context = moderngl.create_standalone_context(require=330, **egl)
         except Exception as error:
             # moderngl raises bare Exception where libEGL or a driver is missing.
-            raise RenderError(
-                "OpenGL without a screen (EGL) is missing: apt-get install libegl1 libgl1-mesa-dri "
-                f"({first_line(error)})"
-            ) from error
+            missing = "OpenGL without a screen (EGL) is missing: apt-get install libegl1 libgl1-mesa-dri"
+            raise RenderError(f"{missing} ({first_line(error)})") from error
         self.device = self._context.info["GL_RENDERER"]
         samples = min(samples, self._context.max_samples)
         self._program = self._context.program(vertex_shader=shaders.VERTEX, fragment_shader=shaders.FRAGMENT)

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from avatar_stream.config import DEFAULT_TRACKER, find_stage
 from avatar_stream.errors import ConfigError, SinkError
+from avatar_stream.landmarks import ELBOWS, HAND_PARENTS, HANDS, MESH, SHOULDERS, WRISTS
 from avatar_stream.rendering.people import select
-from avatar_stream.retarget.layout import ELBOWS, HAND_PARENTS, HANDS, SHOULDERS, WRISTS
 from avatar_stream.training import tracker_noise
 from avatar_stream.training.tracker_clips import FPS, SETTLED_FRAMES, SUBFRAMES, TrackedClip, record_clip
 from avatar_stream.training.tracker_losses import hand_frames, loss_table, losses
@@ -83,7 +83,7 @@ def _clip_samples(clip: TrackedClip, seen: np.ndarray, part: str, side: int, lag
         rows, size, origin = HANDS[side], palms[:, side], [HANDS[side].start]
         axes = hand_axes(truth[:, rows], side)
     elif part == "face":
-        rows, size, origin = FACE, face_px, list(range(FACE.start, FACE.start + 468))
+        rows, size, origin = FACE, face_px, FACE.start + np.arange(MESH.stop)
         axes = head_axes(truth[:, FACE])
     else:
         rows, size, origin = BODY_ROWS, shoulders_px, SHOULDERS
@@ -242,7 +242,7 @@ def _chain_correlation(rest: np.ndarray) -> float:
 
 def _reach(exact: np.ndarray, rest: np.ndarray) -> float:
     """Distance, face heights, at which errors of the face are correlated by half, as a Gaussian's width."""
-    rows = np.arange(0, 468, 6)
+    rows = np.arange(0, MESH.stop, 6)
     normal = rest[:, rows] / (np.sqrt((rest[:, rows] ** 2).mean((0, 2), keepdims=True)) + 1e-9)
     together = np.einsum("nia,nja->ij", normal, normal) / (3 * len(rest))
     place = exact[:, rows].mean(0)
@@ -273,7 +273,7 @@ def _face_shift(clips: Sequence[TrackedClip], stage: str) -> np.ndarray:
         frames = np.arange(SETTLED_FRAMES, len(clip.tracked))
         exact, seen = clip.exact[frames * SUBFRAMES - 3], getattr(clip, stage)[frames]
         width = np.linalg.norm(clip.portrait[11, :2] - clip.portrait[12, :2])
-        heads = [p[:, FACE][:, :468].mean(1) - p[:, SHOULDERS].mean(1) for p in (exact, seen)]
+        heads = [p[:, FACE][:, MESH].mean(1) - p[:, SHOULDERS].mean(1) for p in (exact, seen)]
         error = (heads[1] - heads[0]) / width
         # A constant difference is the calibration's, and the avatar's own neck replaces it.
         errors.append(error - np.nanmedian(error, axis=0))
