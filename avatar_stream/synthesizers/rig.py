@@ -13,11 +13,9 @@ class RigSynthesizer:
     """Draws `avatar.rig_path` in the pose: what a user would otherwise use, and the model's baseline."""
 
     class Options(stages.Options):
-        """Whose person, and how large and smooth its picture is."""
+        """Whose person, and how large its picture is."""
 
         avatar: Avatar | None = None
-        mirrored: bool = False  # the avatar signs with the other hand
-        samples: int = 4  # antialiasing
         size_px: stages.PersonSide = CANVAS_PX
 
     def __init__(self, options: Options):
@@ -48,10 +46,9 @@ class RigSynthesizer:
             self._rig.bind_m,
             metres_per_px=self._camera.side_m / CANVAS_PX,
             neutral=avatar.pose,
-            mirrored=self.options.mirrored,
             distance_m=self._camera.distance_m,
         )
-        self._renderer = Renderer(self.options.size_px, self.options.samples)
+        self._renderer = Renderer(self.options.size_px)
 
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (size_px, size_px, 4) uint8 RGBA, straight alpha, of the rigged person in `pose` (canvas px)."""
