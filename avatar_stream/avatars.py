@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from avatar_stream.errors import AvatarError, SourceError
+from avatar_stream.messages import first_line
 from avatar_stream.places import bundled
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.types import CANVAS_PX, Avatar, Credit, Look, Pose
@@ -106,7 +107,7 @@ def _read_card(path: Path) -> _Card:
     try:
         return _Card.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise AvatarError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        raise AvatarError(f"cannot read {path}: {first_line(error)}") from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg'].lower()}" for p in error.errors())
         raise AvatarError(f"{path} is not right: {problems}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import contextlib
 import gc
 import importlib
 import inspect
@@ -13,11 +12,11 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from avatar_stream import __version__, commands
-from avatar_stream.errors import AvatarStreamError, ConfigError
+from avatar_stream.errors import AvatarStreamError
 
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 _EXIT = """
@@ -203,25 +202,14 @@ def _train(arguments: argparse.Namespace) -> int:
     return train.run(arguments) or 0
 
 
-def _elsewhere(module: str, command: str) -> tuple[Callable, Callable]:
+def _elsewhere(module: str) -> tuple[Callable, Callable]:
     """A command whose options and work live beside heavy code: imported only when it is asked for."""
 
-    @contextlib.contextmanager
-    def needing() -> Iterator[None]:
-        try:
-            yield
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"{command} needs {error.name}, which is not installed: run `make setup`"
-            ) from error
-
     def add(parser: argparse.ArgumentParser) -> None:
-        with needing():
-            importlib.import_module(module).add_arguments(parser)
+        importlib.import_module(module).add_arguments(parser)
 
     def run(arguments: argparse.Namespace) -> int:
-        with needing():
-            return importlib.import_module(module).run(arguments) or 0
+        return importlib.import_module(module).run(arguments) or 0
 
     add.__doc__ = None
     return add, run
@@ -238,37 +226,37 @@ _COMMANDS: dict[
     "check": ("check pipeline files", commands.add_check, commands.check),
     "avatars": ("list the avatars", _add_avatars, _avatars),
     "doctor": ("what this machine can do", _add_doctor, _doctor),
-    "bench": ("how fast a whole pipeline is here", *_elsewhere("avatar_stream.bench", "bench")),
+    "bench": ("how fast a whole pipeline is here", *_elsewhere("avatar_stream.bench")),
     "bench viewers": (
         "what viewers cost, and what each gets",
-        *_elsewhere("avatar_stream.bench_viewers", "bench viewers"),
+        *_elsewhere("avatar_stream.bench_viewers"),
     ),
     "bench soak": (
         "whether anything grows in a long broadcast",
-        *_elsewhere("avatar_stream.bench_soak", "bench soak"),
+        *_elsewhere("avatar_stream.bench_soak"),
     ),
     "bench engines": (
         "how fast the model's engines are here",
-        *_elsewhere("avatar_stream.evaluation.engines", "bench engines"),
+        *_elsewhere("avatar_stream.evaluation.engines"),
     ),
     "bench tracker": (
         "what trackers cost and how well they see",
-        *_elsewhere("avatar_stream.evaluation.trackers", "bench tracker"),
+        *_elsewhere("avatar_stream.evaluation.trackers"),
     ),
     "evaluate": (
         "how good a model's pictures are",
-        *_elsewhere("avatar_stream.evaluation.evaluate", "evaluate"),
+        *_elsewhere("avatar_stream.evaluation.evaluate"),
     ),
     "judge": (
         "how well an avatar's clip follows its driver's",
-        *_elsewhere("avatar_stream.evaluation.judge", "judge"),
+        *_elsewhere("avatar_stream.evaluation.judge"),
     ),
     "render-people": ("render rigged people as data", _add_render_people, _render_people),
     "prepare-videos": ("make training data of videos", _add_prepare_videos, _prepare_videos),
     "train": ("train a model", _add_train, _train),
     "study-tracker": (
         "measure the tracker's errors on rendered people",
-        *_elsewhere("avatar_stream.training.tracker_study", "study-tracker"),
+        *_elsewhere("avatar_stream.training.tracker_study"),
     ),
 }
 _EXAMPLES = {
@@ -278,7 +266,7 @@ _EXAMPLES = {
   avatar-stream record --input clip.mp4 --avatar NAME --output avatar.webm --background transparent
 """,
     "avatars": "examples:\n  avatar-stream avatars\n  avatar-stream avatars --json\n",
-    "demo": "examples:\n  avatar-stream demo\n  DEMO_SECONDS=10 avatar-stream demo\n  avatar-stream demo --record\n",
+    "demo": "examples:\n  avatar-stream demo\n  avatar-stream demo --seconds 10\n  avatar-stream demo --record\n",
     "preview": "examples:\n  avatar-stream preview\n  avatar-stream preview --camera 1 --avatar NAME\n",
     "broadcast": "examples:\n  avatar-stream broadcast\n  avatar-stream broadcast --host 0.0.0.0 --port 8090\n",
     "run": """examples:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,9 +143,8 @@ def _run_with_progress(pipeline, outputs: Sequence[Path | str], seconds: float |
 def add_demo(parser: argparse.ArgumentParser) -> None:
     """Show the bundled clip of a signer, looping at its own pace, with the avatar live beside it.
 
-    Prints the address of the page, and opens a window where there is a display. Ctrl-C ends it; with the
-    environment variable DEMO_SECONDS=N it ends by itself. With --record it writes demo.mp4 and
-    demo-side-by-side.mp4 (driver | pose | avatar) instead and prints their paths.
+    Prints the address of the page, and opens a window where there is a display. Ctrl-C ends it. With --record it
+    writes demo.mp4 and demo-side-by-side.mp4 (driver | pose | avatar) instead and prints their paths.
     """
     parser.add_argument("--avatar", metavar="NAME", help="another bundled avatar (default: the first)")
     parser.add_argument("--record", action="store_true", help="write videos instead of showing it live")
@@ -158,6 +156,7 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="with --record: folder, made if missing (default: out)",
     )
+    parser.add_argument("--seconds", type=float, metavar="S", help="end it after S seconds")
     add_model_options(parser)
 
 
@@ -177,7 +176,7 @@ def demo(arguments: argparse.Namespace) -> int:
     overrides = [_as_set("avatar", arguments.avatar or names[0]), _as_set("source.path", clips[0])]
     if arguments.port:
         overrides.append(f"server.port={arguments.port}")
-    return _run_file(_bundled_pipeline("demo"), overrides + _model_overrides(arguments), _demo_seconds())
+    return _run_file(_bundled_pipeline("demo"), overrides + _model_overrides(arguments), arguments.seconds)
 
 
 def _record_demo(arguments: argparse.Namespace, clip: Path, avatar: str) -> int:
@@ -197,15 +196,7 @@ def _record_demo(arguments: argparse.Namespace, clip: Path, avatar: str) -> int:
         size=arguments.size,
         **{key: getattr(arguments, key) for key in _MODEL_KEYS},
     )
-    return _run_with_progress(build_record(options), outputs, _demo_seconds())
-
-
-def _demo_seconds() -> float | None:
-    text = os.environ.get("DEMO_SECONDS", "")
-    try:
-        return float(text) if text else None
-    except ValueError as error:
-        raise ConfigError(f"DEMO_SECONDS={text}: expected a number of seconds") from error
+    return _run_with_progress(build_record(options), outputs, arguments.seconds)
 
 
 def add_preview(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""A whole picture in the middle of another size: nothing of it is cut off, for a hand may be at its edge."""
+"""Pictures in and over others: a whole one in the middle of another size, a person over a background.
+
+Nothing is cut off of a picture that is fitted, for a hand may be at its edge.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,9 @@ def fit(image: np.ndarray, size: tuple[int, int], ground: tuple[int, int, int] =
     left, top = (size[0] - width_px) // 2, (size[1] - height_px) // 2
     fitted[top : top + height_px, left : left + width_px] = image
     return fitted
+
+
+def over(image: np.ndarray, background: float | tuple[int, int, int] | np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint8 straight-alpha RGBA over grey, a colour or (H, W, 3), 0..255 -> (H, W, 3) float32 RGB, 0..255."""
+    alpha = image[..., 3:].astype(np.float32) / 255
+    return image[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)

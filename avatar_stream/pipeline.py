@@ -282,10 +282,8 @@ def _make_server(config: PipelineConfig) -> Server | None:
     rooms = [("sources", config.source), *(("sinks", output) for output in config.outputs)]
     if not any("server" in find_stage(room, stage.type).Options.model_fields for room, stage in rooms):
         return None
-    try:
-        from avatar_stream.broadcast.server import Server
-    except ImportError as error:
-        raise ConfigError(f"pages and WebRTC need {error.name}: pip install aiortc aiohttp") from error
+    from avatar_stream.broadcast.server import Server
+
     return Server(config.server)
 
 

@@ -27,6 +27,7 @@ LEFT_WRIST, RIGHT_WRIST = 15, 16
 LEFT_HIP, RIGHT_HIP = 23, 24
 
 SOUND_RATE = 48_000  # samples a second, everywhere
+TICKS_PER_S = 90_000  # of video's time stamps, in files and as RTP has them
 
 # The canonical signing frame: a square that holds the whole signing space, in which training and
 # running both happen. It reaches from well below the waist to above the head, an elbow's width at

@@ -9,9 +9,9 @@ from test_retarget import DOWN, FPS, STILL, avatar_pose, make_person, reach_for,
 
 from avatar_stream.avatars import load_avatar
 from avatar_stream.evaluation.contact import contact_values
+from avatar_stream.landmarks import HANDS
 from avatar_stream.retarget import Retargeter
 from avatar_stream.retarget.hands import palm_px
-from avatar_stream.retarget.layout import HANDS
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Pose
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import cv2
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from avatar_stream import compiled
-from avatar_stream.errors import EndOfStream
+from avatar_stream.errors import EndOfStream, TrackerError
 from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers import _eight_bits, _face, _hands, _networks
 from avatar_stream.trackers._arms import Arm, Hand
@@ -216,18 +215,10 @@ def test_the_largest_and_most_central_person_is_chosen_then_the_nearest():
     assert person.order(middles, np.array([300.0, 110, 105]), (480, 640, 3))[0] == 0
 
 
-def test_without_its_networks_the_other_tracker_works(monkeypatch, tmp_path, caplog):
+def test_a_network_that_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(_networks, "_package", lambda: tmp_path)
-    tracker = HolisticFastTracker()
-    with caplog.at_level(logging.WARNING):
-        tracker.open()
-    try:
-        assert isinstance(tracker._instead, HolisticTracker)
-        assert tracker.track(Frame(np.zeros((64, 64, 3), np.uint8), 0.0, 0)) is None
-        told = [record.getMessage() for record in caplog.records if "falls back" in record.getMessage()]
-        assert len(told) == 1 and "pose_detection.tflite is missing" in told[0]
-    finally:
-        tracker.close()
+    with pytest.raises(TrackerError, match="pose_detection.tflite is missing"):
+        HolisticFastTracker().open()
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, caplog):

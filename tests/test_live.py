@@ -326,8 +326,9 @@ def test_bench_refuses_a_source_that_is_not_live(capsys):
 
 def test_demo_ends_by_itself(avatar_folder):
     done = subprocess.run(
-        [sys.executable, "-m", "avatar_stream", "demo", "--avatar", str(avatar_folder), "--port", "8765"],
-        capture_output=True, text=True, timeout=150, env=os.environ | {"DEMO_SECONDS": "1", "DISPLAY": ""},
+        [sys.executable, "-m", "avatar_stream", "demo", "--avatar", str(avatar_folder), "--port", "8765",
+         "--seconds", "1"],
+        capture_output=True, text=True, timeout=150, env=os.environ | {"DISPLAY": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()

@@ -12,7 +12,7 @@ import torch
 from avatar_stream import types
 from avatar_stream.avatars import load_avatar
 from avatar_stream.modeling import conditioning, finishing, flow, geometry
-from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
+from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.figure import measure_figure
 from avatar_stream.modeling.geometry import draw_groups
@@ -211,22 +211,6 @@ def test_autoencoder_keeps_what_it_was_fitted_to() -> None:
     assert model.encode(image).abs().max() < 6  # about unit variance
 
 
-def test_stock_vae_loads_by_folder(tmp_path: Path) -> None:
-    """A stock AutoencoderKL takes our autoencoder's place."""
-    from diffusers import AutoencoderKL
-
-    blocks = {
-        "down_block_types": ("DownEncoderBlock2D",) * 2,
-        "up_block_types": ("UpDecoderBlock2D",) * 2,
-    }
-    vae = AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, **blocks)
-    vae.save_pretrained(tmp_path / "vae")
-    stock = load_autoencoder(str(tmp_path / "vae"))
-    latents = stock.encode(torch.rand(2, 4, 32, 32))
-    assert latents.shape == (2, 8, 16, 16)
-    assert stock.decode(latents).shape == (2, 4, 32, 32)
-
-
 def test_flow_path_and_its_velocity_agree() -> None:
     """From any point of the straight path the true velocity leads to the endpoint."""
     x_0, x_1 = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)
@@ -348,7 +332,7 @@ def fixed_loss(weights: Path | None, config, data: Path) -> float:
 
     samples = dataset.PairDataset([dataset.PictureFolder(data)], config.data.targets, seed=7)
     rng = np.random.default_rng(7)
-    autoencoder = load_autoencoder(str(config.output / "weights" / "autoencoder"))
+    autoencoder = PatchAutoencoder.from_pretrained(str(config.output / "weights" / "autoencoder"))
     networks = train.build_networks(config, str(weights) if weights else None, autoencoder)
     batches = [step for _ in range(4) for step in steps.make_steps([samples.sample(rng)], config).values()]
     torch.manual_seed(0)

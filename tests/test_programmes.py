@@ -12,9 +12,9 @@ from show_cases import FPS, SIZE, Station, beginnings_s, draw_number, read_numbe
 from stations import Hls, Rtmp, Rtsp, Srt, SrtCaller, needs_srt
 from test_show import Collector, Numbered, make_show, signer_number
 
+from avatar_stream.clocks import PlayingClock
 from avatar_stream.controls import Wish
 from avatar_stream.running import runner
-from avatar_stream.show.feed import PlayingClock
 from avatar_stream.show.options import ShowOptions
 from avatar_stream.show.programme import Programme
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from outward import FPS, Signer, assert_stripes, free_port, picture, reachable, running, until
 
-from avatar_stream.broadcast.push import hide_secrets, shown_address
 from avatar_stream.errors import SinkError
+from avatar_stream.messages import hide_secrets, shown_address
 from avatar_stream.sinks.push import PushSink
 from avatar_stream.types import Frame, Sound
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from avatar_stream.errors import AvatarError
+from avatar_stream.landmarks import HAND_CHAIN, HAND_RATIOS, MIRROR_ROWS, mirror_pose
 from avatar_stream.retarget import Retargeter, RetargetOptions, delay_ms
 from avatar_stream.retarget import bones as bone_work
 from avatar_stream.retarget.face import fit_similarity
-from avatar_stream.retarget.layout import HAND_CHAIN, HAND_RATIOS, MIRROR_ROWS, mirror_pose
 from avatar_stream.retarget.smoothing import PoseSmoother
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Pose

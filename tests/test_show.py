@@ -14,6 +14,7 @@ import pytest
 from conftest import make_upright_pose
 from show_cases import FPS, SIZE, Station, beginnings_s, draw_number, read_back, read_number, write_programme
 
+from avatar_stream.clocks import ArrivalClock
 from avatar_stream.compose import Composer
 from avatar_stream.config import ProblemsError, check_pipeline
 from avatar_stream.controls import Setting, Wish
@@ -23,7 +24,6 @@ from avatar_stream.provenance import COMPOSITE, read_source_type
 from avatar_stream.running import runner
 from avatar_stream.running.meter import Meter, Worker
 from avatar_stream.running.pacer import Pacer
-from avatar_stream.show.feed import ArrivalClock
 from avatar_stream.show.options import ShowOptions, signer_side_px
 from avatar_stream.show.programme import Programme
 from avatar_stream.show.sound_line import SoundLine

@@ -431,21 +431,6 @@ def first_frames(name, first, count):
     return frames
 
 
-def test_a_lost_hand_is_looked_for_again():
-    frames = first_frames("video/webcam-signer.mp4", 80, 28)  # a fast hand, between two cuts
-    with_look, without = (track_all(frames, second_look=look) for look in (True, False))
-    found = [sum(pose.confidence[RIGHT_HAND].any() for pose in poses) for poses in (with_look, without)]
-    assert found[0] >= found[1] + 4
-    for pose, plain in zip(with_look, without, strict=True):
-        if plain.confidence[RIGHT_HAND].any():
-            np.testing.assert_array_equal(pose.points[RIGHT_HAND], plain.points[RIGHT_HAND])
-        elif pose.confidence[RIGHT_HAND].any():
-            wrist, elbow = pose.points[RIGHT_WRIST], pose.points[14]
-            forearm_px = np.linalg.norm(wrist[:2] - elbow[:2])
-            assert np.linalg.norm(pose.points[RIGHT_HAND.start, :2] - wrist[:2]) < 0.6 * forearm_px
-            assert 0 < pose.confidence[RIGHT_HAND][0] <= 1 and abs(pose.points[RIGHT_HAND.start, 2]) < 1e-3
-
-
 def test_one_person_is_kept_while_another_is_in_view():
     frames = first_frames("video/two-signers-composite.mp4", 0, 30)
     hidden = [dataclasses.replace(frame, image=frame.image.copy()) for frame in frames]

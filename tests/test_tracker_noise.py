@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from avatar_stream import cli
-from avatar_stream.retarget.layout import HAND_PARENTS, HANDS
+from avatar_stream.landmarks import HAND_PARENTS, HANDS
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.training.tracker_clips import SUBFRAMES, TrackedClip
 from avatar_stream.training.tracker_losses import hand_frames, loss_table, losses

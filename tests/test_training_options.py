@@ -1,15 +1,13 @@
-"""What a recipe may switch on: the critic, the image encoder's tokens (CAA), the whole frame at full scale."""
+"""What a recipe may switch on: the critic, the whole frame at full scale."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from test_modeling import as_pose, picture, small_config, standing_points, write_data_set
 
-from avatar_stream.errors import ModelError
 from avatar_stream.modeling.pipeline import SignerPipeline
 from avatar_stream.training.config import CriticConfig
 from avatar_stream.training.train import train
@@ -32,48 +30,6 @@ def test_critic_trains_and_is_remembered(tmp_path: Path) -> None:
     second = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=False)["adversary"]["critic"]
     moved = max((first[name] - second[name]).abs().max() for name in first if "original" in name)
     assert 0 < moved < 0.05  # one step further, not begun anew
-
-
-def test_source_net_reads_image_tokens(tmp_path: Path) -> None:
-    """With an image encoder the made picture depends on it, and the saved model brings it along."""
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    encoder = transformers.CLIPVisionModel(
-        transformers.CLIPVisionConfig(
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=32,
-            patch_size=16,
-        )  # fmt: skip
-    )
-    encoder.save_pretrained(tmp_path / "encoder")
-    config = small_config(
-        tmp_path / "run", write_data_set(tmp_path / "data"), image_encoder=str(tmp_path / "encoder")
-    )
-    train(config.model_copy(update={"max_steps": 20}))
-    weights = tmp_path / "run" / "weights"
-    first = make(weights)
-    pipe = SignerPipeline.from_pretrained(weights, torch_dtype=torch.float32)
-    with torch.no_grad():
-        for weight in pipe.image_encoder.parameters():
-            weight.add_(0.5)
-    other = pipe(source=picture(), source_pose=as_pose(standing_points()), pose=as_pose(standing_points(50)))
-    assert np.abs(first.astype(int) - other.images[0]).max() > 0
-    pipe.register_modules(image_encoder=None)
-    with pytest.raises(ValueError, match="tokens"):
-        pipe.prepare(picture(), as_pose(standing_points()))
-
-
-def test_unknown_image_encoder_is_told(tmp_path: Path) -> None:
-    """A wrong name gives one clear error before anything is trained."""
-    pytest.importorskip("transformers")
-    config = small_config(
-        tmp_path / "run", write_data_set(tmp_path / "data"), image_encoder=str(tmp_path / "nothing")
-    )
-    with pytest.raises(ModelError, match="nothing"):
-        train(config)
 
 
 def test_body_view_at_full_scale(tmp_path: Path) -> None:

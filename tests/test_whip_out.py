@@ -18,8 +18,9 @@ from outward import Signer, assert_stripes, until
 from avatar_stream.broadcast.backoff import Backoff
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
-from avatar_stream.broadcast.whip_client import ice_servers, shown_url
+from avatar_stream.broadcast.whip_client import ice_servers
 from avatar_stream.errors import SinkError
+from avatar_stream.messages import shown_address
 from avatar_stream.sinks.whip import WhipSink
 from avatar_stream.types import Frame, Sound
 
@@ -260,7 +261,7 @@ def test_an_address_that_is_none_is_told_at_once(url):
 
 def test_secrets_of_an_address_are_not_shown():
     assert (
-        shown_url("https://user:word@example.org:8443/whip/room?token=abc")
+        shown_address("https://user:word@example.org:8443/whip/room?token=abc", key_in_path=False)
         == "https://example.org:8443/whip/room?..."
     )
 

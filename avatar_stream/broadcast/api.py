@@ -7,14 +7,13 @@ and `GET /api/status` shows when it has. Wishes say what is to be (`{"on": true}
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from avatar_stream import __version__
 from avatar_stream.broadcast.guard import Guard
@@ -158,7 +157,8 @@ def describe() -> dict[str, Any]:
     paths |= {f"/api/{name}": _post(text, "Switch") for name, (_, text) in _SWITCHES.items()}
     paths |= {f"/api/{name}": _post(text, None) for name, (_, text) in _DEEDS.items()}
     schemas = {model.__name__: model.model_json_schema() for model in (Switch, Choice)}
-    schemas["Status"] = {"type": "object", "required": [field.name for field in dataclasses.fields(Status)]}
+    status = TypeAdapter(Status).json_schema()
+    schemas["Status"] = status | {"required": list(status["properties"])}
     schemas["Error"] = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
     return {
         "openapi": "3.1.0",

@@ -1,10 +1,9 @@
-"""Pictures that arrive by RTP: whole as early as can be, never long behind, at the times of their capture."""
+"""Pictures that arrive by RTP: whole as early as can be, never long behind."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections import deque
 from collections.abc import Callable
 
 from aiortc import RTCRtpReceiver
@@ -15,30 +14,6 @@ from aiortc.utils import uint16_add
 _BUFFERED_PACKETS = 2048  # more than a keyframe of 4K at 20 Mbit/s has; a power of two
 _VP8_KEYFRAME = b"\x9d\x01\x2a"  # RFC 6386, 9.1
 _H264_KEYFRAME = re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65]")  # a slice of an IDR picture
-
-
-class CaptureClock:
-    """Puts a sender's time stamps on our own clock.
-
-    Pictures are captured at even steps and arrive at uneven ones; movement judged by times of arrival would tremble.
-    The picture that came fastest of the last ones tells how far the two clocks are apart, up to the shortest way here.
-    """
-
-    _PICTURES, _JUMP_S = 300, 1.0
-
-    def __init__(self):
-        """Nothing is known of the sender's clock yet."""
-        self._apart_s: deque[float] = deque(maxlen=self._PICTURES)
-        self._last_s = float("-inf")
-
-    def time_s(self, sent_s: float, arrived_s: float) -> float:
-        """Return the capture time on the clock of `arrived_s`; never later than that, always later than the last."""
-        apart_s = arrived_s - sent_s
-        if self._apart_s and abs(apart_s - min(self._apart_s)) > self._JUMP_S:
-            self._apart_s.clear()  # the sender began to count anew, or was away
-        self._apart_s.append(apart_s)
-        self._last_s = max(min(self._apart_s) + sent_s, self._last_s + 1e-4)
-        return self._last_s
 
 
 class PromptBuffer(JitterBuffer):

@@ -31,13 +31,13 @@ from typing import BinaryIO
 import av
 import numpy as np
 
-from avatar_stream.types import SOUND_RATE
+from avatar_stream.types import SOUND_RATE, TICKS_PER_S
 
 HEADER = struct.Struct("<qIB")
 PICTURE, KEYFRAME, SOUND = range(3)
 UP = "up"
 CONNECT_TIMEOUT_S, STALL_TIMEOUT_S = 15, 10
-TIME_BASE = Fraction(1, 90_000)
+TIME_BASE = Fraction(1, TICKS_PER_S)
 _AAC_FRAME = 1024
 # Blocks follow one another; what is closer than this was torn apart by rounding.
 _SAME_SAMPLES = 480

@@ -16,10 +16,10 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
 from avatar_stream.broadcast.settings import EncodingOptions
+from avatar_stream.types import TICKS_PER_S
 
 logger = logging.getLogger(__name__)
 
-TICKS_PER_S = 90_000  # RTP's clock for video
 TIME_BASE = Fraction(1, TICKS_PER_S)
 Codec = Literal["h264", "vp8"]
 # What encoders reckon with; the true times are those of the pictures.

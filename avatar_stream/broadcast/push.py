@@ -32,6 +32,7 @@ from avatar_stream.broadcast.carrier import (
     Orders,
 )
 from avatar_stream.broadcast.encoder import Encoded
+from avatar_stream.messages import hide_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -168,28 +169,6 @@ def _make_small(pipe: int) -> None:
     # What waits in a pipe is old when it is read; Linux' own size would hold a second of a still picture.
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
-
-
-def shown_address(url: str) -> str:
-    """Return an address without what may be a secret: user, password, stream key, query."""
-    parts = urlsplit(url)
-    folder = parts.path.strip("/").rpartition("/")[0]
-    place = parts.netloc.rpartition("@")[2]
-    return (
-        f"{parts.scheme}://{place}"
-        + (f"/{folder}" if folder else "")
-        + ("/..." if parts.path.strip("/") else "")
-    )
-
-
-def hide_secrets(text: str, url: str) -> str:
-    """Return a message in which the address' secrets are replaced by dots."""
-    parts = urlsplit(url)
-    text = text.replace(url, shown_address(url))
-    for secret in (parts.password, parts.path.strip("/").rpartition("/")[2], parts.query):
-        if secret and len(secret) > 3:
-            text = text.replace(secret, "...")
-    return text
 
 
 def program_for(url: str) -> str | None:

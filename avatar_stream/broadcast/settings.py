@@ -114,3 +114,8 @@ class EncodingOptions(stages.Options):
     codec: Literal["auto", "h264", "vp8"] = "auto"
     bitrate_kbps: Annotated[int, Field(ge=100, le=50_000)] = 4000
     keyframe_interval_s: Annotated[float, Field(ge=0.2, le=60)] = 4.0
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Those that may be sent, the best first."""
+        return ("h264", "vp8") if self.codec == "auto" else (self.codec,)

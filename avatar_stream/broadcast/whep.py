@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 _CONNECT_TIMEOUT_S = 15.0
 _WATCH_INTERVAL_S = 1.0
 _CLOSE_TIMEOUT_S = 5.0
-_CODECS = {"auto": ("h264", "vp8"), "h264": ("h264",), "vp8": ("vp8",)}
 
 
 class CrowdError(Exception):
@@ -98,7 +97,7 @@ class Audience:
         self._sound = sound
         self.viewers: dict[str, Viewer] = {}
         self.streams = StreamSet(encoding)
-        self._configuration, self._codecs = configuration, _CODECS[encoding.codec]
+        self._configuration, self._codecs = configuration, encoding.codecs
         self._max_viewers, self._with_driver = max_viewers, with_driver
         self._viewer_timeout_s = viewer_timeout_s
         self._begun_s: float | None = None

@@ -21,8 +21,9 @@ from aiohttp import web
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection
 from aiortc.mediastreams import MediaStreamError
 
-from avatar_stream.broadcast.arriving import CaptureClock, hasten
+from avatar_stream.broadcast.arriving import hasten
 from avatar_stream.broadcast.exchange import SDP, OfferError, answer, created, read_body, take_offer, trickle
+from avatar_stream.clocks import ArrivalClock
 
 logger = logging.getLogger(__name__)
 
@@ -256,7 +257,8 @@ class Ingest:
     # Pictures -----------------------------------------------------------------------------------------------
 
     async def _pump(self, session: _Session, track: MediaStreamTrack) -> None:
-        clock = CaptureClock()
+        # Captured at even steps, pictures arrive at uneven ones: movement judged by times of arrival would tremble.
+        clock, captured_s = ArrivalClock(), float("-inf")
         while True:
             try:
                 picture = await track.recv()
@@ -270,7 +272,8 @@ class Ingest:
             session.size = (picture.width, picture.height)
             session.times_s.append(session.heard_s)
             sent_s = float(picture.pts * picture.time_base) if picture.pts is not None else session.heard_s
-            self._put(Arrival(picture, clock.time_s(sent_s, session.heard_s), session.number))
+            captured_s = max(clock.capture_s(sent_s, session.heard_s), captured_s + 1e-4)
+            self._put(Arrival(picture, captured_s, session.number))
 
     def _put(self, arrival: Arrival) -> None:
         with self._changed:

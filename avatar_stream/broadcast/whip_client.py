@@ -22,6 +22,7 @@ from avatar_stream.broadcast.sound import SoundStream
 from avatar_stream.broadcast.stream_set import AVATAR, StreamSet
 from avatar_stream.broadcast.streams import PacketTrack
 from avatar_stream.broadcast.whep import codec_preferences
+from avatar_stream.messages import shown_address
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +124,8 @@ class WhipClient:
             codecs: offered, the best first.
             sound: a show's, or None.
         """
-        self.notice, self.connections = f"whip: connecting to {shown_url(url)}", 0
-        self._url, self._token = url, token
+        self._url, self._token, self._shown = url, token, shown_address(url, key_in_path=False)
+        self.notice, self.connections = f"whip: connecting to {self._shown}", 0
         self._configuration, self._streams, self._codecs = configuration, streams, codecs
         self._sound = sound
         self._named: list[RTCIceServer] = []  # ICE servers that the last answer named
@@ -150,7 +151,7 @@ class WhipClient:
                     await self._publish(http)
                 except PublishError as error:
                     pause_s = max(backoff.pause_s(time.monotonic() - start_s), error.retry_after_s)
-                    self.notice = f"whip: nothing is published to {shown_url(self._url)}: {error}"
+                    self.notice = f"whip: nothing is published to {self._shown}: {error}"
                     logger.warning("%s; the next try is in %.0f s", self.notice, pause_s)
                     await asyncio.sleep(pause_s)
 
@@ -165,7 +166,7 @@ class WhipClient:
             await self._until_connected(session)
             self.connections += 1
             self.notice = ""
-            logger.info("publishing to %s", shown_url(self._url))
+            logger.info("publishing to %s", self._shown)
             await self._hold(session)
         finally:
             await self._end(http, session)
@@ -284,12 +285,6 @@ def ice_servers(links: Iterable[str]) -> list[RTCIceServer]:
         if "ice-server" in parts.get("rel", "").split() and ICE_URL.fullmatch(url):
             servers.append(RTCIceServer(url, parts.get("username"), parts.get("credential")))
     return servers
-
-
-def shown_url(url: str) -> str:
-    """Return an address without user, password and query, which may be secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" + ("?..." if parts.query else "")
 
 
 async def _read(url: str, response: aiohttp.ClientResponse) -> Reply:

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from avatar_stream.errors import ConfigError, EndOfStream
+from avatar_stream.landmarks import ELBOWS, HANDS, SHOULDERS, WRISTS
 from avatar_stream.rendering import face_fit
-from avatar_stream.retarget.layout import ELBOWS, HANDS, SHOULDERS, WRISTS
 from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.types import FACE, Pose

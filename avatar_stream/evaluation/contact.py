@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from avatar_stream.evaluation.clips import face_seen, hands_seen
+from avatar_stream.landmarks import HANDS, MESH
 from avatar_stream.retarget.hands import palm_px
-from avatar_stream.retarget.layout import HANDS
 from avatar_stream.types import FACE, Pose
 
 KEYS = ("contact_error", "hand_contact_error", "face_contact_error")
 FOUND_KEY = "contacts_found"
 NEAR = 0.5  # palm lengths: nearer landmarks are a contact
 _ONE_HAND = 0.5  # mean distance of "both" hands' landmarks, in palm lengths: one hand that was found twice
-_MESH = slice(FACE.start, FACE.start + 468)
+_MESH = slice(FACE.start, FACE.start + MESH.stop)
 
 
 def contact_values(driver: Pose | None, avatar: Pose | None) -> dict[str, list[float]]:

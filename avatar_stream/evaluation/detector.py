@@ -15,8 +15,8 @@ import numpy as np
 
 from avatar_stream.errors import TrackerError
 from avatar_stream.evaluation.pictures import GREY
+from avatar_stream.landmarks import CHIN, FOREHEAD
 from avatar_stream.rendering import parts as part_codes
-from avatar_stream.retarget.layout import CHIN, FOREHEAD
 from avatar_stream.trackers.holistic import quiet_stderr
 from avatar_stream.types import FACE, LEFT_HAND, LEFT_SHOULDER, RIGHT_HAND, RIGHT_SHOULDER
 
@@ -137,16 +137,14 @@ class Detector:
         """Load the networks.
 
         Raises:
-            TrackerError: mediapipe is not installed or does not start.
+            TrackerError: mediapipe does not start.
         """
         os.environ.setdefault("GLOG_minloglevel", "2")
         with quiet_stderr():
-            try:
-                from mediapipe.python.solutions.face_mesh import FaceMesh
-                from mediapipe.python.solutions.hands import Hands
-                from mediapipe.python.solutions.pose import Pose
-            except ImportError as error:
-                raise TrackerError(f"evaluation needs mediapipe ({error}): run `make setup`") from error
+            from mediapipe.python.solutions.face_mesh import FaceMesh
+            from mediapipe.python.solutions.hands import Hands
+            from mediapipe.python.solutions.pose import Pose
+
             try:
                 self._hands = Hands(
                     static_image_mode=True, max_num_hands=2, min_detection_confidence=_CONFIDENCE

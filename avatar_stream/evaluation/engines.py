@@ -20,6 +20,7 @@ from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ConfigError, ModelError
 from avatar_stream.evaluation.truth import find_poses
 from avatar_stream.figures import check_output, write_json
+from avatar_stream.fitting import over
 from avatar_stream.modeling import conditioning, finishing, flow
 from avatar_stream.modeling import engine as engines
 from avatar_stream.modeling.pipeline import PreparedSource, SignerPipeline, default_device, default_dtype
@@ -224,19 +225,14 @@ def distances(
                 each(source=start, pose=pose, num_inference_steps=steps).images[0]
                 for each, start in ((pipe, source), (pipe, source), (exact, reference))
             )
-            difference = np.abs(_over_grey(made) - _over_grey(expected))
+            # Where nothing is seen, straight colours are arbitrary: they must not count.
+            difference = np.abs(over(made, 127.0) - over(expected, 127.0))
             most, same = max(most, float(difference.max())), same and np.array_equal(made, again)
             means.append(float(difference.mean()))
     return {
         "difference_max": most, "difference_mean": float(np.mean(means)), "same_bits": bool(same),
         "pictures": len(means),
     }  # fmt: skip
-
-
-def _over_grey(image: np.ndarray) -> np.ndarray:
-    # Where nothing is seen, straight colours are arbitrary: they must not count.
-    alpha = image[..., 3:].astype(np.float32) / 255.0
-    return image[..., :3] * alpha + 127.0 * (1.0 - alpha)
 
 
 def _usable(device: torch.device, place: str) -> list[str]:

@@ -33,7 +33,7 @@ from avatar_stream.evaluation.portrait import portrait_sharpness
 from avatar_stream.evaluation.reading import SURE, Reader
 from avatar_stream.evaluation.scores import Target, summarize
 from avatar_stream.figures import check_output, write_json
-from avatar_stream.retarget.layout import HANDS, SHOULDERS
+from avatar_stream.landmarks import HANDS, SHOULDERS
 from avatar_stream.types import Pose
 
 _SIDES, _BONES = ("left", "right"), ("upper_arm", "forearm")

@@ -12,7 +12,7 @@ from avatar_stream.evaluation.clips import FACE_NUMBERS, mesh_numbers
 from avatar_stream.evaluation.detector import FACE_PART, HAND, PARTS, Detector, Found, Wanted, wanted_parts
 from avatar_stream.evaluation.reading import SURE, Reader
 from avatar_stream.evaluation.truth import Case, Shot
-from avatar_stream.retarget.layout import HANDS, SHOULDERS
+from avatar_stream.landmarks import HANDS, SHOULDERS
 
 _FEWEST_OF_WAY = 8  # frames of a sequence: fewer are no way that hands go
 

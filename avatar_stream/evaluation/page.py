@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader
 from PIL import Image
 
 from avatar_stream.errors import SinkError
 
 _QUALITY = 92  # of WebP: a tenth of PNG's bytes, and nothing to see of it
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 0 auto; padding: 1rem;
-  max-width: 76rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-p { max-width: 46rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
-th { font-weight: 600; } td.n { text-align: right; }
-.met { color: #276749; } .missed { color: #b83210; font-weight: 600; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: .8rem; }
-figure { margin: 0; } figcaption { font-size: .8rem; color: #555; overflow-wrap: anywhere; }
-img { display: block; max-width: 100%; height: auto; background: #e1e1e1; }
-.grid img { width: 10rem; max-width: none; } .grid td { padding: .15rem; border: 0; vertical-align: top; }
-.grid th { border: 0; font-size: .8rem; }
-"""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    # A picture that lies beside the page.
+    name: str
+    width_px: int
+    height_px: int
+    text: str
 
 
 class Page:
@@ -42,7 +34,7 @@ class Page:
             SinkError: it cannot be made.
         """
         self._folder, self._title = folder, title
-        self._parts: list[str] = []
+        self._parts: list[dict] = []
         self._pictures = 0
         try:
             (folder / "pictures").mkdir(parents=True, exist_ok=True)
@@ -51,21 +43,21 @@ class Page:
 
     def heading(self, text: str, note: str = "") -> None:
         """Begin a section."""
-        self._parts.append(f"<h2>{escape(text)}</h2>" + (f"<p>{escape(note)}</p>" if note else ""))
+        self._add("heading", text=text)
+        if note:
+            self.note(note)
 
     def note(self, text: str) -> None:
         """Add a paragraph."""
-        self._parts.append(f"<p>{escape(text)}</p>")
+        self._add("note", text=text)
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Add a table of texts and numbers; `met` and `missed` are coloured."""
-        text = "".join(f"<th>{escape(head)}</th>" for head in heads)
-        body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-        self._parts.append(f'<div class="wide"><table><tr>{text}</tr>{body}</table></div>')
+        self._add("table", heads=heads, rows=list(rows))
 
     def plots(self, drawings: Iterable[str]) -> None:
         """Add SVG drawings beside each other."""
-        self._parts.append('<div class="plots">' + "".join(drawings) + "</div>")
+        self._add("plots", drawings=list(drawings))
 
     def targets(self, targets: dict[str, dict]) -> None:
         """Add a section of promised values, each as `Target.as_json` gives it, by name."""
@@ -78,36 +70,30 @@ class Page:
 
     def cards(self, pictures: Iterable[tuple[np.ndarray, str]]) -> None:
         """Add pictures, (H, W, 3) uint8 RGB, with captions."""
-        cards = [
-            f"<figure>{self._picture(image, text)}<figcaption>{escape(text)}</figcaption></figure>"
-            for image, text in pictures
-        ]
-        self._parts.append('<div class="cards">' + "".join(cards) + "</div>")
+        self._add("cards", pictures=[self._picture(image, text) for image, text in pictures])
 
     def picture_grid(self, heads: Sequence[str], rows: Iterable[Sequence[np.ndarray | str | None]]) -> None:
         """Add rows of pictures, (H, W, 3) uint8 RGB; texts and gaps may stand between them."""
-        text = "".join(f"<th>{escape(head)}</th>" for head in heads)
-        body = ""
-        for row in rows:
-            cells = [
-                self._picture(cell, head)
-                if isinstance(cell, np.ndarray)
-                else escape("" if cell is None else cell)
+        shown = [
+            [
+                self._picture(cell, head) if isinstance(cell, np.ndarray) else cell or ""
                 for cell, head in zip(row, heads, strict=True)
             ]
-            body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-        self._parts.append(f'<div class="wide grid"><table><tr>{text}</tr>{body}</table></div>')
+            for row in rows
+        ]
+        self._add("grid", heads=heads, rows=shown)
 
-    def _picture(self, image: np.ndarray, text: str) -> str:
+    def _add(self, kind: str, **content: object) -> None:
+        self._parts.append({"kind": kind} | content)
+
+    def _picture(self, image: np.ndarray, text: str) -> _Shown:
         self._pictures += 1
         name = f"pictures/{self._pictures:04d}.webp"
         try:
             Image.fromarray(image).save(self._folder / name, quality=_QUALITY)
         except OSError as error:
             raise SinkError(f"cannot write {self._folder / name}: {error.strerror or error}") from error
-        height_px, width_px = image.shape[:2]
-        size = f'width="{width_px}" height="{height_px}"'
-        return f'<img src="{name}" {size} alt="{escape(text)}" loading="lazy">'
+        return _Shown(name, image.shape[1], image.shape[0], text)
 
     def write(self) -> Path:
         """Write `index.html` and return its path.
@@ -116,12 +102,10 @@ class Page:
             SinkError: it cannot be written.
         """
         path = self._folder / "index.html"
-        head = (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(self._title)}</title><style>{_STYLE}</style></head>"
-        )
-        text = f"{head}<body><h1>{escape(self._title)}</h1>{''.join(self._parts)}</body></html>\n"
+        templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+        templates.trim_blocks = templates.lstrip_blocks = True
+        templates.filters |= {"number": number, "kind": _kind}
+        text = templates.get_template("page.html").render(title=self._title, parts=self._parts)
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
@@ -136,9 +120,8 @@ def number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _cell(value: object) -> str:
-    text = number(value)
-    if text in ("met", "missed"):
-        return f'<td class="{text}">{text}</td>'
-    kind = ' class="n"' if isinstance(value, int | float) else ""
-    return f"<td{kind}>{escape(text)}</td>"
+def _kind(value: object) -> str:
+    # The class of a table's cell.
+    if isinstance(value, int | float):
+        return "number"
+    return value if value in ("met", "missed") else ""

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from avatar_stream.errors import ModelError
+from avatar_stream.messages import first_line
 from avatar_stream.types import Avatar, Pose
 
 
@@ -55,8 +56,7 @@ class FlowPainter:
             self.device = torch.device(device) if device else default_device()
             self._pipe = SignerPipeline.from_pretrained(place).to(self.device)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"model '{model}' cannot be loaded from {place}: {reason}") from error
+            raise ModelError(f"model '{model}' cannot be loaded from {place}: {first_line(error)}") from error
         self._source = None
 
     def meet(self, avatar: Avatar) -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from avatar_stream.evaluation.likeness import detail, masked_mean, sharpness_of, tolerant_ssim_map
+from avatar_stream.fitting import over
 from avatar_stream.rendering import parts as part_codes
 from avatar_stream.types import CANVAS_PX
 
@@ -39,8 +40,7 @@ _ROUND_PERSON_PX = 16  # beyond the person nothing counts, but for what the meas
 
 def on_grey(image: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 RGBA, straight alpha -> (H, W, 3) float32 RGB over light grey."""
-    alpha = image[..., 3:].astype(np.float32) / 255
-    return image[..., :3] * alpha + GREY * (1 - alpha)
+    return over(image, GREY)
 
 
 def at_canvas(image: np.ndarray) -> np.ndarray:

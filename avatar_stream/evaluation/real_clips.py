@@ -115,7 +115,7 @@ def make_ready(folder: Path, work: Path) -> Footage:
         ConfigError: there are no clips, or `work` holds other ones.
         SourceError: nobody can be seen.
         SinkError: `work` cannot be written.
-        TrackerError: mediapipe is not installed or does not start.
+        TrackerError: mediapipe does not start.
     """
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}: --clips takes a folder of videos")

@@ -16,7 +16,7 @@ from avatar_stream.evaluation.measure import Results
 from avatar_stream.evaluation.page import Page, number
 from avatar_stream.evaluation.pictures import on_grey
 from avatar_stream.evaluation.plots import Line, line_plot
-from avatar_stream.retarget.layout import CHIN, FOREHEAD
+from avatar_stream.landmarks import CHIN, FOREHEAD
 from avatar_stream.types import CANVAS_PX, FACE
 
 _HAND_PX = 224

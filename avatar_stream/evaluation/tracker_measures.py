@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avatar_stream.retarget.layout import EARS_OF_FACE, ELBOWS, HANDS, LOWER_LIP, SHOULDERS, UPPER_LIP, WRISTS
+from avatar_stream.landmarks import EARS_OF_FACE, ELBOWS, HANDS, LOWER_LIP, SHOULDERS, UPPER_LIP, WRISTS
 from avatar_stream.types import BODY, FACE
 
 SIDES = ("left", "right")
@@ -292,10 +292,8 @@ def same_person(first: Track, other: Track) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    # (N, K) -> (N,), without a warning where a row has nothing
-    known = np.isfinite(values)
-    count = known.sum(axis=1)
-    return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
+    # (N, K) -> (N,), NaN where a row has nothing
+    return np.ma.masked_invalid(values).mean(axis=1).filled(np.nan)
 
 
 def mouth_openings(clip: Clip, name: str) -> np.ndarray:

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from avatar_stream.compose import draw_pose
+from avatar_stream.landmarks import ELBOWS, HANDS, SHOULDERS, WRISTS
 from avatar_stream.lettering import Patch, draw_lines
-from avatar_stream.retarget.layout import ELBOWS, HANDS, SHOULDERS, WRISTS
 from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.types import Frame, Pose
 

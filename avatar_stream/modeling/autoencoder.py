@@ -2,8 +2,7 @@
 
 `PatchAutoencoder` is linear: each 8x8 patch of premultiplied RGBA becomes 64 numbers, the principal components of
 patches of rendered people with hands and face weighted up. Its decoder is one matrix product. At the training that
-can be had here it beat every convolutional autoencoder that was tried (docs/experiments.md). `StockAutoencoder`
-puts a stock VAE of diffusers in its place.
+can be had here it beat every convolutional autoencoder that was tried (docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from torch import nn
 from torch.nn import functional
 
 
@@ -78,43 +76,3 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         # A component that hardly occurs must not blow up what lies outside the data.
         self.scale.copy_(values[kept].clamp_min(1e-3).sqrt())
         return float(values[kept].sum() / values.sum())
-
-
-class StockAutoencoder(nn.Module):
-    """A stock VAE of diffusers (AutoencoderKL, AutoencoderTiny) for RGBA: colour and matte go through it apart.
-
-    Args:
-        vae: the loaded model; its latent has C channels, ours 2 C: premultiplied colour, then matte.
-    """
-
-    def __init__(self, vae: nn.Module):
-        super().__init__()
-        self.vae = vae
-        self.factor = getattr(vae.config, "scaling_factor", 1.0)
-
-    def encode(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 4, H, W) premultiplied RGBA, 0..1 -> (B, 2 C, h, w)."""
-        both = torch.cat([image[:, :3], image[:, 3:].expand(-1, 3, -1, -1)]) * 2 - 1
-        coded = self.vae.encode(both)
-        latents = coded.latents if hasattr(coded, "latents") else coded.latent_dist.mode()
-        return torch.cat(latents.chunk(2), dim=1) * self.factor
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, 2 C, h, w) -> (B, 4, H, W) premultiplied RGBA, about 0..1."""
-        both = self.vae.decode(torch.cat(latents.chunk(2, dim=1)) / self.factor).sample
-        colour, matte = (both / 2 + 0.5).chunk(2)
-        return torch.cat([colour, matte.mean(dim=1, keepdim=True)], dim=1)
-
-    def save_pretrained(self, folder: str, **kwargs: object) -> None:
-        """Write the stock VAE as diffusers does; `load_autoencoder` reads it back."""
-        self.vae.save_pretrained(folder, **kwargs)
-
-
-def load_autoencoder(place: str, **kwargs: str) -> PatchAutoencoder | StockAutoencoder:
-    """Load an autoencoder from a folder or hub id: our own, or any AutoencoderKL or AutoencoderTiny of diffusers."""
-    name = PatchAutoencoder.load_config(place, **kwargs).get("_class_name")
-    if name == "PatchAutoencoder":
-        return PatchAutoencoder.from_pretrained(place, **kwargs)
-    import diffusers
-
-    return StockAutoencoder(getattr(diffusers, name).from_pretrained(place, **kwargs))

@@ -135,7 +135,6 @@ class SourceNet(ModelMixin, ConfigMixin):
         latent_channels: of the autoencoder. geometry_channels: of the conditioning. patch_px: px per latent place.
         widths: channels at full, half and quarter latent resolution; attention works at the two coarser ones.
         heads: of attention. layers: attention layers of TargetNet at (half, quarter) resolution.
-        token_channels: of an image encoder's tokens, which the coarsest attention reads too (CAA), or None.
     """
 
     config_name = "config.json"
@@ -150,7 +149,6 @@ class SourceNet(ModelMixin, ConfigMixin):
         heads: int = 4,
         layers: tuple[int, int] = (2, 1),
         embedding_dim: int = 128,
-        token_channels: int | None = None,
     ):
         super().__init__()
         self.view_embedding = nn.Embedding(3, embedding_dim)
@@ -164,11 +162,6 @@ class SourceNet(ModelMixin, ConfigMixin):
             nn.ModuleList(nn.Conv2d(width, 2 * width, 1) for _ in range(count))
             for width, count in zip(widths[1:], layers, strict=True)
         )
-        self.read_tokens = (
-            nn.Sequential(nn.LayerNorm(token_channels), nn.Linear(token_channels, 2 * widths[2]))
-            if token_channels
-            else None
-        )
 
     def forward(
         self,
@@ -176,7 +169,6 @@ class SourceNet(ModelMixin, ConfigMixin):
         geometry: torch.Tensor,
         parts: torch.Tensor,
         kinds: torch.Tensor,
-        tokens: torch.Tensor | None = None,
     ) -> Memory:
         """Encode views of one size.
 
@@ -185,7 +177,6 @@ class SourceNet(ModelMixin, ConfigMixin):
             geometry: (B, geometry_channels, 8h, 8w) of the source pose.
             parts: (B, P, h/2, w/2) shares of the parts.
             kinds: (B,) int64, BODY, FACE or HAND.
-            tokens: (B, N, token_channels) of `image_tokens.image_tokens`, where the network reads them.
         """
         embedding = functional.silu(self.view_embedding(kinds))
         hidden = self.blocks[0](self.stem(latents, geometry), embedding)
@@ -198,25 +189,12 @@ class SourceNet(ModelMixin, ConfigMixin):
             for to_keys_values in self.to_keys_values[level]:
                 both = to_keys_values(self.norms[level](hidden)).flatten(2).transpose(1, 2)
                 self._remember(memory, both, places)
-        if self.read_tokens is not None:
-            self._add_tokens(memory, tokens)
         return memory
 
     def _remember(self, memory: Memory, both: torch.Tensor, places: torch.Tensor) -> None:
         keys, values = both.unflatten(2, (2, self.config.heads, -1)).unbind(2)
         memory.keys.append(torch.cat([keys.transpose(1, 2), places.to(keys.dtype)], dim=-1))
         memory.values.append(values.transpose(1, 2))
-
-    def _add_tokens(self, memory: Memory, tokens: torch.Tensor | None) -> None:
-        """Put an image encoder's tokens, which belong to no part, behind the coarsest layer's places."""
-        if tokens is None:
-            raise ValueError("this SourceNet reads an image encoder's tokens (CAA): give them")
-        beside = Memory([], [])
-        both = self.read_tokens(tokens.to(memory.keys[-1].dtype))
-        parts = memory.keys[-1].shape[-1] - memory.values[-1].shape[-1]
-        self._remember(beside, both, both.new_zeros(len(both), self.config.heads, both.shape[1], parts))
-        memory.keys[-1] = torch.cat([memory.keys[-1], beside.keys[0]], dim=2)
-        memory.values[-1] = torch.cat([memory.values[-1], beside.values[0]], dim=2)
 
 
 class TargetNet(ModelMixin, ConfigMixin):

@@ -21,7 +21,6 @@ from avatar_stream.modeling.denoiser import BODY, FACE, HAND, Memory
 from avatar_stream.modeling.detail import Prediction, Transfer
 from avatar_stream.modeling.finishing import MadeViews
 from avatar_stream.modeling.head import NOWHERE
-from avatar_stream.modeling.image_tokens import image_tokens
 from avatar_stream.modeling.shading import EMPTY
 from avatar_stream.modeling.texture import CLEAR, OPAQUE
 from avatar_stream.types import CANVAS_PX
@@ -176,19 +175,15 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def read_source(
-    source_net: nn.Module, batch: ViewBatch, latents: torch.Tensor, image_encoder: nn.Module | None = None
-) -> Memory:
+def read_source(source_net: nn.Module, batch: ViewBatch, latents: torch.Tensor) -> Memory:
     """Encode source views into TargetNet's memory, once per avatar; windows read all windows of their person.
 
     Args:
         source_net: SourceNet.
         batch: the source's own views.
         latents: (B, C, h, w) of `batch.look`.
-        image_encoder: whose tokens the network reads too (CAA), where it was trained with one.
     """
-    tokens = None if image_encoder is None else image_tokens(image_encoder, batch.look)
-    memory = source_net(latents.to(batch.geometry.dtype), batch.geometry, batch.parts, batch.kinds, tokens)
+    memory = source_net(latents.to(batch.geometry.dtype), batch.geometry, batch.parts, batch.kinds)
     if int(batch.kinds[0]) == BODY:
         return memory
     return Memory(*([_join_windows(x) for x in entries] for entries in (memory.keys, memory.values)))

@@ -148,15 +148,14 @@ def read_index(place: Path) -> dict:
 
 
 def fits(place: Path) -> bool:
-    """Whether `LiveSigner` can run a model: it starts at the source, has our own autoencoder, and no image tokens."""
+    """Whether `LiveSigner` can run a model: it starts at the source, and all its networks are ours."""
     try:
         index = read_index(place)
         kinds = [index[name][1] for name in ("autoencoder", "source_net", "target_net")]
-        tokens = (index.get("image_encoder") or [None])[0]
         starts = index.get("start", _START_SOURCE) == _START_SOURCE
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False  # whoever loads it as a whole says what is wrong with it
-    return kinds == ["PatchAutoencoder", "SourceNet", "TargetNet"] and starts and not tokens
+    return kinds == ["PatchAutoencoder", "SourceNet", "TargetNet"] and starts
 
 
 def _digest(place: Path) -> str:

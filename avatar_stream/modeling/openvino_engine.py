@@ -20,7 +20,7 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import nn
 
 from avatar_stream.modeling import flow
-from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
+from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
 from avatar_stream.modeling.detail import Prediction, Transfer
 from avatar_stream.modeling.engine import OPENVINO, OPENVINO_FLOAT32, OPENVINO_INT8, Engine
@@ -168,7 +168,7 @@ def trace_folder(
     Raises:
         OSError, ValueError, KeyError: the folder is incomplete.
     """
-    autoencoder = load_autoencoder(str(place), subfolder="autoencoder")
+    autoencoder = PatchAutoencoder.from_pretrained(str(place), subfolder="autoencoder")
     kind, folder = (SourceNet, "source_net") if name == SOURCE else (TargetNet, "target_net")
     net = kind.from_pretrained(
         str(place), subfolder=folder, torch_dtype=torch.float32, low_cpu_mem_usage=False

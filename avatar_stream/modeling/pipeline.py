@@ -19,9 +19,8 @@ from torch import nn
 
 from avatar_stream.modeling import conditioning, finishing, flow
 from avatar_stream.modeling import engine as engines
-from avatar_stream.modeling.autoencoder import load_autoencoder
+from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
-from avatar_stream.modeling.image_tokens import load_image_encoder
 from avatar_stream.types import CANVAS_PX, Look, Pose
 
 
@@ -75,18 +74,16 @@ class SignerPipeline(DiffusionPipeline):
     """Pose-guided person synthesis by flow matching in a latent (RPFM), with a cached source (TruePose).
 
     Args:
-        autoencoder: `PatchAutoencoder` or `StockAutoencoder`; stays in float32, for it is one matrix product.
+        autoencoder: `PatchAutoencoder`; stays in float32, for it is one matrix product.
         source_net, target_net: the twin networks.
         scheduler: FlowMatchEulerDiscreteScheduler; only its sigmas are used, passed by hand.
         start: "source" or "noise", where the path begins.
         noise_seed: of the fixed noise.
         body_px: side of the body's view.
-        image_encoder: CLIP vision model whose tokens SourceNet reads (CAA), where it was trained with one.
         ranges: of the activations, for eight-bit engines; see `quantization.py`.
     """
 
-    model_cpu_offload_seq = "image_encoder->source_net->target_net->autoencoder"
-    _optional_components = ["image_encoder"]
+    model_cpu_offload_seq = "source_net->target_net->autoencoder"
 
     def __init__(
         self,
@@ -97,7 +94,6 @@ class SignerPipeline(DiffusionPipeline):
         start: str = flow.START_SOURCE,
         noise_seed: int = 0,
         body_px: int = conditioning.BODY_PX,
-        image_encoder: nn.Module | None = None,
         ranges: dict[str, dict[str, tuple[float, float]]] | None = None,
     ):
         super().__init__()
@@ -106,7 +102,6 @@ class SignerPipeline(DiffusionPipeline):
             source_net=source_net,
             target_net=target_net,
             scheduler=scheduler,
-            image_encoder=image_encoder,
         )
         self.register_to_config(start=start, noise_seed=noise_seed, body_px=body_px, ranges=ranges)
         self.use_engine(engines.EAGER)
@@ -151,10 +146,8 @@ class SignerPipeline(DiffusionPipeline):
             for name, kind in (("source_net", SourceNet), ("target_net", TargetNet))
         }
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(place, subfolder="scheduler", **kwargs)
-        autoencoder = load_autoencoder(place, subfolder="autoencoder", **kwargs)
+        autoencoder = PatchAutoencoder.from_pretrained(place, subfolder="autoencoder", **kwargs)
         settings = {key: config[key] for key in ("start", "noise_seed", "body_px", "ranges") if key in config}
-        if (config.get("image_encoder") or [None])[0]:
-            settings["image_encoder"] = load_image_encoder(place, subfolder="image_encoder", **kwargs)
         pipe = cls(autoencoder=autoencoder, scheduler=scheduler, **nets, **settings)
         for network in nets.values():
             network.eval().to(memory_format=torch.channels_last)
@@ -280,7 +273,7 @@ class SignerPipeline(DiffusionPipeline):
         latents = self.autoencoder.encode(batch.look)
         dtype = self.source_net.dtype
         batch = flow.ViewBatch(batch.look, batch.geometry.to(dtype), batch.parts.to(dtype), batch.kinds)
-        return flow.read_source(self.source_net, batch, latents, self.image_encoder)
+        return flow.read_source(self.source_net, batch, latents)
 
     def _make(
         self, batch: flow.ViewBatch, memories: list[Memory], steps: list[float], seed: int
@@ -298,10 +291,9 @@ def save_pipeline(
     start: str,
     noise_seed: int,
     body_px: int = conditioning.BODY_PX,
-    image_encoder: nn.Module | None = None,
 ) -> None:
     """Write a model folder that `SignerPipeline.from_pretrained` reads."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     nets = (autoencoder, source_net, target_net, scheduler)
-    pipe = SignerPipeline(*nets, start, noise_seed, body_px, image_encoder)
+    pipe = SignerPipeline(*nets, start, noise_seed, body_px)
     pipe.save_pretrained(str(folder))

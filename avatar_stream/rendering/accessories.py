@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from avatar_stream.landmarks import EARS_OF_FACE, IRISES, MESH
 from avatar_stream.rendering.beards import bearded
 from avatar_stream.rendering.face_points import FacePoints
 from avatar_stream.rendering.look import Look
@@ -198,14 +199,14 @@ def _glasses(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Genera
     half_rim = random.random() < 0.15
     # Most glass is clear, some has a tint, few are sunglasses.
     tint = (random.uniform(0.05, 0.4, 3) ** 2, random.choice([0.02, 0.06, 0.45], p=[0.7, 0.25, 0.05]))
-    front_z = points[[473, 468, 105, 334], 2].max() + random.uniform(0.008, 0.011)
+    front_z = points[[*IRISES, 105, 334], 2].max() + random.uniform(0.008, 0.011)
     sights = []
-    for side, iris in ((1, 473), (-1, 468)):
+    for side, iris in zip((1, -1), IRISES, strict=True):
         half_x = abs(points[iris, 0]) + 0.001 - gap_m
         middle = np.array([side * (gap_m + half_x), points[iris, 1] - 0.003, front_z])
         sights.append((side, middle, _rim(middle, side, half_x, high_m / 2, corners)))
     forward = np.array([0, 0, max(_sunk_m(rim, points) for *_, rim in sights) + thick_m])
-    for (side, middle, rim), ear in zip(sights, (454, 234), strict=True):
+    for (side, middle, rim), ear in zip(sights, EARS_OF_FACE[::-1], strict=True):
         rim, middle = rim + forward, middle + forward
         held = rim[np.arange(-2, 27)] if half_rim else rim
         tray.add(swept(held, held - middle, np.array([1.2, 1.0]) * thick_m, not half_rim), bones, paint)
@@ -215,7 +216,7 @@ def _glasses(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Genera
         tray.add(swept(temple, np.array([side, 0, 0.2]), halves), bones, paint)
     front_z += forward[2]
     bow = np.linspace(-1, 1, 7)
-    height = points[473, 1] + 0.10 * high_m - 0.003
+    height = points[IRISES[0], 1] + 0.10 * high_m - 0.003
     bridge = np.stack(
         [(gap_m + 0.001) * bow, height + 0.003 * (1 - bow**2), front_z + 0.002 * (1 - bow**2)], 1
     )
@@ -224,8 +225,8 @@ def _glasses(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Genera
 
 def _sunk_m(rim: np.ndarray, points: np.ndarray) -> float:
     """How far a rim must come forward to lie on the nose and the cheeks instead of in them; 8 mm at most."""
-    away = np.linalg.norm(points[:468, None, :2] - rim[None, :, :2], axis=-1)
-    sunk = np.where(away < 0.004, points[:468, None, 2] - rim[None, :, 2], -np.inf)
+    away = np.linalg.norm(points[MESH, None, :2] - rim[None, :, :2], axis=-1)
+    sunk = np.where(away < 0.004, points[MESH, None, 2] - rim[None, :, 2], -np.inf)
     return float(np.clip(sunk.max(), 0.0, 0.008))
 
 
@@ -264,7 +265,7 @@ def _earrings(tray: _Tray, rig: Rig, points: np.ndarray, random: np.random.Gener
     """Studs or hoops in both lobes."""
     paint, hoop = _any(_METALS, random), random.random() < 0.5
     size_m = random.uniform(0.006, 0.022) if hoop else random.uniform(0.002, 0.004)
-    for ear, side in ((454, 1), (234, -1)):
+    for ear, side in zip(EARS_OF_FACE[::-1], (1, -1), strict=True):
         lobe = points[ear] + [side * 0.006, -0.026, -0.026]
         lobe = rig.positions_m[_near(rig, lobe)].astype(np.float64)
         if hoop:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from avatar_stream.landmarks import CHIN, EARS_OF_FACE, MOUTH_CORNERS, NOSE_BRIDGE
 from avatar_stream.rendering.look import TINTED_PX, Look
 from avatar_stream.rendering.parts import region_weights
 from avatar_stream.rendering.rig import BODY, Rig
@@ -36,7 +37,7 @@ def bearded(rig: Rig, points: np.ndarray, look: Look, random: np.random.Generato
     side = min(TINTED_PX, *rig.textures[0].shape[:2])
     texture = cv2.resize(rig.textures[0], (side, side), interpolation=cv2.INTER_AREA)
     inside, places = _unrolled(rig, side)
-    axis = np.array([0.0, (points[234, 2] + points[454, 2]) / 2])
+    axis = np.array([0.0, points[EARS_OF_FACE, 2].mean()])
     grown = np.zeros((side, side), np.float32)
     grown[inside] = _density(_flat(places, axis, points), _flat(points, axis, points), random)
     grown *= _strokes(side, random) * random.uniform(0.5, 1.0)
@@ -71,25 +72,25 @@ def _unrolled(rig: Rig, side: int) -> tuple[np.ndarray, np.ndarray]:
 def _flat(places: np.ndarray, axis: np.ndarray, points: np.ndarray) -> np.ndarray:
     """(N, 2) px on the grid: the angle around the head, and the height from below the chin to the nose."""
     around = np.arctan2(places[:, 0] - axis[0], places[:, 2] - axis[1]) / np.pi + 0.5
-    high = points[168, 1] - points[152, 1]
-    return _GRID_PX * np.stack([around, (points[168, 1] - places[:, 1]) / (1.5 * high)], 1)
+    high = points[NOSE_BRIDGE, 1] - points[CHIN, 1]
+    return _GRID_PX * np.stack([around, (points[NOSE_BRIDGE, 1] - places[:, 1]) / (1.5 * high)], 1)
 
 
 def _density(at: np.ndarray, points: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """(N,) 0..1 how thick the beard is at places of the grid."""
-    below = _BELOW_JAW_M * (points[152, 1] - points[168, 1]) / 0.115
+    below = _BELOW_JAW_M * (points[CHIN, 1] - points[NOSE_BRIDGE, 1]) / 0.115
     jaw = points[list(_JAW)] + [0, below]
     outline = [*points[list(_CHEEK_RIGHT)], points[2], *points[list(_CHEEK[::-1])], *jaw[::-1]]
     grid = np.zeros((_GRID_PX, _GRID_PX), np.float32)
     cv2.fillPoly(grid, [np.round(outline).astype(np.int32)], 1.0)
     y, x = np.mgrid[:_GRID_PX, :_GRID_PX]
-    mouth, wide = points[[61, 291]].mean(0), (points[291, 0] - points[61, 0]) / 2
+    mouth, wide = points[MOUTH_CORNERS].mean(0), np.ptp(points[MOUTH_CORNERS, 0]) / 2
     aside, above = np.abs(x - mouth[0]) / wide, y < mouth[1] + 3
     style = random.choice(4, p=(0.5, 0.15, 0.2, 0.15))  # everywhere, moustache, goatee, no moustache
     if style == 1:
         grid *= above & (aside < 1.15)
     elif style == 2:
-        grid *= (aside < random.uniform(1.0, 1.25)) & (y < points[152, 1])
+        grid *= (aside < random.uniform(1.0, 1.25)) & (y < points[CHIN, 1])
     elif style == 3:
         grid *= ~(above & (aside < 1.25))
     cv2.fillPoly(grid, [np.round(points[list(_LIPS)]).astype(np.int32)], 0.0)

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from avatar_stream.errors import SinkError
+from avatar_stream.fitting import over
 from avatar_stream.rendering.face_points import face_points
 from avatar_stream.rendering.landmarks import landmarks
 from avatar_stream.rendering.lens import photograph_scene
@@ -57,7 +58,8 @@ def render_clip(
             stream.width = stream.height = CANVAS_PX
             stream.pix_fmt = "yuv420p"
             for pose in tqdm(poses, unit="frame"):
-                picture = over(renderer.draw(rig, pose, None, look).image, background)
+                drawn = renderer.draw(rig, pose, None, look).image
+                picture = np.round(over(drawn, background)).astype(np.uint8)
                 if look and look.lens:
                     picture = photograph_scene(picture, look.lens, random)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -66,10 +68,3 @@ def render_clip(
     except OSError as error:
         part.unlink(missing_ok=True)
         raise SinkError(f"could not write {output}: {error.strerror or error}") from error
-
-
-def over(image: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
-    """(H, W, 4) uint8 straight-alpha RGBA over one colour -> (H, W, 3) uint8 RGB."""
-    alpha = image[..., 3:].astype(np.uint16)
-    mixed = image[..., :3] * alpha + np.array(background, np.uint16) * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)

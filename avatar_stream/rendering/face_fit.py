@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avatar_stream.landmarks import LOWER_LIP, MOUTH_CORNERS, UPPER_LIP
 from avatar_stream.rendering.expressions import BROWS_DOWN, BROWS_UP
 from avatar_stream.rendering.rotations import about, frame
 
 # Rows of the face mesh; right and left are the signer's.
 _ACROSS = ((33, 263), (133, 362), (234, 454), (127, 356))
 _UPWARDS = ((2, 10), (164, 151), (6, 9))
-_UPPER_LIP, _LOWER_LIP, _UNDER_NOSE = 13, 14, 2
-_CORNERS = (61, 291)
+_UNDER_NOSE = 2
 _EYES = ((33, 133, 159, 145, 468), (263, 362, 386, 374, 473))  # outer, inner, upper lid, lower lid, iris
 _BROWS = ((70, 63, 105, 66, 107), (300, 293, 334, 296, 336))
 # The line from under the nose to the forehead leans back by this on a head that looks straight ahead.
@@ -66,12 +66,12 @@ def measure(face: np.ndarray, turn: np.ndarray) -> FaceMeasures:
     """Measure a face mesh (478, 3) whose head is turned by `turn` (3, 3)."""
     face = (face - face[_UNDER_NOSE]) @ turn
     face = face / max(float(np.linalg.norm(face[263] - face[33])), 1e-6)
-    lips = face[_UPPER_LIP]
+    lips = face[UPPER_LIP]
     middles = [(face[outer] + face[inner]) / 2 for outer, inner, *_ in _EYES]
     return FaceMeasures(
-        mouth_open=float(np.linalg.norm((lips - face[_LOWER_LIP])[:2])),
-        mouth_width=float(np.linalg.norm(face[_CORNERS[0]] - face[_CORNERS[1]])),
-        corners=np.array([face[row, 1] - lips[1] for row in _CORNERS]),
+        mouth_open=float(np.linalg.norm((lips - face[LOWER_LIP])[:2])),
+        mouth_width=float(np.linalg.norm(np.subtract(*face[MOUTH_CORNERS]))),
+        corners=np.array([face[row, 1] - lips[1] for row in MOUTH_CORNERS]),
         brows=np.array(
             [face[list(rows), 1].mean() - middle[1] for rows, middle in zip(_BROWS, middles, strict=True)]
         ),

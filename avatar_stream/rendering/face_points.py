@@ -19,6 +19,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from avatar_stream.errors import RenderError
+from avatar_stream.fitting import over
+from avatar_stream.landmarks import EARS_OF_FACE, LIPS, MESH
 from avatar_stream.rendering.camera import Camera, PlacedCamera
 from avatar_stream.rendering.parts import region_weights
 from avatar_stream.rendering.renderer import Renderer
@@ -27,96 +29,11 @@ from avatar_stream.rendering.skeleton import INDEX, RigPose
 
 _VERSION = 2  # goes into the name of cached files
 _LOGGER = logging.getLogger(__name__)
-_IRISES = slice(468, 478)
 _VIEW_PX, _VIEW_M = 512, 0.30
 _YAWS_RAD = (-0.6, -0.3, 0.0, 0.3, 0.6)
 _OPENINGS = (0.0, 0.45, 0.9)  # of MouthOpen_h
 _AGREE_M = 0.008  # sights of one point further apart are not of the same place
 _REFERENCE_OPENING = 0.6  # the face on which sights are averaged
-_LIPS = np.array(
-    [
-        61,
-        146,
-        91,
-        181,
-        84,
-        17,
-        314,
-        405,
-        321,
-        375,
-        291,
-        185,
-        40,
-        39,
-        37,
-        0,
-        267,
-        269,
-        270,
-        409,
-        78,
-        95,
-        88,
-        178,
-        87,
-        14,
-        317,
-        402,
-        318,
-        324,
-        308,
-        191,
-        80,
-        81,
-        82,
-        13,
-        312,
-        311,
-        310,
-        415,
-        76,
-        77,
-        90,
-        180,
-        85,
-        16,
-        315,
-        404,
-        320,
-        307,
-        306,
-        184,
-        74,
-        73,
-        72,
-        11,
-        302,
-        303,
-        304,
-        408,
-        62,
-        96,
-        89,
-        179,
-        86,
-        15,
-        316,
-        403,
-        319,
-        325,
-        292,
-        183,
-        42,
-        41,
-        38,
-        12,
-        268,
-        271,
-        272,
-        407,
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -186,16 +103,17 @@ def attach(rig: Rig, renderer: Renderer) -> FacePoints:
     reference = RigPose(morphs={"MouthOpen_h": _REFERENCE_OPENING})
     vertices = rig.skinned(reference, np.arange(len(rig.positions_m)))
     places, trusts, frontal = [], [], None
+    mesh, irises = np.split(np.arange(478), [MESH.stop])
     for pose, camera, points in sorted(_sights(rig, renderer), key=lambda sight: abs(_yaw(sight[1]))):
         frontal = _sideways(points) if frontal is None else frontal
         place, trust = np.zeros((478, 3)), np.zeros(478)
-        for triangles, rows in ((skin, np.r_[0:468]), (eyes, np.r_[_IRISES])):
+        for triangles, rows in ((skin, mesh), (eyes, irises)):
             place[rows], trust[rows] = _carry_back(
                 rig, renderer, pose, camera, triangles, points[rows], vertices
             )
         trust *= _on_near_side(frontal, _yaw(camera))
         if pose.morphs["MouthOpen_h"] < 0.3:
-            trust[_LIPS] = 0
+            trust[list(LIPS)] = 0
         places.append(place)
         trusts.append(trust)
     if not places:
@@ -203,7 +121,7 @@ def attach(rig: Rig, renderer: Renderer) -> FacePoints:
     means = _agreed(np.stack(places), np.stack(trusts))
     found = [
         _nearest(vertices, rig.triangles[triangles], means[rows])
-        for triangles, rows in ((skin, np.r_[0:468]), (eyes, np.r_[_IRISES]))
+        for triangles, rows in ((skin, mesh), (eyes, irises))
     ]
     return FacePoints(*(np.concatenate(both) for both in zip(*found, strict=True)))
 
@@ -214,7 +132,7 @@ def _yaw(camera: PlacedCamera) -> float:
 
 def _sideways(points: np.ndarray) -> np.ndarray:
     """(478,) how far to the signer's left each point of a frontal picture lies: -1 and 1 at the ears."""
-    right, left = points[234, 0], points[454, 0]
+    right, left = points[EARS_OF_FACE, 0]
     return (points[:, 0] - (right + left) / 2) / max((left - right) / 2, 1.0)
 
 
@@ -255,10 +173,8 @@ def _outer_skin(rig: Rig, renderer: Renderer) -> np.ndarray:
 
 def _sights(rig: Rig, renderer: Renderer):
     """Yield (pose, camera, (478, 2) px) for every picture in which MediaPipe finds the face."""
-    try:
-        from mediapipe.python.solutions.face_mesh import FaceMesh
-    except ImportError as error:
-        raise RenderError("face points need mediapipe: pip install avatar-stream[tracking]") from error
+    from mediapipe.python.solutions.face_mesh import FaceMesh
+
     bald = replace(
         rig, batches=tuple(batch for batch in rig.batches if rig.kinds[rig.triangles[batch[1], 0]] != HAIR)
     )
@@ -267,9 +183,7 @@ def _sights(rig: Rig, renderer: Renderer):
             for opening in _OPENINGS:
                 pose, camera = RigPose(morphs={"MouthOpen_h": opening}), _head_camera(rig, yaw)
                 image = renderer.draw(bald, pose, camera).image
-                alpha = image[..., 3:].astype(np.float32) / 255
-                picture = (image[..., :3] * alpha + 140 * (1 - alpha)).astype(np.uint8)
-                faces = mesh.process(picture).multi_face_landmarks
+                faces = mesh.process(over(image, 140).astype(np.uint8)).multi_face_landmarks
                 if faces:
                     points = np.array([(point.x, point.y) for point in faces[0].landmark], np.float64)
                     yield pose, camera, points * _VIEW_PX

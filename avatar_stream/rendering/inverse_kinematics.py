@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from avatar_stream.landmarks import ELBOWS, HIPS, MESH, SHOULDERS, WRISTS
 from avatar_stream.rendering import face_fit
 from avatar_stream.rendering.arms import Arm
 from avatar_stream.rendering.hand_fit import FingerFit, fit_palm
@@ -20,7 +21,6 @@ from avatar_stream.rendering.signing import LEFT, RIGHT, Signer, portrait
 from avatar_stream.rendering.skeleton import INDEX, RigPose
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Pose
 
-_SHOULDERS, _ELBOWS, _WRISTS, _HIPS = (11, 12), (13, 14), (15, 16), (23, 24)
 _SEEN = 0.35  # confidence below which a body point is not used
 _CALIBRATION_S = 1.0
 _HOLD_S, _EASE_S = 0.3, 0.2  # of a hand that is no longer seen
@@ -97,7 +97,7 @@ class RigSolver:
         self._neutral_turn = np.eye(3)
         if self._given_neutral is not None:
             face = self._oriented(self._given_neutral, 1.0)[0][FACE]
-            if np.isfinite(face[:468]).all():
+            if np.isfinite(face[MESH]).all():
                 turn = face_fit.head_turn(face)
                 self._neutral, self._neutral_turn = face_fit.measure(face, turn), turn
 
@@ -149,33 +149,33 @@ class RigSolver:
         points, seen = np.asarray(pose.points, np.float64), np.asarray(pose.confidence) > _SEEN
         bind = self._figure.bind_m
         arms = bind[[INDEX["LeftArm"], INDEX["RightArm"]]]
-        if (calibrating or not self._scales) and seen[list(_SHOULDERS)].all():
+        if (calibrating or not self._scales) and seen[SHOULDERS].all():
             width_m, width_px = (
                 np.linalg.norm(arms[0] - arms[1]),
-                np.linalg.norm(np.subtract(points[_SHOULDERS[0], :2], points[_SHOULDERS[1], :2])),
+                np.linalg.norm(np.subtract(points[SHOULDERS[0], :2], points[SHOULDERS[1], :2])),
             )
-            if seen[list(_HIPS)].all():
+            if seen[HIPS].all():
                 hips = bind[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
                 width_m += np.linalg.norm((arms.mean(0) - hips)[:2])
-                width_px += np.linalg.norm((points[list(_SHOULDERS)] - points[list(_HIPS)]).mean(0)[:2])
+                width_px += np.linalg.norm((points[SHOULDERS] - points[HIPS]).mean(0)[:2])
             if np.isfinite(width_px) and width_px > 1:
                 self._scales.append(width_m / width_px)
-                self._origins.append(points[list(_SHOULDERS), :2].mean(0))
+                self._origins.append(points[SHOULDERS, :2].mean(0))
                 self._scale = float(np.median(self._scales))
                 self._origin_px = np.median(self._origins, axis=0)
         return self._scale or 1.2 / max(pose.size)
 
     def _solve_trunk(self, points: np.ndarray, confidence: np.ndarray) -> None:
         """Lean, sway and turn of the chest and the difference of the shrugs."""
-        if confidence[list(_SHOULDERS)].min() < _SEEN:
+        if confidence[SHOULDERS].min() < _SEEN:
             return
-        left, right = points[_SHOULDERS[0]], points[_SHOULDERS[1]]
+        left, right = points[SHOULDERS[0]], points[SHOULDERS[1]]
         across = left - right
         turn = np.clip(np.arctan2(-across[2], max(across[0], 1e-3)), -0.7, 0.7)
         tilt = np.arctan2(across[1], np.hypot(across[0], across[2]) + 1e-6)
         lean, sway = 0.0, -0.5 * tilt
-        if confidence[list(_HIPS)].min() > 0.6:
-            up = (left + right) / 2 - points[list(_HIPS)].mean(0)
+        if confidence[HIPS].min() > 0.6:
+            up = (left + right) / 2 - points[HIPS].mean(0)
             resting = self._figure.bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]].mean(
                 0
             ) - self._figure.bind_m[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
@@ -186,7 +186,7 @@ class RigSolver:
 
     def _solve_face(self, face: np.ndarray, stand: Stand, calibrating: bool) -> None:
         """Head turn, morphs and gaze; a face that is not seen changes nothing."""
-        if not np.isfinite(face[:468]).all():
+        if not np.isfinite(face[MESH]).all():
             return
         turn = face_fit.head_turn(face)
         learning = self._given_neutral is None and (calibrating or self._neutral is None)
@@ -206,7 +206,7 @@ class RigSolver:
         weights = face_fit.morphs(now, self._neutral)
         # A mirrored picture already has the sides exchanged with its rows; the mesh's own rows do not move.
         self._morphs = face_fit.mirrored(weights) if self._mirrored else weights
-        if np.isfinite(face[468:478]).all():
+        if np.isfinite(face[MESH.stop :]).all():
             self._gaze = face_fit.gaze(now, self._neutral)
 
     def _turn_head(self, stand: Stand) -> None:
@@ -218,10 +218,10 @@ class RigSolver:
 
     def _solve_root(self, points: np.ndarray, confidence: np.ndarray, stand: Stand) -> None:
         """How far the body stands from its place in the picture."""
-        if confidence[list(_SHOULDERS)].min() < _SEEN:
+        if confidence[SHOULDERS].min() < _SEEN:
             return
         joints = stand.places[[INDEX["LeftArm"], INDEX["RightArm"]]].mean(0)
-        self._root = points[list(_SHOULDERS)].mean(0) - joints
+        self._root = points[SHOULDERS].mean(0) - joints
         self._root[2] = 0.0
 
     def _solve_arm(self, side: int, points: np.ndarray, confidence: np.ndarray, stand: Stand) -> None:
@@ -229,11 +229,11 @@ class RigSolver:
         arm, state = self._figure.arms[side], self._states[side]
         hand = points[LEFT_HAND if side == LEFT else RIGHT_HAND]
         hand_seen = confidence[LEFT_HAND if side == LEFT else RIGHT_HAND].min() > 0
-        wrist_seen = hand_seen or confidence[_WRISTS[side]] >= _SEEN
+        wrist_seen = hand_seen or confidence[WRISTS[side]] >= _SEEN
         angles, wrist = state.angles.copy(), state.wrist
         chest = stand.turns[INDEX["Spine2"]]
-        if wrist_seen and confidence[_ELBOWS[side]] > 0.1:
-            body = points[[_SHOULDERS[side], _ELBOWS[side], _WRISTS[side]]].copy()
+        if wrist_seen and confidence[ELBOWS[side]] > 0.1:
+            body = points[[SHOULDERS[side], ELBOWS[side], WRISTS[side]]].copy()
             if hand_seen:
                 body[2, :2] = hand[0, :2]
             for _ in range(2):  # the shoulder girdle follows the wrist

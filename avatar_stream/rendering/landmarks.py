@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avatar_stream.landmarks import FACE_OF_HEAD, HEAD_ROWS, HIPS, MESH
 from avatar_stream.rendering.camera import Camera, PlacedCamera
 from avatar_stream.rendering.face_points import FacePoints
 from avatar_stream.rendering.rig import Rig
@@ -13,20 +14,6 @@ from avatar_stream.rendering.skeleton import INDEX, RigPose, forward
 from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Pose
 
 _FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
-# Body points 0-10 are points of the face mesh (a pair: their middle). 473 is the signer's left iris.
-_BODY_FROM_FACE = (
-    (1, 1),
-    (362, 362),
-    (473, 473),
-    (263, 263),
-    (133, 133),
-    (468, 468),
-    (33, 33),
-    (454, 454),
-    (234, 234),
-    (291, 291),
-    (61, 61),
-)
 _BODY_JOINTS = {
     11: "LeftArm",
     12: "RightArm",
@@ -78,8 +65,7 @@ def model_points(rig: Rig, face: FacePoints, pose: RigPose) -> np.ndarray:
     turns, places = forward(rig.bind_m, pose)
     points = np.empty((POINT_COUNT, 3), np.float32)
     points[FACE] = face.place(rig, pose)
-    for row, pair in enumerate(_BODY_FROM_FACE):
-        points[row] = points[FACE][list(pair)].mean(0)
+    points[HEAD_ROWS] = points[FACE][FACE_OF_HEAD]
     points[_LAYOUT.body_rows] = places[_LAYOUT.body_joints]
     for row, name in _HEELS.items():
         foot, toe = INDEX[name], INDEX[name.replace("Foot", "ToeBase")]
@@ -116,10 +102,10 @@ def landmarks(
     flat, depth_m = placed.project(model, size_px)
     deep = depth_m * (size_px / placed.side_m)
     origin = np.empty(POINT_COUNT)
-    origin[BODY] = deep[[23, 24]].mean()
-    origin[FACE] = deep[FACE][:468].mean()
+    origin[BODY] = deep[HIPS].mean()
+    origin[FACE] = deep[FACE][MESH].mean()
     origin[LEFT_HAND], origin[RIGHT_HAND] = deep[LEFT_HAND][0], deep[RIGHT_HAND][0]
     points = np.concatenate([flat, (deep - origin)[:, None]], 1).astype(np.float32)
-    view = (model[BODY] - model[[23, 24]].mean(0)) @ placed.turn.T.astype(np.float32)
+    view = (model[BODY] - model[HIPS].mean(0)) @ placed.turn.T.astype(np.float32)
     world = (view * np.array([1, -1, -1], np.float32)).astype(np.float32)
     return Pose(points, np.ones(POINT_COUNT, np.float32), world, (size_px, size_px), time_s)

@@ -9,6 +9,7 @@ import moderngl
 import numpy as np
 
 from avatar_stream.errors import RenderError
+from avatar_stream.messages import first_line
 from avatar_stream.rendering import cloth, prints, shaders
 from avatar_stream.rendering.camera import Camera, PlacedCamera
 from avatar_stream.rendering.look import LUMINANCE, Look, tinted
@@ -62,10 +63,8 @@ class Renderer:
             self._context = moderngl.create_standalone_context(require=330, **egl)
         except Exception as error:
             # moderngl raises bare Exception where libEGL or a driver is missing.
-            raise RenderError(
-                "OpenGL without a screen (EGL) is missing: apt-get install libegl1 libgl1-mesa-dri "
-                f"({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})"
-            ) from error
+            missing = "OpenGL without a screen (EGL) is missing: apt-get install libegl1 libgl1-mesa-dri"
+            raise RenderError(f"{missing} ({first_line(error)})") from error
         self.device = self._context.info["GL_RENDERER"]
         samples = min(samples, self._context.max_samples)
         self._program = self._context.program(vertex_shader=shaders.VERTEX, fragment_shader=shaders.FRAGMENT)

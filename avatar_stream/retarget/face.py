@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from avatar_stream.retarget.bones import length
-from avatar_stream.retarget.layout import (
+from avatar_stream.landmarks import (
     CHIN,
     EARS_OF_FACE,
     EYE_CORNERS,
@@ -17,14 +16,15 @@ from avatar_stream.retarget.layout import (
     IRISES,
     LOWER_LIDS,
     LOWER_LIP,
+    MESH,
     MOUTH_CORNERS,
     STABLE_FACE,
     UPPER_LIDS,
     UPPER_LIP,
 )
+from avatar_stream.retarget.bones import length
 from avatar_stream.retarget.proportions import Tracked
 
-_MESH = 468
 _FEWEST_STABLE = 6
 _CLOSED_LIDS = 0.35  # an eye is shut when its gap is this part of its open gap: MediaPipe's lids never meet
 _WIDEST_LIDS = 1.35
@@ -178,7 +178,7 @@ class FaceTransfer:
         # Around the mouth, moves count in mouths: a wide mouth opens wider.
         ratio = min(max(self._mouth / max(_mouth_width(neutral), 1e-3), 0.7), 1.4)
         offsets *= np.where(neutral[:, 1] > neutral[1, 1], ratio, 1.0)[:, None]
-        offsets[_MESH:] = 0.0  # irises go by gaze
+        offsets[MESH.stop :] = 0.0  # irises go by gaze
         return offsets
 
     def _read_lids(self, straight: np.ndarray, step_s: float) -> np.ndarray:
@@ -215,7 +215,7 @@ class FaceTransfer:
         # Lips may press, not cross.
         crossed = face[UPPER_LIP, 1] - face[LOWER_LIP, 1]
         if crossed > 0:
-            face[:_MESH] += _jaw_weights(face)[:, None] * np.array([0.0, crossed, 0.0])
+            face[MESH] += _jaw_weights(face)[:, None] * np.array([0.0, crossed, 0.0])
 
     def _set_eyes(self, face: np.ndarray, openings: np.ndarray, gaze: np.ndarray) -> None:
         lower, gap = self._lids
@@ -239,8 +239,8 @@ def _jaw_weights(face: np.ndarray) -> np.ndarray:
     right, left = face[MOUTH_CORNERS]
     middle_x, half = 0.5 * (right[0] + left[0]), max(0.5 * _mouth_width(face), 1e-6)
     line = 0.5 * (face[UPPER_LIP, 1] + face[LOWER_LIP, 1])
-    aside = np.maximum(1.0 - ((face[:_MESH, 0] - middle_x) / (1.3 * half)) ** 2, 0.0)
-    return aside * (face[:_MESH, 1] >= line)
+    aside = np.maximum(1.0 - ((face[MESH, 0] - middle_x) / (1.3 * half)) ** 2, 0.0)
+    return aside * (face[MESH, 1] >= line)
 
 
 def _close_mouth(neutral: np.ndarray) -> np.ndarray:
@@ -249,7 +249,7 @@ def _close_mouth(neutral: np.ndarray) -> np.ndarray:
     if excess <= 0:
         return neutral
     closed = neutral.copy()
-    closed[:_MESH, 1] -= excess * _jaw_weights(neutral)
+    closed[MESH, 1] -= excess * _jaw_weights(neutral)
     return closed
 
 

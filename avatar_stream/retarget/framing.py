@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from avatar_stream.landmarks import MESH
 from avatar_stream.types import (
     FACE,
     LEFT_SHOULDER,
@@ -73,7 +74,7 @@ def _judge(frame: Frame) -> set[str]:
 def _judge_pose(pose: Pose) -> set[str]:
     width_px, height_px = pose.size
     points, seen, wrong = pose.points[:, :2], pose.confidence >= _SEEN, set()
-    face = points[FACE][:468]
+    face = points[FACE][MESH]
     top_px = np.nanmin(face[:, 1]) if np.isfinite(face).any() else points[NOSE, 1]
     if np.isfinite(top_px) and top_px < _TOP * height_px:
         wrong.add("head")

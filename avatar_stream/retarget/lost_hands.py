@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avatar_stream.landmarks import HANDS, PALM_ENDS, WRISTS
 from avatar_stream.retarget.bones import gaps, length, middle
 from avatar_stream.retarget.contacts import smooth_step, smooth_steps
 from avatar_stream.retarget.hands import blend_hands, palm_px
-from avatar_stream.retarget.layout import HANDS, PALM_ENDS, WRISTS
 from avatar_stream.types import Pose
 
 _PALM_ROWS = slice(15, 21)  # the body's wrists and outer and inner knuckles

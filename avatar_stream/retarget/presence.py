@@ -9,25 +9,20 @@ from avatar_stream.retarget.observation import FACE_PART, HAND, PARTS, UPPER
 
 _RISE_S = 0.12
 _PART_FALL_S = 0.5
+_HOLD_HAND_S = 0.3  # a lost hand or arm
 _HOLD_FACE_S = 0.5
+_HOLD_ALL_S = 0.5  # everything, when nobody is in view
+_TO_REST_S = 1.0  # the way to rest after that
 _HELD_TRUST = 0.4  # confidence at the end of holding
 
 
 class Presence:
     """Weights of the parts, driven by what is seen in each frame."""
 
-    def __init__(self, hold_part_s: float, hold_all_s: float, rest_s: float):
-        """Start with nothing seen.
-
-        Args:
-            hold_part_s: how long a lost hand or arm is held.
-            hold_all_s: how long everything is held when nobody is in view.
-            rest_s: how long the way to rest takes when nobody is in view.
-        """
-        self._hold_s = np.full(PARTS, hold_part_s)
-        self._hold_s[FACE_PART] = max(_HOLD_FACE_S, hold_part_s)
-        self._hold_s[UPPER] = max(_HOLD_FACE_S, hold_part_s)
-        self._hold_all_s, self._rest_s = hold_all_s, rest_s
+    def __init__(self) -> None:
+        """Start with nothing seen."""
+        self._hold_s = np.full(PARTS, _HOLD_HAND_S)
+        self._hold_s[UPPER] = self._hold_s[FACE_PART] = _HOLD_FACE_S
         self.reset()
 
     def reset(self) -> None:
@@ -52,10 +47,9 @@ class Presence:
         """
         if seen is None:
             self._gone_s += step_s
-            if self._gone_s > self._hold_all_s:
-                self._present = max(
-                    0.0, self._present - min(step_s, self._gone_s - self._hold_all_s) / self._rest_s
-                )
+            falling_s = min(step_s, self._gone_s - _HOLD_ALL_S)
+            if falling_s > 0:
+                self._present = max(0.0, self._present - falling_s / _TO_REST_S)
         else:
             self._present = 1.0 if self._fresh else min(1.0, self._present + step_s / (2 * _RISE_S))
             self._gone_s = 0.0
@@ -71,12 +65,12 @@ class Presence:
     @property
     def trust(self) -> float:
         """Confidence of the body as a whole."""
-        all_held = 1.0 - (1.0 - _HELD_TRUST) * min(self._gone_s / max(self._hold_all_s, 1e-3), 1.0)
+        all_held = 1.0 - (1.0 - _HELD_TRUST) * min(self._gone_s / _HOLD_ALL_S, 1.0)
         return self._present * all_held
 
     def confidence(self) -> np.ndarray:
         """(PARTS,) 1 for seen parts, less while held, 0 at rest."""
-        held = 1.0 - (1.0 - _HELD_TRUST) * np.clip(self._age_s / np.maximum(self._hold_s, 1e-3), 0.0, 1.0)
+        held = 1.0 - (1.0 - _HELD_TRUST) * np.clip(self._age_s / self._hold_s, 0.0, 1.0)
         return self._weight * held * self.trust
 
     def _update_parts(self, seen: np.ndarray, step_s: float, touching: np.ndarray) -> None:

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatar_stream.errors import AvatarError
-from avatar_stream.retarget.bones import length
-from avatar_stream.retarget.layout import (
+from avatar_stream.landmarks import (
     BONE_ENDS,
     BONE_STARTS,
     ELBOWS,
+    EYE_CORNERS,
     HAND_CHAIN,
     HAND_RATIOS,
     HANDS,
     HIPS,
+    MESH,
     SHOULDERS,
     WRISTS,
     hand_bones,
 )
+from avatar_stream.retarget.bones import length
 from avatar_stream.types import BODY, FACE, Pose
 
 # In shoulder widths (between the joints), measured over real signers; arms hang nearly straight down at rest.
@@ -60,7 +62,7 @@ def measure_avatar(pose: Pose) -> Proportions:
         AvatarError: shoulders or face are not seen.
     """
     known = (pose.confidence > 0) & np.isfinite(pose.points).all(axis=1)
-    if not known[SHOULDERS].all() or not known[FACE][:468].all():
+    if not known[SHOULDERS].all() or not known[FACE][MESH].all():
         raise AvatarError(
             "the avatar's portrait does not show both shoulders and the whole face: take another picture"
         )
@@ -76,7 +78,7 @@ def measure_avatar(pose: Pose) -> Proportions:
     hand = _hand_lengths(rest, shoulders)
     _fill_hands(rest, hand)
     irises = ~np.isfinite(rest[FACE]).all(axis=1)
-    rest[FACE][irises] = rest[FACE][[33, 133, 263, 362]].mean(axis=0)
+    rest[FACE][irises] = rest[FACE][EYE_CORNERS[::-1].ravel()].mean(axis=0)
     upper, fore = (_directions(rest, a, b) for a, b in ((SHOULDERS, ELBOWS), (ELBOWS, WRISTS)))
     return Proportions(rest, known, shoulders, np.tile(arms, (2, 1)), hand, fore, upper)
 

@@ -9,10 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from avatar_stream.retarget import bones, contacts
-from avatar_stream.retarget import hands as hand_work
-from avatar_stream.retarget.face import Expression, FaceTransfer, Head
-from avatar_stream.retarget.layout import (
+from avatar_stream.landmarks import (
     BONE_ENDS,
     BONE_STARTS,
     ELBOWS,
@@ -21,12 +18,16 @@ from avatar_stream.retarget.layout import (
     HANDS,
     HEAD_ROWS,
     HIPS,
+    MESH,
     PALMS_IN_BONES,
     SHOULDERS,
     WRISTS,
     both_hands,
     mirror_pose,
 )
+from avatar_stream.retarget import bones, contacts
+from avatar_stream.retarget import hands as hand_work
+from avatar_stream.retarget.face import Expression, FaceTransfer, Head
 from avatar_stream.retarget.lost_hands import palm_angle, turn_in_picture
 from avatar_stream.retarget.observation import (
     ARMS,
@@ -56,17 +57,11 @@ class RetargetOptions(Options):
     Attributes:
         mirrored: the motion of the driver's left side goes to the avatar's right side (for left-handers).
         smoothing: 1 as designed, more is smoother and later, 0 none.
-        hold_lost_s: how long the last pose stays when nobody is in view.
-        rest_s: how long the way to the rest pose takes after that.
-        hold_hand_s: how long a lost hand or arm keeps its last shape.
         contacts: keep hands where they touch face, torso or each other.
     """
 
     mirrored: bool = False
     smoothing: Annotated[float, Field(ge=0, le=10)] = 1.0
-    hold_lost_s: Annotated[float, Field(ge=0)] = 0.5
-    rest_s: Annotated[float, Field(gt=0)] = 1.0
-    hold_hand_s: Annotated[float, Field(ge=0)] = 0.3
     contacts: bool = True
 
 
@@ -96,7 +91,7 @@ class Retargeter:
         self.avatar = measure_avatar(avatar_pose)
         self._face = FaceTransfer(self.avatar.rest[FACE])
         self._smoother = PoseSmoother(self.options.smoothing)
-        self._presence = Presence(self.options.hold_hand_s, self.options.hold_lost_s, self.options.rest_s)
+        self._presence = Presence()
         self._take_rest()
         self.reset()
 
@@ -273,7 +268,7 @@ class Retargeter:
         hands = contacts.smooth_steps(np.minimum(weights[HAND], weights[FORE]), 0.2, 0.8) * seen.known_hands
         if not hands.any():
             return
-        face_seen = self._head is not None and bool(np.isfinite(seen.points[FACE][:468]).all())
+        face_seen = self._head is not None and bool(np.isfinite(seen.points[FACE][MESH]).all())
         driver_hands, usual = both_hands(seen.points), float(self._driver.palm_px.value)
         palm = float(hand_work.palm_px(driver_hands[hands > 0]).max())
         palm = min(max(palm, 0.85 * usual), 1.25 * usual)  # from the edge a hand looks too small

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import mmap
 import threading
 import time
 from collections import deque
@@ -87,10 +86,9 @@ class Measured:
     """The newest measurements of one thing, each with its time. For one thread at a time."""
 
     def __init__(self) -> None:
-        # In one piece, straight from the system, which gives pages as they are written and takes all back at the end:
-        # as Python's own numbers they grew by 12 MB in ten minutes, between pictures that come and go, so that neither
-        # could be given back.
-        self._rows = np.frombuffer(mmap.mmap(-1, 2 * 8 * _KEPT)).reshape(_KEPT, 2)
+        # In one piece, whose pages the system gives as they are written: as Python's own numbers they grew by 12 MB in
+        # ten minutes, between pictures that come and go, so that neither could be given back.
+        self._rows = np.zeros((_KEPT, 2))
         self._count = 0
 
     def add(self, time_s: float, took_ms: float) -> None:

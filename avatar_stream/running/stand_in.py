@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from avatar_stream.fitting import fit
-from avatar_stream.lettering import draw_lines
+from avatar_stream.lettering import Patch, draw_lines
 from avatar_stream.pipeline import Rendered
 from avatar_stream.types import Frame
 
@@ -58,11 +58,6 @@ def _draw_card(width_px: int, height_px: int) -> np.ndarray:
     size_px = max(10, round(_LETTERS_PART * min(width_px, height_px)))
     text = draw_lines([(HOLD_TEXT, _INK)], size_px, (0, 0, 0, 0))
     top, left = max(0, (height_px - text.shape[0]) // 2), max(0, (width_px - text.shape[1]) // 2)
-    text = text[: height_px - top, : width_px - left]
-    target, alpha = (
-        card[top : top + text.shape[0], left : left + text.shape[1]],
-        text[..., 3:].astype(np.uint16),
-    )
-    target[:] = (text[..., :3] * alpha + target * (255 - alpha) + 127) // 255
+    Patch(text).blend(card, left, top)
     card.flags.writeable = False  # one for all frames
     return card

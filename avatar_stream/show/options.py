@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from avatar_stream import stages
 from avatar_stream.compose import Side
+from avatar_stream.messages import shown_address
 
 SCHEMES = ("rtmp", "rtmps", "srt", "rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp")
 Corner = Literal["bottom-right", "bottom-left", "top-right", "top-left"]
@@ -85,14 +86,12 @@ class ShowOptions(stages.Options):
 
     @property
     def name(self) -> str:
-        """What messages call it; addresses without what may be a secret in them: user, password, key, query."""
+        """What messages call it; an address without its secrets."""
         if self.camera is not None:
             return f"camera {self.camera}"
         if self.path is not None:
             return str(self.path)
-        address = urlsplit(self.source)
-        place = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
-        return f"{address.scheme}://{place}" + (f":{address.port}" if address.port else "")
+        return shown_address(self.source)
 
 
 def _is_address(source: str) -> bool:

@@ -9,8 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from avatar_stream.clocks import ArrivalClock, PlayingClock
 from avatar_stream.errors import SourceError
-from avatar_stream.show.feed import ArrivalClock, CameraFeed, Feed, Given, Picture, PlayingClock
+from avatar_stream.show.feed import CameraFeed, Feed, Given, Picture
 from avatar_stream.show.options import USUAL_SIZE, ShowOptions
 from avatar_stream.types import Sound
 

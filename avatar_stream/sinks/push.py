@@ -13,7 +13,8 @@ from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import SinkError
-from avatar_stream.types import Frame, Sound
+from avatar_stream.messages import shown_address
+from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 if TYPE_CHECKING:
     from avatar_stream.broadcast.encoder import Encoder
@@ -25,7 +26,6 @@ _SCHEMES = ("rtmp", "rtmps", "rtsp", "rtsps", "srt")
 # Servers let go of a publisher that says nothing for some seconds: in a silence the last picture is sent again.
 _REPEAT_AFTER_S = 1.0
 _CLOSE_TIMEOUT_S = 4.0
-_TICKS_PER_S = 90_000
 # RTMP counts milliseconds: pictures that follow a repeated one closely must not share one.
 _LEAST_STEP = 180
 _MOST_SOUNDS = 100  # blocks of 20 ms
@@ -75,7 +75,7 @@ class PushSink:
         """
         try:
             from avatar_stream.broadcast.carrier import Orders
-            from avatar_stream.broadcast.push import CarrierError, program_for, shown_address
+            from avatar_stream.broadcast.push import CarrierError, program_for
         except ImportError as error:  # fcntl
             raise SinkError(f"the output 'push' needs Linux or macOS ({error})") from error
 
@@ -214,16 +214,16 @@ class _Clock:
         now_s = time.monotonic()
         ticks = self.ticks(time_s)
         if time_s == self._given_s:
-            ticks = self._pts + round((now_s - self._sent_s) * _TICKS_PER_S)
-        elif ticks < self._pts - _TICKS_PER_S:  # the source's clock has jumped back
-            self._start_s, ticks = time_s - self._pts / _TICKS_PER_S, self._pts
+            ticks = self._pts + round((now_s - self._sent_s) * TICKS_PER_S)
+        elif ticks < self._pts - TICKS_PER_S:  # the source's clock has jumped back
+            self._start_s, ticks = time_s - self._pts / TICKS_PER_S, self._pts
         self._pts = max(ticks, self._pts + _LEAST_STEP)
         self._given_s, self._sent_s = time_s, now_s
         return self._pts
 
     def ticks(self, time_s: float) -> int:
         """Return a time on the stream's clock, ticks of 1/90000 s."""
-        return round((time_s - self._start_s) * _TICKS_PER_S)
+        return round((time_s - self._start_s) * TICKS_PER_S)
 
 
 class _Newest:

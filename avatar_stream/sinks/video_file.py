@@ -14,10 +14,9 @@ import numpy as np
 from avatar_stream import provenance, stages
 from avatar_stream.errors import SinkError
 from avatar_stream.sinks._sound_track import SoundTrack
-from avatar_stream.types import Frame, Sound
+from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 # Fine enough for every camera's and container's times: MPEG's own clock.
-_TICKS_PER_S = 90_000
 _CODECS = {".mp4": ("libx264", "yuv420p", "mp4"), ".webm": ("libvpx-vp9", "yuv420p", "webm")}
 _SOUND_CODECS = {".mp4": "aac", ".webm": "libopus"}
 # What is left to write when the disk is full: frames inside the encoder, then an index of about 30 bytes a frame.
@@ -121,7 +120,7 @@ class VideoFileSink:
                 raise SinkError(f"{self.options.path}: the picture changed its size at {frame.time_s:.2f} s")
             if self._start_s is None:
                 self._start_s = frame.time_s if self.options.from_zero else 0.0
-            tick = max(round((frame.time_s - self._start_s) * _TICKS_PER_S), self._last_tick + 1)
+            tick = max(round((frame.time_s - self._start_s) * TICKS_PER_S), self._last_tick + 1)
             if self._last_tick >= 0:
                 self._step_ticks = tick - self._last_tick
             self._last_tick = tick
@@ -133,7 +132,7 @@ class VideoFileSink:
         if self._file.full:
             self.close()
             raise SinkError(
-                f"the disk is full: {self.options.path} ends after {tick / _TICKS_PER_S:.1f} s, and plays; make room"
+                f"the disk is full: {self.options.path} ends after {tick / TICKS_PER_S:.1f} s, and plays; make room"
             )
 
     def hear(self, sound: Sound) -> None:
@@ -203,7 +202,7 @@ class VideoFileSink:
     def _finish_sound(self) -> None:
         if self._sound is not None:
             # Not beyond the last picture, which players would go on showing.
-            end_s = self._start_s + (self._last_tick + self._step_ticks) / _TICKS_PER_S
+            end_s = self._start_s + (self._last_tick + self._step_ticks) / TICKS_PER_S
             self._container.mux(self._sound.encode(self._start_s, end_s))
             self._container.mux(self._sound.finish())
 
@@ -213,7 +212,7 @@ class VideoFileSink:
         stream = self._container.add_stream(codec, rate=30, options=_SETTINGS[codec])
         stream.width, stream.height = width_px, height_px
         stream.pix_fmt = "yuva420p" if self.options.transparent else pixels
-        stream.time_base = stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
+        stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS_PER_S)
         # Say which of the two common matrices swscale used, or players guess by the size and colours shift.
         stream.codec_context.colorspace, stream.codec_context.color_range = 6, 1
         stream.codec_context.flags |= 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library versions in the stream
@@ -225,7 +224,7 @@ class VideoFileSink:
             picture = av.VideoFrame.from_ndarray(np.dstack([frame.image, alpha]), format="rgba")
         else:
             picture = av.VideoFrame.from_ndarray(frame.image, format="rgb24")
-        picture.pts, picture.time_base = tick, Fraction(1, _TICKS_PER_S)
+        picture.pts, picture.time_base = tick, Fraction(1, TICKS_PER_S)
         picture.duration = self._step_ticks
         return picture
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import SinkError
-from avatar_stream.types import Frame, Sound
+from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 if TYPE_CHECKING:
     from avatar_stream.broadcast.overlay import OverlayPacker
@@ -66,7 +66,6 @@ class WebSink:
         self._packer: OverlayPacker | None = None
         self._sound: SoundStream | None = None
         self._start_s: float | None = None
-        self._ticks_per_s = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=300)  # (when written, delay until then)
 
     def attach(self, controls: Controls) -> None:
@@ -77,16 +76,13 @@ class WebSink:
         """Take the port, unless another stage has, and let viewers in.
 
         Raises:
-            SinkError: the port is taken, the host is none of this machine's, or aiortc is missing.
+            SinkError: the port is taken, or the host is none of this machine's.
         """
-        try:
-            from avatar_stream.broadcast.encoder import TICKS_PER_S
-            from avatar_stream.broadcast.overlay import OverlayPacker
-            from avatar_stream.broadcast.server import Server
-            from avatar_stream.broadcast.sound import SoundStream
-        except ImportError as error:
-            raise SinkError(f"the output 'web' needs {error.name}: pip install aiortc aiohttp") from error
-        self._ticks_per_s, self._start_s = TICKS_PER_S, None
+        from avatar_stream.broadcast.overlay import OverlayPacker
+        from avatar_stream.broadcast.server import Server
+        from avatar_stream.broadcast.sound import SoundStream
+
+        self._start_s = None
         self._recent.clear()
         self._packer = OverlayPacker(self.options.label)
         self._sound = SoundStream() if self.options.sound else None
@@ -118,7 +114,7 @@ class WebSink:
         self._recent.append((now_s, now_s - frame.time_s))
         if self._start_s is None:
             self._start_s = frame.time_s
-        pts = max(0, round((frame.time_s - self._start_s) * self._ticks_per_s))
+        pts = max(0, round((frame.time_s - self._start_s) * TICKS_PER_S))
         self._audience.put(self._pictures(frame), pts)
 
     def hear(self, sound: Sound) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from avatar_stream.broadcast.settings import EncodingOptions, IceServer
 from avatar_stream.errors import SinkError
-from avatar_stream.types import Frame, Sound
+from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 if TYPE_CHECKING:
     from aiortc import RTCConfiguration
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CODECS = {"auto": ("h264", "vp8"), "h264": ("h264",), "vp8": ("vp8",)}
-_TICKS_PER_S = 90_000
 _START_TIMEOUT_S, _CLOSE_TIMEOUT_S = 10.0, 15.0
 
 
@@ -79,14 +77,12 @@ class WhipSink:
         """Start publishing; the server may come later.
 
         Raises:
-            SinkError: an address that is none, or aiortc is missing.
+            SinkError: an address that is none.
         """
-        try:
-            from avatar_stream.broadcast.sound import SoundStream
-            from avatar_stream.broadcast.stream_set import StreamSet
-            from avatar_stream.broadcast.whip_client import WhipClient
-        except ImportError as error:
-            raise SinkError(f"the output 'whip' needs {error.name}: pip install aiortc aiohttp") from error
+        from avatar_stream.broadcast.sound import SoundStream
+        from avatar_stream.broadcast.stream_set import StreamSet
+        from avatar_stream.broadcast.whip_client import WhipClient
+
         options = self.options
         self._check_address()
         self._streams, self._start_s, self._error = StreamSet(options), None, None
@@ -96,7 +92,7 @@ class WhipSink:
             options.token,
             self._configuration,
             self._streams,
-            _CODECS[options.codec],
+            options.codecs,
             self._sound,
         )
         self._ready.clear()
@@ -123,7 +119,7 @@ class WhipSink:
             raise SinkError(f"the whip output has ended: {self._error or 'unknown'}") from self._error
         if self._start_s is None:
             self._start_s = frame.time_s
-        pts = max(0, round((frame.time_s - self._start_s) * _TICKS_PER_S))
+        pts = max(0, round((frame.time_s - self._start_s) * TICKS_PER_S))
         self._streams.put({AVATAR: frame.image}, pts)
 
     def hear(self, sound: Sound) -> None:

@@ -45,7 +45,6 @@ class WebcamSource:
             index: number of the camera, or its path (/dev/video2, /dev/v4l/by-id/...).
             width, height: px. What the camera makes of it is told where it differs.
             fps: frames a second.
-            mjpg: ask for Motion-JPEG: most cameras give more than 640x480 at 30 fps only so.
             flip: the camera's picture comes mirrored (some drivers and phone cameras do): turn it back, because
                 left and right must be the signer's own.
         """
@@ -54,7 +53,6 @@ class WebcamSource:
         width: Annotated[int, Field(ge=16, le=7680)] = 1280
         height: Annotated[int, Field(ge=16, le=4320)] = 720
         fps: Annotated[float, Field(gt=0, le=240)] = 30.0
-        mjpg: bool = True
         flip: bool = False
 
     live = True
@@ -138,9 +136,9 @@ class WebcamSource:
             capture.release()
             return False
         wanted = self.options
-        if wanted.mjpg:
-            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG"))
         for what, value in (
+            # Most cameras give more than 640x480 at 30 fps only as Motion-JPEG.
+            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG")),
             (cv2.CAP_PROP_FRAME_WIDTH, wanted.width),
             (cv2.CAP_PROP_FRAME_HEIGHT, wanted.height),
             (cv2.CAP_PROP_FPS, wanted.fps),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from avatar_stream import stages
@@ -15,13 +13,9 @@ class RigSynthesizer:
     """Draws `avatar.rig_path` in the pose: what a user would otherwise use, and the model's baseline."""
 
     class Options(stages.Options):
-        """Which person, from how far the camera sees it, and how large the picture is."""
+        """Whose person, and how large its picture is."""
 
         avatar: Avatar | None = None
-        rig_path: Path | None = None  # of a rigged glTF person; None: the avatar's own
-        mirrored: bool = False  # the avatar signs with the other hand
-        distance_m: float = 2.2
-        samples: int = 4  # antialiasing
         size_px: stages.PersonSide = CANVAS_PX
 
     def __init__(self, options: Options):
@@ -36,8 +30,7 @@ class RigSynthesizer:
             RenderError: the avatar has no rigged person, its file is broken, or OpenGL is missing.
         """
         avatar = self.options.avatar
-        path = self.options.rig_path or (avatar.rig_path if avatar else None)
-        if path is None:
+        if avatar is None or avatar.rig_path is None:
             name = f"avatar '{avatar.name}' has" if avatar else "there is"
             raise RenderError(
                 f"{name} no rigged person: choose an avatar with one, or the 'flow' synthesizer"
@@ -47,16 +40,15 @@ class RigSynthesizer:
         from avatar_stream.rendering.renderer import Renderer
         from avatar_stream.rendering.rig import Rig
 
-        self._rig = Rig.load(path)
-        self._camera = Camera(distance_m=self.options.distance_m).place(self._rig.bind_m)
+        self._rig = Rig.load(avatar.rig_path)
+        self._camera = Camera().place(self._rig.bind_m)
         self._solver = RigSolver(
             self._rig.bind_m,
             metres_per_px=self._camera.side_m / CANVAS_PX,
-            neutral=avatar.pose if avatar else None,
-            mirrored=self.options.mirrored,
-            distance_m=self.options.distance_m,
+            neutral=avatar.pose,
+            distance_m=self._camera.distance_m,
         )
-        self._renderer = Renderer(self.options.size_px, self.options.samples)
+        self._renderer = Renderer(self.options.size_px)
 
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (size_px, size_px, 4) uint8 RGBA, straight alpha, of the rigged person in `pose` (canvas px)."""

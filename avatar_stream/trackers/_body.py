@@ -14,6 +14,7 @@ from avatar_stream.trackers._regions import Region, angle_from_up, letterbox
 
 _SIDE_PX = 256
 _ROOM = 1.25  # side of the region, in sizes of the person
+_LEAST_SURE = 0.5  # of the networks, to take somebody for a person, and to go on following one
 _POINTS = 39  # 33 of the body, then two that say where the person is, and four that are not used
 _MAP_PX = 64
 _OUTPUTS = 4  # without the person's mask
@@ -47,16 +48,13 @@ class BodyReader:
     Args:
         networks: all networks.
         smooth: filter points as MediaPipe does.
-        min_detection: 0..1, to find a person anew.
-        min_tracking: 0..1, to go on following one.
     """
 
-    def __init__(self, networks: Networks, smooth: bool, min_detection: float, min_tracking: float):
+    def __init__(self, networks: Networks, smooth: bool):
         """Follow nobody yet."""
         self._network = networks.body
         self._detector = Detector(networks.people, 224, (8, 16, 32, 32, 32))
         self._smooth = smooth
-        self._min_detection, self._min_tracking = min_detection, min_tracking
         self._points_filter = OneEuro(0.05, 80.0)
         self._world_filter = OneEuro(0.1, 40.0)
         self._region_filter = OneEuro(0.01, 10.0)
@@ -77,7 +75,7 @@ class BodyReader:
     def find(self, image: np.ndarray) -> list[Found]:
         """Find all people in (H, W, 3) uint8 RGB; their points are: between the hips, on a circle round them."""
         whole = letterbox(image.shape[1], image.shape[0])
-        return self._detector.find(image, whole, self._min_detection)
+        return self._detector.find(image, whole, _LEAST_SURE)
 
     def read(self, image: np.ndarray, time_s: float, found: Found | None = None) -> Body | None:
         """Read the followed person's body, or the one that `find` found; None (and reset) where there is none."""
@@ -88,7 +86,7 @@ class BodyReader:
             self.reset()
             return None
         outputs = self._network(region.cut(image, _SIDE_PX))
-        if float(outputs[1][0, 0]) < self._min_tracking:
+        if float(outputs[1][0, 0]) < _LEAST_SURE:
             self.reset()
             return None
         values = outputs[0].reshape(_POINTS, 5).astype(np.float64)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numba import njit
 
+from avatar_stream.landmarks import LIPS
 from avatar_stream.trackers._body import Body
 from avatar_stream.trackers._detectors import Detector, Found
 from avatar_stream.trackers._networks import Networks
@@ -25,12 +26,6 @@ _EYE_CORNERS = (33, 263)
 _BODY_EYES = (5, 2)
 
 # Which points of the mesh the second look improves, in MediaPipe's order (the same lists stand in the network's file).
-_LIPS = (
-    *(61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409),
-    *(78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415),
-    *(76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306, 184, 74, 73, 72, 11, 302, 303, 304, 408),
-    *(62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 183, 42, 41, 38, 12, 268, 271, 272, 407),
-)
 _EYE_33 = (
     *(33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173),
     *(130, 25, 110, 24, 23, 22, 26, 112, 243, 247, 30, 29, 27, 28, 56, 190),
@@ -40,35 +35,13 @@ _EYE_33 = (
 _EYE_263 = (
     *(263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398),
     *(359, 255, 339, 254, 253, 252, 256, 341, 463, 467, 260, 259, 257, 258, 286, 414),
-    *(
-        446,
-        261,
-        448,
-        449,
-        450,
-        451,
-        452,
-        453,
-        464,
-        342,
-        445,
-        444,
-        443,
-        442,
-        441,
-        413,
-        265,
-        353,
-        276,
-        283,
-        282,
-        295,
-    ),
+    *(446, 261, 448, 449, 450, 451, 452, 453, 464, 342, 445),
+    *(444, 443, 442, 441, 413, 265, 353, 276, 283, 282, 295),
     *(372, 340, 346, 347, 348, 349, 350, 357, 465, 383, 300, 293, 334, 296, 336, 285, 417),
 )
 _RIM = 16  # so many of an eye's points are its rim
 # The looks: points, the two between which the look lies level.
-_LOOKS = ((_LIPS, (61, 291)), (_EYE_33, (33, 133)), (_EYE_263, (362, 263)))
+_LOOKS = ((LIPS, (61, 291)), (_EYE_33, (33, 133)), (_EYE_263, (362, 263)))
 _LOOK_ROWS = tuple(np.array(rows) for rows, _ in _LOOKS)
 _LOOK_CELLS, _LOOK_PX = 16, 64  # a look's features, and what its answers count in
 _LOOK_SCALE = np.array([_LOOK_CELLS / _LOOK_PX, _LOOK_CELLS / _LOOK_PX, 1.0])
@@ -79,11 +52,10 @@ _FEATURE_CELLS = 48
 class FaceReader:
     """Finds the face where it was in the frame before, or where the body says."""
 
-    def __init__(self, networks: Networks, min_tracking: float = _PRESENT):
+    def __init__(self, networks: Networks):
         """Know no face yet."""
         self._networks = networks
         self._detector = Detector(networks.faces, 128, (8, 16, 16, 16))
-        self._min_tracking = min_tracking
         self.reset()
 
     def reset(self) -> None:
@@ -133,7 +105,7 @@ class FaceReader:
             return None
         mesh, features, flag = self._networks.face(region.cut(image, _SIDE_PX))
         presence = 1 / (1 + math.exp(-min(max(flag.item(), -50.0), 50.0)))
-        if presence < self._min_tracking:
+        if presence < _PRESENT:
             return None
         points = np.empty((478, 3))
         points[:468] = mesh.reshape(468, 3)

@@ -1,6 +1,6 @@
 """MediaPipe's networks, read from its installed package and run by OpenVINO.
 
-Nothing of them is kept in this project: without the package, or without OpenVINO, there is no network.
+Nothing of them is kept in this project: without the package there is no network.
 """
 
 from __future__ import annotations
@@ -101,12 +101,10 @@ class Networks:
             cache: folder of compiled networks; None: the user's.
 
         Raises:
-            TrackerError: mediapipe, OpenVINO or a network is missing, or cannot be compiled.
+            TrackerError: a network is missing, or cannot be compiled.
         """
-        try:
-            import openvino
-        except ImportError as error:
-            raise TrackerError(f"openvino is not installed ({error})") from error
+        import openvino
+
         self.core = openvino.Core()
         abilities = self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._reduced = set(reduced) if "BF16" in abilities else set()
@@ -216,7 +214,4 @@ def _from_bytes(model, mean: float, scale: float):
 
 def _package() -> Path:
     # Importing mediapipe takes seconds and starts its libraries; only its folder is needed.
-    spec = importlib.util.find_spec("mediapipe")
-    if spec is None or spec.origin is None:
-        raise TrackerError("mediapipe is not installed")
-    return Path(spec.origin).parent / "modules"
+    return Path(importlib.util.find_spec("mediapipe").origin).parent / "modules"

@@ -6,14 +6,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import TrackerError
-from avatar_stream.trackers._hand_look import HandLook
 from avatar_stream.trackers._one_person import OnePerson
 from avatar_stream.types import BODY, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Frame, Pose
 
@@ -28,22 +25,14 @@ class HolisticTracker:
     """
 
     class Options(stages.Options):
-        """How sure MediaPipe must be.
+        """Whom it follows, and what it gives.
 
         Attributes:
-            complexity: body network, 1 or 2 (2 is downloaded at first use).
-            min_detection: 0..1, to find a person anew.
-            min_tracking: 0..1, to go on following one.
             one_person: keep the person followed when others come into view.
-            second_look: look again, with a better crop, for a hand that was there a moment ago.
             segmentation: fill `Pose.matte`, which pixels show the person.
         """
 
-        complexity: Annotated[int, Field(ge=1, le=2)] = 1
-        min_detection: Annotated[float, Field(ge=0, le=1)] = 0.5
-        min_tracking: Annotated[float, Field(ge=0, le=1)] = 0.5
         one_person: bool = True
-        second_look: bool = True
         segmentation: bool = False
 
     def __init__(self, options: HolisticTracker.Options | None = None):
@@ -52,31 +41,22 @@ class HolisticTracker:
         self._holistic = None
         self._first = True
         self._person = OnePerson()
-        self._hands: HandLook | None = None
 
     def open(self) -> None:
         """Load MediaPipe and its networks.
 
         Raises:
-            TrackerError: mediapipe is not installed or does not start.
+            TrackerError: mediapipe does not start.
         """
         os.environ.setdefault("GLOG_minloglevel", "2")
         self._person = OnePerson()
-        # Before Holistic, whose threads talk to stderr from now until the first picture went through.
-        look = HandLook()
-        self._hands = look if self.options.second_look and look.open() else None
         with quiet_stderr():
-            try:
-                from mediapipe.python.solutions.holistic import Holistic
-            except ImportError as error:
-                raise TrackerError(f"the tracker needs mediapipe ({error}): run `make setup`") from error
+            from mediapipe.python.solutions.holistic import Holistic
+
             try:
                 self._holistic = Holistic(
-                    model_complexity=self.options.complexity,
                     refine_face_landmarks=True,
                     enable_segmentation=self.options.segmentation,
-                    min_detection_confidence=self.options.min_detection,
-                    min_tracking_confidence=self.options.min_tracking,
                 )
                 # Its threads talk to stderr until a picture has gone through, and the first frame may be far. One with
                 # nobody in it leaves no trace: the poses are the same bits with it and without.
@@ -109,8 +89,6 @@ class HolisticTracker:
             searched = person.searching
             if person.jumped(image, pose, frame.time_s):
                 pose = None if searched else self._search(image, frame.time_s)
-        if pose is not None and self._hands is not None:
-            self._hands.complete(image, pose)
         return pose
 
     def _process(self, image: np.ndarray, time_s: float) -> Pose | None:
@@ -134,7 +112,7 @@ class HolisticTracker:
         """Give the networks back. May be called twice."""
         if self._holistic is not None:
             self._holistic.close()
-            self._holistic = self._hands = None
+            self._holistic = None
 
 
 def _as_pose(result, size: tuple[int, int], time_s: float) -> Pose | None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import TrackerError
@@ -16,10 +13,7 @@ from avatar_stream.trackers._face import FaceReader
 from avatar_stream.trackers._hands import HandsReader
 from avatar_stream.trackers._networks import Networks
 from avatar_stream.trackers._one_person import OnePerson
-from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.types import BODY, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Frame, Pose
-
-logger = logging.getLogger(__name__)
 
 # Below this no person can be recognised.
 _SMALLEST_SIDE_PX = 16
@@ -32,23 +26,18 @@ class HolisticFastTracker:
     """Finds one person's 553 points; frames must come in order, as in a video.
 
     The networks are MediaPipe's own, read from its package and run by OpenVINO on one thread. What looks where is
-    decided here: see `_body.py`, `_face.py` and `_hands.py`. Where OpenVINO or a network is missing, `HolisticTracker`
-    does the work.
+    decided here: see `_body.py`, `_face.py` and `_hands.py`.
     """
 
     class Options(stages.Options):
-        """How sure the networks must be.
+        """Whom it follows, and what it gives.
 
         Attributes:
-            min_detection: 0..1, to find a person anew.
-            min_tracking: 0..1, to go on following one.
             one_person: keep the person followed when others come into view.
             smooth: filter body points and their confidence as MediaPipe does.
             segmentation: fill `Pose.matte`, which pixels show the person; takes 4 ms a frame more.
         """
 
-        min_detection: Annotated[float, Field(ge=0, le=1)] = 0.5
-        min_tracking: Annotated[float, Field(ge=0, le=1)] = 0.5
         one_person: bool = True
         smooth: bool = True
         segmentation: bool = False
@@ -60,24 +49,16 @@ class HolisticFastTracker:
         self._face: FaceReader | None = None
         self._hands: HandsReader | None = None
         self._person = OnePerson(_PATIENCE_S)
-        self._instead: HolisticTracker | None = None
 
     def open(self) -> None:
-        """Load the networks, or MediaPipe itself where they cannot be used.
+        """Load the networks.
 
         Raises:
-            TrackerError: neither can be used.
+            TrackerError: a network is missing, or OpenVINO cannot run it.
         """
         self.close()
-        try:
-            networks = Networks(segmentation=self.options.segmentation)
-        except TrackerError as error:
-            logger.warning("tracker 'holistic_fast' falls back to 'holistic': %s", error)
-            self._instead = self._slow()
-            self._instead.open()
-            return
-        options = self.options
-        self._body = BodyReader(networks, options.smooth, options.min_detection, options.min_tracking)
+        networks = Networks(segmentation=self.options.segmentation)
+        self._body = BodyReader(networks, self.options.smooth)
         self._face, self._hands = FaceReader(networks), HandsReader(networks)
         self._person = OnePerson(_PATIENCE_S)
 
@@ -94,8 +75,6 @@ class HolisticFastTracker:
         Raises:
             TrackerError: the tracker is not open.
         """
-        if self._instead is not None:
-            return self._instead.track(frame)
         if self._body is None:
             raise TrackerError("the tracker is not open")
         image = frame.image
@@ -111,9 +90,6 @@ class HolisticFastTracker:
     def close(self) -> None:
         """Give the networks back. May be called twice."""
         self._body = self._face = self._hands = None
-        if self._instead is not None:
-            self._instead.close()
-            self._instead = None
 
     def _read_body(self, image: np.ndarray, time_s: float) -> Body | None:
         body = self._body.read(image, time_s) if self._body.following else None
@@ -143,17 +119,6 @@ class HolisticFastTracker:
         self._body.reset()
         self._face.reset()
         self._hands.reset()
-
-    def _slow(self) -> HolisticTracker:
-        options = self.options
-        return HolisticTracker(
-            HolisticTracker.Options(
-                min_detection=options.min_detection,
-                min_tracking=options.min_tracking,
-                one_person=options.one_person,
-                segmentation=options.segmentation,
-            )
-        )
 
 
 def _as_pose(body: Body, face, hands, size: tuple[int, int], time_s: float) -> Pose:

@@ -44,16 +44,12 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """Size of the networks; see `modeling/denoiser.py`."""
 
-    autoencoder: str = "patch"  # "patch", or a folder or hub id of a stock VAE
     latent_channels: int = 64
     autoencoder_samples: int = 150  # sources whose targets the patch autoencoder is fitted to
     widths: tuple[int, int, int, int] = (64, 80, 160, 256)  # channels at half a patch, one, two and four
     heads: int = 4
     blocks: tuple[int, int] = (1, 1)  # at two patches and four
     start: Literal["source", "noise"] = "source"
-    image_encoder: str | None = (
-        None  # folder or hub id of a CLIP vision model whose tokens are read too (CAA)
-    )
     body_px: Literal[256, 512] = 256  # side of the body's view; the frame is 512 px
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from avatar_stream.errors import TrackerError
+from avatar_stream.landmarks import CHIN
 from avatar_stream.modeling import geometry
 from avatar_stream.modeling.figure import measure_figure
 from avatar_stream.modeling.girth import Girth
@@ -53,7 +54,7 @@ class Segmenter:
         """Load the network.
 
         Raises:
-            TrackerError: mediapipe is not installed or does not start.
+            TrackerError: mediapipe does not start.
         """
         os.environ.setdefault("GLOG_minloglevel", "2")
         # Its C++ side talks to stderr until the first picture has gone through.
@@ -189,7 +190,7 @@ def part_map(picture: np.ndarray, points: np.ndarray, groups: np.ndarray) -> np.
     spread = np.where((gap_px > _HAND_SPREAD_PX) & np.isin(spread, _HAND_PARTS), without_hands, spread)
     rows = (np.arange(PARTS_PX, dtype=np.float32)[:, None] + 0.5) * (CANVAS_PX / PARTS_PX)
     # Above the chin what surrounds the face is hair; below it, neck.
-    chin_y = points[FACE.start + 152, 1]
+    chin_y = points[FACE.start + CHIN, 1]
     spread = np.where(
         (spread == FACE_PART) | (spread == HAIR), np.where(rows < chin_y, HAIR, NECK_AND_ARMS), spread
     )

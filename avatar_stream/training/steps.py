@@ -38,21 +38,13 @@ class Judge(Protocol):
 class Networks(nn.Module):
     """Both networks as one, so that one optimizer, one EMA and one wrapper hold them."""
 
-    def __init__(self, source_net: SourceNet, target_net: TargetNet, image_encoder: nn.Module | None = None):
+    def __init__(self, source_net: SourceNet, target_net: TargetNet):
         super().__init__()
         self.source_net, self.target_net = source_net, target_net
-        self._frozen = [image_encoder]  # in a list, so that it is no part of what is trained and saved
-
-    @property
-    def image_encoder(self) -> nn.Module | None:
-        """The frozen CLIP vision model whose tokens are read (CAA), or None."""
-        return self._frozen[0]
 
     def read(self, autoencoder: nn.Module, source: flow.ViewBatch) -> flow.Memory:
         """The sources' keys and values."""
-        if self.image_encoder is not None:
-            self.image_encoder.to(source.look.device)
-        return flow.read_source(self.source_net, source, autoencoder.encode(source.look), self.image_encoder)
+        return flow.read_source(self.source_net, source, autoencoder.encode(source.look))
 
     def forward(
         self, autoencoder: nn.Module, step: Step, t: torch.Tensor, x_t: torch.Tensor, look: torch.Tensor

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from avatar_stream.config import DEFAULT_TRACKER, find_stage
+from avatar_stream.fitting import over
 from avatar_stream.rendering import parts
 from avatar_stream.rendering.camera import Camera
 from avatar_stream.rendering.inverse_kinematics import RigSolver
@@ -201,8 +202,7 @@ def _film(
         light = np.zeros((CANVAS_PX, CANVAS_PX, 3), np.float32)
         for pose in poses[first : first + _SHUTTER]:
             drawn = renderer.draw(rig, pose, camera, look)
-            alpha = drawn.image[..., 3:].astype(np.float32) / 255
-            light += drawn.image[..., :3] * alpha + background * (1 - alpha)
+            light += over(drawn.image, background)
         # The part map has half the canvas's side.
         hand_pixels.append(
             [4.0 * (drawn.parts == part).sum() for part in (parts.LEFT_HAND, parts.RIGHT_HAND)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avatar_stream.retarget.layout import HANDS, WRISTS
+from avatar_stream.landmarks import HANDS, WRISTS
 from avatar_stream.training.tracker_clips import FPS, SETTLED_FRAMES, SUBFRAMES, TrackedClip
 from avatar_stream.training.tracker_noise import NEAR_PALMS, hand_axes, hand_gaps, sizes
 from avatar_stream.types import CANVAS_PX, FACE

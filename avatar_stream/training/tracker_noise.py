@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from avatar_stream.retarget.bones import middle
-from avatar_stream.retarget.layout import (
+from avatar_stream.landmarks import (
     BONE_ENDS,
     BONE_STARTS,
+    CHIN,
+    EARS_OF_FACE,
     ELBOWS,
     FACE_OF_HEAD,
+    FOREHEAD,
     HAND_CHAIN,
     HAND_OF_BODY,
     HAND_PARENTS,
@@ -31,20 +33,20 @@ from avatar_stream.retarget.layout import (
     both_hands,
     hand_bones,
 )
+from avatar_stream.retarget.bones import length, middle, unit
 from avatar_stream.types import BODY, FACE
 
 TABLE = Path(__file__).with_name("tracker_noise.npz")
 BODY_ROWS = np.concatenate([SHOULDERS, ELBOWS, WRISTS, HIPS])  # rows of the table's body
 _BODY_PARENTS = np.concatenate([SHOULDERS, SHOULDERS, ELBOWS, HIPS])
 _FROM_MIDDLE = np.array([0, 1, 6, 7])  # shoulders and hips count from the middle of the shoulders
-_FOREHEAD, _CHIN, _EARS = 10, 152, (234, 454)
 _OF_TRUNK = np.isin(BODY_ROWS, np.concatenate([SHOULDERS, HIPS]))[:, None]
 _BONES, _SIDES = np.array([0, 0, 1, 1]), np.array([0, 1])  # rows of the table for the four bones; left, right
 _BODY_PALMS = np.array([body + side for body in HAND_OF_BODY for side in (0, 1)])
 _PALM_OF_BODY = np.array(list(HAND_OF_BODY.values()))
 # Palms (wrist to middle knuckle), face (forehead to chin), shoulders.
-_SIZE_ENDS = np.array([*(hand.start + 9 for hand in HANDS), FACE.start + _CHIN, SHOULDERS[0]])
-_SIZE_STARTS = np.array([*(hand.start for hand in HANDS), FACE.start + _FOREHEAD, SHOULDERS[1]])
+_SIZE_ENDS = np.array([*(hand.start + 9 for hand in HANDS), FACE.start + CHIN, SHOULDERS[0]])
+_SIZE_STARTS = np.array([*(hand.start for hand in HANDS), FACE.start + FOREHEAD, SHOULDERS[1]])
 _TAIL = 2.5  # standard deviations; what is further off is a loss, not noise
 # A pose that is wrong but whole is just another pose: the network cannot know, and only blurs. So of the random
 # error in the picture little is taught: what a drawing shows as inconsistent.
@@ -75,18 +77,18 @@ def hand_axes(hands: np.ndarray, side: int | np.ndarray) -> np.ndarray:
     Returns:
         (..., 3, 3) rows are unit vectors; mirrored hands have mirrored axes.
     """
-    along = _unit(hands[..., 9, :] - hands[..., 0, :])
+    along = unit(hands[..., 9, :] - hands[..., 0, :])
     across = hands[..., 5, :] - hands[..., 17, :]
-    across = _unit(across - along * (across * along).sum(-1, keepdims=True))
+    across = unit(across - along * (across * along).sum(-1, keepdims=True))
     palm = _cross(along, across) * (1.0 - 2.0 * np.asarray(side)[..., None])
     return np.stack([along, across, palm], axis=-2)
 
 
 def head_axes(face: np.ndarray) -> np.ndarray:
     """(..., 478, 3) px -> (..., 3, 3) unit rows: to the signer's left ear, to the chin, into the head."""
-    left = _unit(face[..., _EARS[1], :] - face[..., _EARS[0], :])
-    down = face[..., _CHIN, :] - face[..., _FOREHEAD, :]
-    down = _unit(down - left * (down * left).sum(-1, keepdims=True))
+    left = unit(face[..., EARS_OF_FACE[1], :] - face[..., EARS_OF_FACE[0], :])
+    down = face[..., CHIN, :] - face[..., FOREHEAD, :]
+    down = unit(down - left * (down * left).sum(-1, keepdims=True))
     return np.stack([left, down, _cross(left, down)], axis=-2)
 
 
@@ -94,7 +96,7 @@ def body_axes(points: np.ndarray) -> np.ndarray:
     """(..., 553, 3) px -> (..., 8, 3, 3) unit rows for `BODY_ROWS`: along the bone, across it, depth."""
     starts = points[..., _BODY_PARENTS, :2]
     starts[..., _FROM_MIDDLE, :] = points[..., SHOULDERS, :2].mean(-2, keepdims=True)
-    flat = _unit(points[..., BODY_ROWS, :2] - starts)
+    flat = unit(points[..., BODY_ROWS, :2] - starts)
     axes = np.zeros((*flat.shape[:-1], 3, 3), flat.dtype)
     axes[..., 0, :2] = flat
     axes[..., 1, 0], axes[..., 1, 1] = -flat[..., 1], flat[..., 0]
@@ -105,7 +107,7 @@ def body_axes(points: np.ndarray) -> np.ndarray:
 def sizes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(..., 553, 3) px -> palms (..., 2), face height (...), shoulder width (...), px."""
     ends, starts = points[..., _SIZE_ENDS, :], points[..., _SIZE_STARTS, :]
-    lengths = _length(ends - starts)
+    lengths = length(ends - starts)
     return lengths[..., :2], lengths[..., 2], lengths[..., 3]
 
 
@@ -140,7 +142,7 @@ def tracker_noise(points: np.ndarray, rng: np.random.Generator, amount: float = 
 def hand_gaps(points: np.ndarray) -> np.ndarray:
     """(..., 553, 3) px -> (...) px in the picture between the nearest points of both hands."""
     left, right = (points[..., rows, None, :2] for rows in HANDS)
-    return _length(left - right.swapaxes(-2, -3)).min((-2, -1))
+    return length(left - right.swapaxes(-2, -3)).min((-2, -1))
 
 
 def lose_hands(points: np.ndarray, rng: np.random.Generator, share: float = 1.0) -> np.ndarray:
@@ -172,10 +174,10 @@ def lose_hands(points: np.ndarray, rng: np.random.Generator, share: float = 1.0)
 def _lost(hand: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """(21, 3) px: what stood for a hand like this one when it was lost."""
     table, axes = load_table(), hand_axes(hand, side)
-    own = (hand - hand[0]) @ axes.T / (_length(hand[9] - hand[0]) + _EPSILON)
+    own = (hand - hand[0]) @ axes.T / (length(hand[9] - hand[0]) + _EPSILON)
     some = rng.integers(len(table["lost_exact"]), size=_EXAMPLES)
     # The one of a few whose truth is most alike: a hand lost for a moment keeps much of its shape.
-    alike = some[_length(table["lost_exact"][some] - own).mean(1).argmin()]
+    alike = some[length(table["lost_exact"][some] - own).mean(1).argmin()]
     return hand[0] + _with_bones(table["lost_live"][alike] @ axes, hand)
 
 
@@ -250,7 +252,7 @@ def _hands(hands: np.ndarray, drawn: _Drawn) -> np.ndarray:
     table, palms_px = drawn.table, drawn.palms_px[:, None, None]
     random = _chain_mix(float(table["hand_chain"])) @ (drawn.normal((2, 21, 3)) * table["hand_spread"])
     offset = table["hand_offset"] * (drawn.gain * palms_px)
-    offset *= np.minimum(1.0, _HAND_OFFSET_PX / (_length(offset)[..., None] + _EPSILON))
+    offset *= np.minimum(1.0, _HAND_OFFSET_PX / (length(offset)[..., None] + _EPSILON))
     local = offset + random * (drawn.strength * _HAND_SHARE * palms_px)
     turns = drawn.normal((2, 3)) * table["hand_turn"] * drawn.strength
     turn = _turn(_HAND_SHARE * turns[:, 2])
@@ -261,7 +263,7 @@ def _hands(hands: np.ndarray, drawn: _Drawn) -> np.ndarray:
 def _with_bones(shaped: np.ndarray, hands: np.ndarray) -> np.ndarray:
     """(..., 21, 3) from the wrist: bones point as in `shaped`, wherever it is, and are as long as in `hands`."""
     ways = hand_bones(shaped)
-    ways *= (_length(hand_bones(hands)) / (_length(ways) + _EPSILON))[..., None]
+    ways *= (length(hand_bones(hands)) / (length(ways) + _EPSILON))[..., None]
     return HAND_CHAIN @ ways
 
 
@@ -308,18 +310,10 @@ def _tilt(turns: np.ndarray) -> np.ndarray:
 
 def _within(moves: np.ndarray, most_px: float) -> np.ndarray:
     """(..., 3) px, in the picture (or along and across a bone) not longer than `most_px`; depth as it is."""
-    moves[..., :2] *= np.minimum(1.0, most_px / (_length(moves[..., :2]) + _EPSILON))[..., None]
+    moves[..., :2] *= np.minimum(1.0, most_px / (length(moves[..., :2]) + _EPSILON))[..., None]
     return moves
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(..., 3) product; numpy's own takes four times as long for a few vectors."""
     return a.take(_NEXT, -1) * b.take(_LAST, -1) - a.take(_LAST, -1) * b.take(_NEXT, -1)
-
-
-def _length(vectors: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("...i,...i->...", vectors, vectors))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / (_length(vectors)[..., None] + _EPSILON)

@@ -6,15 +6,17 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import median_abs_deviation
 from tqdm import tqdm
 
 from avatar_stream.config import DEFAULT_TRACKER, find_stage
 from avatar_stream.errors import ConfigError, SinkError
+from avatar_stream.landmarks import ELBOWS, HAND_PARENTS, HANDS, MESH, SHOULDERS, WRISTS
 from avatar_stream.rendering.people import select
-from avatar_stream.retarget.layout import ELBOWS, HAND_PARENTS, HANDS, SHOULDERS, WRISTS
 from avatar_stream.training import tracker_noise
 from avatar_stream.training.tracker_clips import FPS, SETTLED_FRAMES, SUBFRAMES, TrackedClip, record_clip
 from avatar_stream.training.tracker_losses import hand_frames, loss_table, losses
@@ -25,6 +27,8 @@ _MOST_LAG = 9  # sub-frames
 _CLIP_FRAMES = 100
 _FACE_VARIANCE = 0.95  # what the face's modes keep
 _FEWEST = 20  # samples that a figure needs
+# (N, ...) -> (...): standard deviation of a normal distribution with the same median deviation.
+_robust_spread = partial(median_abs_deviation, scale="normal")
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,6 @@ class Differences:
     rest: np.ndarray
 
 
-def robust_spread(values: np.ndarray) -> np.ndarray:
-    """(N, ...) -> (...): standard deviation of a normal distribution with the same median deviation."""
-    return 1.4826 * np.median(np.abs(values - np.median(values, axis=0)), axis=0)
-
-
 def _clip_samples(clip: TrackedClip, seen: np.ndarray, part: str, side: int, lag: int) -> tuple:
     """(exact, seen, axes, frame numbers) of one clip, seen against what was exact `lag` sub-frames before."""
     frames = np.arange(SETTLED_FRAMES, len(clip.tracked))
@@ -84,7 +83,7 @@ def _clip_samples(clip: TrackedClip, seen: np.ndarray, part: str, side: int, lag
         rows, size, origin = HANDS[side], palms[:, side], [HANDS[side].start]
         axes = hand_axes(truth[:, rows], side)
     elif part == "face":
-        rows, size, origin = FACE, face_px, list(range(FACE.start, FACE.start + 468))
+        rows, size, origin = FACE, face_px, FACE.start + np.arange(MESH.stop)
         axes = head_axes(truth[:, FACE])
     else:
         rows, size, origin = BODY_ROWS, shoulders_px, SHOULDERS
@@ -144,7 +143,7 @@ def compare(samples: Samples, rigid: bool) -> Differences:
     before, after = rest[:-1][samples.follows[1:]], rest[1:][samples.follows[1:]]
     power = np.sqrt((before**2).sum((0, 2)) * (after**2).sum((0, 2))) + 1e-12
     return Differences(
-        offset, robust_spread(rest), robust_spread(turns), robust_spread(error.mean(1)), robust_spread(error),
+        offset, _robust_spread(rest), _robust_spread(turns), _robust_spread(error.mean(1)), _robust_spread(error),
         (before * after).sum((0, 2)) / power, rest,
     )  # fmt: skip
 
@@ -235,7 +234,7 @@ def _told(found: Differences, samples: Samples, unit: str) -> dict:
 def _chain_correlation(rest: np.ndarray) -> float:
     """Correlation of a hand joint's error with that of the joint before it on its finger."""
     ends = np.array([row for row in range(21) if HAND_PARENTS[row] > 0])
-    limit = 3 * robust_spread(rest) + 1e-9
+    limit = 3 * _robust_spread(rest) + 1e-9
     rest = np.clip(rest, -limit, limit)
     child, parent = rest[:, ends], rest[:, HAND_PARENTS[ends]]
     return float((child * parent).sum() / np.sqrt((child**2).sum() * (parent**2).sum()))
@@ -243,7 +242,7 @@ def _chain_correlation(rest: np.ndarray) -> float:
 
 def _reach(exact: np.ndarray, rest: np.ndarray) -> float:
     """Distance, face heights, at which errors of the face are correlated by half, as a Gaussian's width."""
-    rows = np.arange(0, 468, 6)
+    rows = np.arange(0, MESH.stop, 6)
     normal = rest[:, rows] / (np.sqrt((rest[:, rows] ** 2).mean((0, 2), keepdims=True)) + 1e-9)
     together = np.einsum("nia,nja->ij", normal, normal) / (3 * len(rest))
     place = exact[:, rows].mean(0)
@@ -274,12 +273,12 @@ def _face_shift(clips: Sequence[TrackedClip], stage: str) -> np.ndarray:
         frames = np.arange(SETTLED_FRAMES, len(clip.tracked))
         exact, seen = clip.exact[frames * SUBFRAMES - 3], getattr(clip, stage)[frames]
         width = np.linalg.norm(clip.portrait[11, :2] - clip.portrait[12, :2])
-        heads = [p[:, FACE][:, :468].mean(1) - p[:, SHOULDERS].mean(1) for p in (exact, seen)]
+        heads = [p[:, FACE][:, MESH].mean(1) - p[:, SHOULDERS].mean(1) for p in (exact, seen)]
         error = (heads[1] - heads[0]) / width
         # A constant difference is the calibration's, and the avatar's own neck replaces it.
         errors.append(error - np.nanmedian(error, axis=0))
     error = np.concatenate(errors)
-    return robust_spread(error[np.isfinite(error).all(1)])
+    return _robust_spread(error[np.isfinite(error).all(1)])
 
 
 def depth_flips(clips: Sequence[TrackedClip], stage: str) -> np.ndarray:

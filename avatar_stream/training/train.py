@@ -27,9 +27,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from avatar_stream.errors import ModelError
-from avatar_stream.modeling.autoencoder import PatchAutoencoder, load_autoencoder
+from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
-from avatar_stream.modeling.image_tokens import load_image_encoder
 from avatar_stream.modeling.pipeline import has_bfloat16
 from avatar_stream.training.config import TrainConfig, load_train_config
 from avatar_stream.training.critic import Adversary
@@ -255,7 +254,6 @@ def save_weights(config: TrainConfig, networks: Networks, autoencoder: nn.Module
         config.model.start,
         config.seed,
         config.model.body_px,
-        networks.image_encoder,
     )
     told = {
         "steps": progress.step,
@@ -270,11 +268,9 @@ def save_weights(config: TrainConfig, networks: Networks, autoencoder: nn.Module
 def _autoencoder(config: TrainConfig, folders: list[PictureFolder], weights: str | None) -> nn.Module:
     place = config.output / "weights" / "autoencoder"
     if weights:
-        return load_autoencoder(str(Path(weights) / "autoencoder"))
-    if config.model.autoencoder != "patch":
-        return load_autoencoder(config.model.autoencoder)
-    if place.exists():
-        return load_autoencoder(str(place))
+        place = Path(weights) / "autoencoder"
+    if weights or place.exists():
+        return PatchAutoencoder.from_pretrained(str(place))
     autoencoder = PatchAutoencoder(latent_channels=config.model.latent_channels)
     kept = fit_autoencoder(autoencoder, folders, config)
     logger.info("patch autoencoder keeps %.4f of the weighted variance", kept)
@@ -329,14 +325,9 @@ def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> Networks:
         )
     size = {"latent_channels": config.model.latent_channels, "patch_px": 128 // probe.shape[2]}
     size |= {"heads": config.model.heads}
-    widths, encoder = config.model.widths, _image_encoder(config)
-    token_channels = None if encoder is None else encoder.config.hidden_size
-    source_net = SourceNet(widths=widths[1:], token_channels=token_channels, **size)
-    return Networks(source_net, TargetNet(widths=widths, blocks=config.model.blocks, **size), encoder)
-
-
-def _image_encoder(config: TrainConfig) -> nn.Module | None:
-    return load_image_encoder(config.model.image_encoder) if config.model.image_encoder else None
+    widths = config.model.widths
+    source_net = SourceNet(widths=widths[1:], **size)
+    return Networks(source_net, TargetNet(widths=widths, blocks=config.model.blocks, **size))
 
 
 def _resume(

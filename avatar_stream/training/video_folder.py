@@ -89,7 +89,7 @@ def prepare_videos(folder: Path, output: Path, every: int = 3, max_frames_per_cl
         ConfigError: the folder is missing or holds no video, or a number makes no sense.
         SourceError: no clip shows a person who can be used.
         SinkError: the output is there already, or cannot be written.
-        TrackerError: mediapipe is not installed or does not start.
+        TrackerError: mediapipe does not start.
     """
     if every < 1 or max_frames_per_clip < _FEWEST_ROWS:
         raise ConfigError(f"--every must be 1 or more, --max-frames-per-clip {_FEWEST_ROWS} or more")

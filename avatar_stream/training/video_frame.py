@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from avatar_stream import types
+from avatar_stream.landmarks import EARS_OF_FACE, LOWER_LIP, MOUTH_CORNERS, NOSE_TIP, UPPER_LIP
 from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, RIGHT_HAND, Pose
 
 _NEEDED_BODY = [0, *range(11, 17), types.LEFT_HIP, types.RIGHT_HIP]
@@ -20,8 +21,6 @@ _THUMBNAIL_PX = (64, 48)
 _CUT_COLOURS = 0.25  # Bhattacharyya distance of two frames' colours
 _CUT_CHANGE = 9.0  # mean absolute change of a thumbnail, grey levels ...
 _CUT_RATIO = 2.5  # ... and in medians of the changes before
-_UPPER_LIP, _LOWER_LIP, _MOUTH_CORNERS = 13, 14, (61, 291)
-_EARS, _NOSE_TIP = (234, 454), 1
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def usable_pose(pose: Pose) -> Pose | None:
         return None
     width = float(np.linalg.norm(points[types.LEFT_SHOULDER, :2] - points[types.RIGHT_SHOULDER, :2]))
     ears = np.linalg.norm(points[types.LEFT_EAR, :2] - points[types.RIGHT_EAR, :2])
-    nose_gap = np.linalg.norm(points[FACE.start + _NOSE_TIP, :2] - points[types.NOSE, :2])
+    nose_gap = np.linalg.norm(points[FACE.start + NOSE_TIP, :2] - points[types.NOSE, :2])
     if width < 1 or not nose_gap < max(0.3 * width, ears):
         return None  # the face is another person's
     points, confidence, found = points.copy(), pose.confidence.copy(), 0
@@ -125,9 +124,9 @@ def neutrality(points: np.ndarray) -> float:
         More is more neutral.
     """
     face = points[FACE, :2]
-    mouth = np.linalg.norm(face[_MOUTH_CORNERS[0]] - face[_MOUTH_CORNERS[1]]) + 1e-3
-    opening = np.linalg.norm(face[_UPPER_LIP] - face[_LOWER_LIP]) / mouth
-    ears = [np.linalg.norm(face[_NOSE_TIP] - face[ear]) for ear in _EARS]
+    mouth = np.linalg.norm(np.subtract(*face[MOUTH_CORNERS])) + 1e-3
+    opening = np.linalg.norm(face[UPPER_LIP] - face[LOWER_LIP]) / mouth
+    ears = [np.linalg.norm(face[NOSE_TIP] - face[ear]) for ear in EARS_OF_FACE]
     turn = abs(ears[0] - ears[1]) / (sum(ears) + 1e-3)
     hands = np.stack([points[hand, 1] for hand, _ in _HANDS]).mean(axis=1) / CANVAS_PX
     return float(np.where(np.isfinite(hands), np.minimum(hands, 1.0), 0.5).sum() - 0.5 * opening - turn)

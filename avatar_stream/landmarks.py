@@ -1,4 +1,4 @@
-"""MediaPipe Holistic's layout as retargeting needs it: bones, stable face points, and what mirrors what."""
+"""MediaPipe Holistic's landmarks by name: bones, points of the face, and what mirrors what."""
 
 from __future__ import annotations
 
@@ -41,12 +41,21 @@ STABLE_FACE = np.array(
 )
 EARS_OF_FACE = np.array([234, 454])
 FOREHEAD, CHIN = 10, 152
+NOSE_TIP, NOSE_BRIDGE = 1, 168
 UPPER_LIP, LOWER_LIP, MOUTH_CORNERS = 13, 14, np.array([61, 291])
+# Mouth: rings of lips, from outside to inside, each its lower half first.
+LIPS = (
+    *(61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409),
+    *(78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415),
+    *(76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306, 184, 74, 73, 72, 11, 302, 303, 304, 408),
+    *(62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 183, 42, 41, 38, 12, 268, 271, 272, 407),
+)
 # Per eye (left, right): corners outer and inner, then lids from outer to inner, upper and lower in pairs.
 EYE_CORNERS = np.array([[263, 362], [33, 133]])
 UPPER_LIDS = np.array([[466, 388, 387, 386, 385, 384, 398], [246, 161, 160, 159, 158, 157, 173]])
 LOWER_LIDS = np.array([[249, 390, 373, 374, 380, 381, 382], [7, 163, 144, 145, 153, 154, 155]])
 IRISES = np.array([473, 468])
+MESH = slice(0, 468)  # of the face's points: without the irises
 
 _FACE_MIRROR = (
     "3-248 7-249 20-250 21-251 22-252 23-253 24-254 25-255 26-256 27-257 28-258 29-259 30-260 31-261 32-262 "
