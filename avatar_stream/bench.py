@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from avatar_stream import stages
 from avatar_stream.config import check_pipeline
 from avatar_stream.errors import ConfigError
 from avatar_stream.figures import check_output, tell
@@ -23,7 +24,7 @@ from avatar_stream.types import Frame
 _WARM_UP_S = 3.0
 
 
-class _Viewer:
+class _Viewer(stages.Sink):
     """The end of the way: takes every frame, as fast as it comes, and shows it to nobody."""
 
     def __init__(self) -> None:

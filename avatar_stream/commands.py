@@ -121,7 +121,7 @@ def _run_with_progress(pipeline, outputs: Sequence[Path | str], seconds: float |
         def show(_: object) -> None:
             # The source knows its length only once it is open.
             if bar.total is None:
-                bar.total = getattr(pipeline.source, "frame_count", None)
+                bar.total = pipeline.source.frame_count
             bar.update()
 
         report = runner.run(pipeline, on_frame=show, seconds=seconds)
@@ -313,11 +313,9 @@ def _run_file(path: Path, overrides: Sequence[str], seconds: float | None) -> in
 
 
 def _tell_addresses(pipeline: Pipeline) -> None:
-    addresses = [
-        getattr(stage, "address", "") for stage in (pipeline.source, *(o.sink for o in pipeline.outputs))
-    ]
-    for address in filter(None, addresses):
-        print(address, flush=True)
+    for stage in (pipeline.source, *(output.sink for output in pipeline.outputs)):
+        if stage.address:
+            print(stage.address, flush=True)
     if pipeline.server is not None and pipeline.server.guard.made:
         # Only one that nobody has chosen is shown; behind "#" it is in no request and no log.
         token, page = pipeline.server.guard.token, "signer" if pipeline.server.ingest.opened else "control"

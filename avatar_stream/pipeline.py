@@ -247,9 +247,7 @@ def _make_cast(config: PipelineConfig, name: str, current: Cast | None = None) -
 
     avatar = load_avatar(name)
     retargeter = Retargeter(avatar.pose, config.retarget)
-    if current is not None and hasattr(current.synthesizer, "set_avatar"):
-        # The weights stay, only the picture is encoded anew.
-        current.synthesizer.set_avatar(avatar)
+    if current is not None and current.synthesizer.set_avatar(avatar):
         return Cast(avatar.name, retargeter, current.synthesizer)
     given = _offered("synthesizers", config.synthesizer, size_px=needed_side_px(config.compose, config.show))
     synthesizer = _make_stage("synthesizers", config.synthesizer, avatar=avatar, **given)

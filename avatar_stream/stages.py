@@ -1,4 +1,4 @@
-"""The interfaces of the plug-in rooms: one `Options` class, `open()`, one verb, `close()`.
+"""The interfaces of the plug-in rooms, whole: what every stage has, and what it may have, with what that is by default.
 
 A stage's `__init__` only stores its options; `open()` takes files, cameras, GPU memory; `close()` gives them
 back and may be called twice. A plug-in file ends with `STAGE = TheClass`; its name is the type's name.
@@ -6,12 +6,15 @@ back and may be called twice. A plug-in file ends with `STAGE = TheClass`; its n
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from avatar_stream.types import Frame, PictureSide, Pose
+from avatar_stream.controls import Controls
+from avatar_stream.types import Avatar, Frame, PictureSide, Pose, Sound
 
 
 class Options(BaseModel):
@@ -30,55 +33,103 @@ PersonSide = Annotated[
 ]
 
 
-class Source(Protocol):
-    """Where frames come from."""
+class Stage(ABC):
+    """What all stages have.
 
-    live: bool  # True: the newest frame wins. False: every frame, in order.
+    Attributes:
+        options: what its section of the pipeline file says.
+        address: what to open in a browser, known after `open()`; empty: nothing.
+    """
 
+    options: Options = Options()
+    address: str = ""
+
+    @property
+    def notice(self) -> str:
+        """Why it gives or takes nothing now, in words for people, or empty; from any thread."""
+        return ""
+
+    @abstractmethod
     def open(self) -> None:
-        """Take the camera or file; SourceError where it cannot be read."""
+        """Take what it needs; an AvatarStreamError where that fails."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back. May be called twice."""
+
+
+class Source(Stage):
+    """Where frames come from.
+
+    Attributes:
+        live: True: the newest frame wins. False: every frame, in order.
+        frame_count: how many frames there are, known after `open()`; None: nobody knows.
+    """
+
+    live: bool = False
+    frame_count: int | None = None
+
+    @abstractmethod
     def read(self) -> Frame:
         """Return the next frame; raise EndOfStream at the end."""
 
-    def close(self) -> None:
-        """Give everything back. May be called twice."""
+    def stop(self) -> None:
+        """Let a waiting `read` end with EndOfStream; from any thread. Sources that never wait long need none."""
 
 
-class Tracker(Protocol):
+class Tracker(Stage):
     """Finds one person's landmarks."""
 
-    def open(self) -> None:
-        """Load the tracker's networks."""
-
+    @abstractmethod
     def track(self, frame: Frame) -> Pose | None:
         """Return the pose in `frame.image`, or None if nobody is there."""
 
-    def close(self) -> None:
-        """Give everything back. May be called twice."""
 
+class Synthesizer(Stage):
+    """Makes the avatar's picture.
 
-class Synthesizer(Protocol):
-    """Makes the avatar's picture."""
+    Attributes:
+        quality_levels: what is left away where a machine is too slow, in words; the first is everything.
+    """
 
-    def open(self) -> None:
-        """Load weights and encode the avatar's source image, once."""
+    quality_levels: Sequence[str] = ("everything",)
 
+    @abstractmethod
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (S, S, 4) uint8 RGBA, straight alpha, for a pose in canvas pixels; S is the option `size_px`."""
 
-    def close(self) -> None:
-        """Give everything back. May be called twice."""
+    def set_quality(self, level: int) -> None:
+        """Take a level of `quality_levels`, from the next picture on."""
+
+    def set_avatar(self, avatar: Avatar) -> bool:
+        """Go on as another person while open; False: it cannot, that person needs a new synthesizer."""
+        return False
 
 
-class Sink(Protocol):
-    """Where finished frames go."""
+class Sink(Stage):
+    """Where finished frames go.
 
-    def open(self) -> None:
-        """Take the output; SinkError where that fails."""
+    Attributes:
+        on_main_thread: it is opened, served and closed by the thread that called `run`.
+        hears_at_once: `hear` is called on the thread that has the sound; else on the sink's own, before a picture.
+    """
 
+    on_main_thread: bool = False
+    hears_at_once: bool = False
+
+    def attach(self, controls: Controls) -> None:
+        """Take what the pipeline is asked and tells; called once, before `open()`."""
+
+    @abstractmethod
     def write(self, frame: Frame) -> None:
-        """Take one frame; raise EndOfStream if the user closed the output."""
+        """Take one frame; raise OutputClosed if the user closed the output."""
 
-    def close(self) -> None:
-        """Finish the output. May be called twice."""
+    def hear(self, sound: Sound) -> None:
+        """Take a block of a show's sound."""
+
+    def idle(self) -> None:
+        """Look after itself while no frame comes, on the main thread; raise OutputClosed as `write` does."""
+
+    def discard(self) -> None:
+        """Close it and leave no half file."""
+        self.close()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avatar_stream import stages
 from avatar_stream.compose import draw_pose
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.synthesizers import flow
@@ -114,7 +115,7 @@ def avatar_folder(tmp_path):
     return folder
 
 
-class DrawingSynthesizer:
+class DrawingSynthesizer(stages.Synthesizer):
     """Stands where the model's class stands: draws the pose it is given, so that a test sees what arrived."""
 
     Options = flow.FlowSynthesizer.Options

@@ -237,10 +237,11 @@ def test_a_portrait_may_be_larger_than_the_canvas(avatar_folder, upright_pose, s
 SLOW_RECORD = """
     import resource, sys, time
     import numpy as np
+    from avatar_stream import stages
     from avatar_stream.cli import main
     from avatar_stream.synthesizers import flow
 
-    class Slow:
+    class Slow(stages.Synthesizer):
         Options = flow.STAGE.Options
         random = np.random.default_rng(0)
         def __init__(self, options): pass

@@ -15,7 +15,7 @@ from avatar_stream.broadcast.exchange import reachable
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Wish
-from avatar_stream.errors import EndOfStream, SinkError, SourceError
+from avatar_stream.errors import EndOfStream, ServerError, SourceError
 from avatar_stream.sources.whip import WhipSource
 
 TOKEN = "a-token-for-tests"
@@ -401,9 +401,9 @@ def test_a_server_that_died_is_told_and_can_be_opened_anew():
         source.open()
         source.read()
         server.call(lambda: asyncio.get_running_loop().stop())
-        with pytest.raises(SinkError, match="web server stopped"):
+        with pytest.raises(ServerError, match="web server stopped"):
             source.read()
-        with contextlib.suppress(SinkError):
+        with contextlib.suppress(ServerError):
             source.close()
 
 

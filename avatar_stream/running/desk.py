@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from avatar_stream.controls import Controls, Setting, Status, Wish
-from avatar_stream.errors import AvatarStreamError, EndOfStream
+from avatar_stream.errors import AvatarStreamError
 from avatar_stream.pipeline import Output, Pipeline, Rendered
 from avatar_stream.running.meter import Worker
 from avatar_stream.running.stand_in import StandIn, in_place_of
@@ -38,13 +38,16 @@ class Desk:
         self._said: deque[tuple[float, str]] = deque(maxlen=9)
         self._lock = threading.Lock()
 
-    def answer(self, worker: Worker) -> None:
-        """Answer every wish since the last call; EndOfStream where it is to end."""
+    def answer(self, worker: Worker) -> bool:
+        """Answer every wish since the last call; returns whether the run is to go on."""
         for wish in self._controls.take():
+            if wish is Wish.QUIT:
+                return False
             try:
                 self._answer(wish, worker)
             except AvatarStreamError as error:
                 self.say(str(error))
+        return True
 
     def calibrate_asked(self) -> bool:
         """Whether the signer is to be measured anew; true once for each time it was asked."""
@@ -94,10 +97,10 @@ class Desk:
         now_s = time.monotonic()
         with self._lock:
             said = [text for until_s, text in self._said if until_s > now_s]
-        framing = tuple(getattr(self._pipeline.guard, "notices", ()))
+        framing = self._pipeline.guard.notices if self._pipeline.guard is not None else ()
         # A source that knows why it is silent says so better than the watch.
-        notice = getattr(self._pipeline.source, "notice", "")
-        outputs = [getattr(output.sink, "notice", "") for output in self._pipeline.outputs]
+        notice = self._pipeline.source.notice
+        outputs = [output.sink.notice for output in self._pipeline.outputs]
         silent = [line for line in silent if not (notice and line.startswith("source"))]
         notices = [self._quality_text, *framing, notice]
         return Status(
@@ -120,8 +123,6 @@ class Desk:
     def _answer(self, wish: Wish | Setting, worker: Worker) -> None:
         pipeline = self._pipeline
         wish, to = (wish.what, wish.to) if isinstance(wish, Setting) else (wish, None)
-        if wish is Wish.QUIT:
-            raise EndOfStream
         if wish is Wish.FREEZE:
             self._freeze = not self._freeze if to is None else to
         elif wish is Wish.HOLD:
@@ -136,9 +137,7 @@ class Desk:
         elif wish is Wish.RECORD:
             self._switch_recording(not self._records() if to is None else to)
         elif wish is Wish.NEXT_BACKGROUND:
-            change = getattr(pipeline.composer, "next_background", None)
-            if change is not None:
-                change()
+            pipeline.composer.next_background()
         elif wish is Wish.AVATAR:
             self._change_avatar(to, worker)
         else:

@@ -15,7 +15,7 @@ from avatar_stream.errors import SinkError
 from avatar_stream.types import Frame
 
 
-class PictureFolderSink:
+class PictureFolderSink(stages.Sink):
     """Writes `frame_000000.png`, ... beside the final folder, which takes its name when it is complete."""
 
     class Options(stages.Options):

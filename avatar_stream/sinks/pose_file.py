@@ -28,7 +28,7 @@ _ROW_POINTS = POINT_COUNT + 33  # with world landmarks
 _ROW_BYTES = 4 * 4 * _ROW_POINTS  # x, y, z, confidence
 
 
-class PoseFileSink:
+class PoseFileSink(stages.Sink):
     """Keeps the tracked poses on disk and puts them together in `close()`.
 
     A `.pose` file has one frame rate and no times. Frames of a camera come at any time and some are dropped, so

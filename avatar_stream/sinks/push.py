@@ -31,7 +31,7 @@ _LEAST_STEP = 180
 _MOST_SOUNDS = 100  # blocks of 20 ms
 
 
-class PushSink:
+class PushSink(stages.Sink):
     """Publishes to an address; reconnects by itself. `write` never waits: the newest picture wins.
 
     Attributes:
@@ -56,10 +56,11 @@ class PushSink:
         silent_audio: bool = False
         sound: bool = False
 
+    notice = ""
+
     def __init__(self, options: PushSink.Options):
         """Store the options; `open()` starts the thread."""
         self.options = options
-        self.notice = ""
         self.connections = 0
         self._thread: threading.Thread | None = None
         self._newest = _Newest()

@@ -30,7 +30,7 @@ _SETTINGS = {
 }
 
 
-class VideoFileSink:
+class VideoFileSink(stages.Sink):
     """Writes a video beside its final name and gives it that name when it is complete.
 
     Two runs with the same frames give the same bytes. When the disk is full, the video is finished with what it

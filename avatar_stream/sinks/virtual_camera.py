@@ -23,7 +23,7 @@ _HOW_TO_GET_ONE = {
 }
 
 
-class VirtualCameraSink:
+class VirtualCameraSink(stages.Sink):
     """Sends every picture to a virtual camera; a meeting program that looks at it gets the newest.
 
     Attributes:

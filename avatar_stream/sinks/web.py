@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from avatar_stream import stages
 from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import SinkError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _WINDOW_S = 3.0
 
 
-class WebSink:
+class WebSink(stages.Sink):
     """Serves the pages and a WHEP endpoint at `/whep`; the newest frame wins, and is encoded once for all viewers.
 
     Attributes:
@@ -77,7 +78,8 @@ class WebSink:
         """Take the port, unless another stage has, and let viewers in.
 
         Raises:
-            SinkError: the port is taken, the host is none of this machine's, or aiortc is missing.
+            ServerError: the port is taken, the host is none of this machine's, the pipeline has another
+                output 'web' (ConfigError), or aiortc is missing (SinkError).
         """
         try:
             from avatar_stream.broadcast.encoder import TICKS_PER_S
@@ -109,7 +111,8 @@ class WebSink:
                 overlay, or None. `time_s` becomes the picture's RTP time.
 
         Raises:
-            SinkError: the sink is not open, its server has died, or encoding has failed.
+            SinkError: the sink is not open, or encoding has failed.
+            ServerError: its server has died.
         """
         if self._audience is None:
             raise SinkError("the web output is not open")

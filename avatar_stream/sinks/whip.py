@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from avatar_stream import stages
 from avatar_stream.broadcast.settings import EncodingOptions, IceServer
 from avatar_stream.errors import SinkError
 from avatar_stream.types import Frame, Sound
@@ -29,7 +30,7 @@ _TICKS_PER_S = 90_000
 _START_TIMEOUT_S, _CLOSE_TIMEOUT_S = 10.0, 15.0
 
 
-class WhipSink:
+class WhipSink(stages.Sink):
     """Publishes to a WHIP endpoint; reconnects by itself. `write` never waits: the newest picture wins."""
 
     class Options(EncodingOptions):

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.controls import Controls, Status, Wish
-from avatar_stream.errors import EndOfStream, SinkError
+from avatar_stream.errors import OutputClosed, SinkError
 from avatar_stream.lettering import Patch, draw_lines
 from avatar_stream.types import Frame
 
@@ -48,7 +48,7 @@ _GAP_PX = 14
 _MOST_MESSAGES = 3
 
 
-class WindowSink:
+class WindowSink(stages.Sink):
     """Shows the newest frame; keys become wishes of the attached Controls.
 
     All its calls must come from the program's main thread: window systems ask for that.
@@ -111,7 +111,7 @@ class WindowSink:
             frame: image (H, W, 3) uint8 RGB; `driver` of any size, or None.
 
         Raises:
-            EndOfStream: the window was closed, or q or Esc pressed.
+            OutputClosed: the window was closed, or q or Esc pressed.
             SinkError: the window is not open.
         """
         if not self._open:
@@ -132,7 +132,7 @@ class WindowSink:
         """Act on keys and the window's cross; call it at least every 50 ms where no frame comes.
 
         Raises:
-            EndOfStream: the window was closed, or q or Esc pressed.
+            OutputClosed: the window was closed, or q or Esc pressed.
         """
         if not self._open:
             return
@@ -142,7 +142,7 @@ class WindowSink:
             self._press(key & 0xFF)
         if cv2.getWindowProperty(self.options.title, cv2.WND_PROP_VISIBLE) < 1:
             self._ask(Wish.QUIT)
-            raise EndOfStream
+            raise OutputClosed
 
     def close(self) -> None:
         """Take the window away. May be called twice."""
@@ -160,7 +160,7 @@ class WindowSink:
         letter = chr(key).lower()
         if key == _ESCAPE or letter == "q":
             self._ask(Wish.QUIT)
-            raise EndOfStream
+            raise OutputClosed
         if letter == "m":
             self._mirror = not self._mirror
         elif letter == "h":

@@ -53,7 +53,7 @@ _DARK_RGB = (28, 30, 36)
 _MAX_PICTURE_SIDE_PX = 1280
 
 
-class PoseFileSource:
+class PoseFileSource(stages.Source):
     """Reads a `.pose` file as frames with a plain dark picture and the pose already in them.
 
     Attributes:

@@ -20,7 +20,7 @@ _PLACES = {
 }  # fmt: skip
 
 
-class SyntheticSource:
+class SyntheticSource(stages.Source):
     """Gives `frames` frames (or endless ones) with a stripe that moves and a right hand that goes up and down.
 
     Attributes:

@@ -24,7 +24,7 @@ _SMALLEST_STEP_S = 1e-3
 _LATEST_S = 0.5
 
 
-class VideoFileSource:
+class VideoFileSource(stages.Source):
     """Reads a clip from its first frame to its last; sound is ignored.
 
     Attributes:

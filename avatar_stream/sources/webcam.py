@@ -29,7 +29,7 @@ _NUMBERS_TRIED = 10
 _COMMON_MODES = ((640, 480), (1280, 720), (1920, 1080))
 
 
-class WebcamSource:
+class WebcamSource(stages.Source):
     """Reads a camera. Where it is unplugged, `read` waits and tries again each second until it is back.
 
     Attributes:
@@ -58,6 +58,7 @@ class WebcamSource:
         flip: bool = False
 
     live = True
+    notice = ""
 
     def __init__(
         self, options: WebcamSource.Options | None = None, capture: Callable[[int | str], Any] | None = None
@@ -69,7 +70,6 @@ class WebcamSource:
             capture: opens a camera by index or path and returns what behaves as `cv2.VideoCapture`.
         """
         self.options = options or WebcamSource.Options()
-        self.notice = ""
         self.mode: tuple[int, int, float] | None = None
         self._make = capture or _open_capture
         self._capture: Any = None

@@ -27,7 +27,7 @@ _NOBODY_GREY = 40
 _ROTATIONS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
-class WhipSource:
+class WhipSource(stages.Source):
     """Takes the pictures of one signer at a time, the newest wins. A signer who leaves is silence, not an end.
 
     Attributes:
@@ -73,7 +73,7 @@ class WhipSource:
         """Open the server to signers.
 
         Raises:
-            SinkError: the server's port is taken, or its host is none of this machine's.
+            ServerError: the server's port is taken, or its host is none of this machine's.
             SourceError: another source takes its signer already.
         """
         from avatar_stream.broadcast.server import Server
@@ -100,7 +100,7 @@ class WhipSource:
         Raises:
             EndOfStream: `stop` was called.
             SourceError: the source is not open.
-            SinkError: the server has died.
+            ServerError: the server has died.
         """
         if self._server is None:
             raise SourceError("the source whip is not open")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "signer-small"
 
 
-class FlowSynthesizer:
+class FlowSynthesizer(stages.Synthesizer):
     """Makes the avatar's picture with the learned model.
 
     Attributes:
@@ -85,10 +85,11 @@ class FlowSynthesizer:
         windows = self.options.windows and self._quality == 0
         return self._signer.picture(self._source, pose, windows, self.options.size_px)
 
-    def set_avatar(self, avatar: Avatar) -> None:
-        """Go on as another person; the weights stay."""
+    def set_avatar(self, avatar: Avatar) -> bool:
+        """Go on as another person; the weights stay, only the picture is encoded anew."""
         self._source = self._signer.prepare(avatar.image, avatar.pose, avatar.looks)
         self._avatar = avatar
+        return True
 
     def set_quality(self, level: int) -> None:
         """Take a level of `quality_levels`, from the next picture on."""

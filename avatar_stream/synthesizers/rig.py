@@ -11,7 +11,7 @@ from avatar_stream.errors import RenderError
 from avatar_stream.types import CANVAS_PX, Avatar, Pose
 
 
-class RigSynthesizer:
+class RigSynthesizer(stages.Synthesizer):
     """Draws `avatar.rig_path` in the pose: what a user would otherwise use, and the model's baseline."""
 
     class Options(stages.Options):

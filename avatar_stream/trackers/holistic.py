@@ -21,7 +21,7 @@ from avatar_stream.types import BODY, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, 
 _SMALLEST_SIDE_PX = 16
 
 
-class HolisticTracker:
+class HolisticTracker(stages.Tracker):
     """Finds one person's 553 points; frames must come in order, as in a video.
 
     What it finds depends on the frames before: a fresh tracker for each clip gives the same poses each time.

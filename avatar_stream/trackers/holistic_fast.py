@@ -28,7 +28,7 @@ _MOST_TRIED = 2  # people in one frame
 _PATIENCE_S = 3.0  # a passer-by who hides the signer is gone by then
 
 
-class HolisticFastTracker:
+class HolisticFastTracker(stages.Tracker):
     """Finds one person's 553 points; frames must come in order, as in a video.
 
     The networks are MediaPipe's own, read from its package and run by OpenVINO on one thread. What looks where is
