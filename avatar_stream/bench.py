@@ -109,7 +109,7 @@ def measure_with_page(pipeline: Pipeline, seconds: float, warm_up_s: float = _WA
     from avatar_stream.broadcast.settings import ServerOptions
     from avatar_stream.sinks.web import WebSink
 
-    sink = WebSink(WebSink.Options(server=Server(ServerOptions(port=0))))
+    sink = WebSink(context=stages.Context(server=Server(ServerOptions(port=0))))
     pipeline.composer = ClockedComposer(pipeline.composer)
     pipeline.outputs = [*pipeline.outputs, Output(sink, "page")]
     watcher = PageWatcher(lambda: sink.address)

@@ -331,14 +331,20 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schema", action="store_true", help=f"write pipelines/{_SCHEMA}, the JSON Schema for editors, anew"
     )
+    parser.add_argument(
+        "--options", action="store_true", help="print every option there is, as docs/options.md"
+    )
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Do what `add_check` describes."""
-    from avatar_stream.config import json_schema, load_pipeline
+    from avatar_stream.config import load_pipeline
+    from avatar_stream.config_docs import json_schema, options_page
     from avatar_stream.places import bundled
 
-    if not arguments.pipelines and not arguments.schema:
+    if arguments.options:
+        print(options_page(), end="")
+    if not arguments.pipelines and not arguments.schema and not arguments.options:
         raise ConfigError("nothing to check: name pipeline files, for instance pipelines/preview.yaml")
     if arguments.schema:
         path = bundled("pipelines") / _SCHEMA

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from avatar_stream import stages
 from avatar_stream.errors import ConfigError
 from avatar_stream.fitting import fit
 from avatar_stream.lettering import draw_label
+from avatar_stream.options import FROM_FILE, Options
 from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, PICTURE_SIDES_PX, RIGHT_HAND, Frame, Pose
 
 TRANSPARENT = "transparent"
@@ -49,28 +49,39 @@ LabelPlace = Literal["bottom", "bottom-left", "bottom-right", "top", "top-left",
 class Composer:
     """Puts the synthesized person over the background."""
 
-    class Options(stages.Options):
-        """What is behind the person, where the person stands, and what is written beside.
-
-        Attributes:
-            background: a colour (`white`, `#dde4ec`), a picture file, or `transparent`.
-            size: width and height of the picture in px, even numbers; one number for a square. The avatar's own
-                picture is made as large as this asks for.
-            scale: side of the person's square as a part of the picture's shorter side.
-            place: how the room left is shared out, left to right and top to bottom: (0.5, 1) is the middle of the
-                lower edge. With a scale above 1 it says which part is cut off.
-            label: a small text in the picture; None for none. Live pipelines that do not say anything have LABEL.
-            label_place: a corner or an edge, `bottom`, `top-left`, ...; above the head it covers no hands.
-            label_on_transparent: write it on a transparent background too.
-        """
+    class Options(Options):
+        """What is behind the person, where the person stands, and what is written beside."""
 
         background: str = "#dfe6ee"
+        """A colour (`white`, `#dde4ec`), a picture file, or `transparent`."""
         size: Size = (CANVAS_PX, CANVAS_PX)
+        """Width and height of the picture in px, even numbers; one number for a square. The avatar's own
+        picture is made as large as this asks for."""
         scale: Annotated[float, Field(ge=0.1, le=4)] = 1.0
+        """Side of the person's square as a part of the picture's shorter side."""
         place: tuple[Part, Part] = (0.5, 1.0)
+        """How the room left is shared out, left to right and top to bottom: (0.5, 1) is the middle of the
+        lower edge. With a scale above 1 it says which part is cut off."""
         label: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+        """A small text in the picture; null for none. Live pipelines that do not say anything have "AI-generated
+        picture, driven live by a human signer"."""
         label_place: LabelPlace = "top-left"
+        """A corner or an edge, `bottom`, `top-left`, ...; above the head it covers no hands."""
         label_on_transparent: bool = False
+        """Write it on a transparent background too."""
+
+        @field_validator("background")
+        @classmethod
+        def _is_there(cls, background: str, info: ValidationInfo) -> str:
+            picture = Path(background)
+            if info.context == FROM_FILE and picture.suffix.lower() in PICTURES and not picture.exists():
+                raise ValueError("a picture that exists, a colour, or transparent")
+            return background
+
+        @property
+        def is_picture(self) -> bool:
+            """Whether the background is a picture file."""
+            return Path(self.background).suffix.lower() in PICTURES
 
         @property
         def person_px(self) -> int:

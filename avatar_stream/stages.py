@@ -8,41 +8,66 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from avatar_stream.controls import Controls
-from avatar_stream.types import Avatar, Frame, PictureSide, Pose, Sound
+from avatar_stream.options import Options
+from avatar_stream.provenance import Signing
+from avatar_stream.types import CANVAS_PX, Avatar, Frame, PictureSide, Pose, Sound
+
+if TYPE_CHECKING:
+    from avatar_stream.broadcast.server import Server
 
 
-class Options(BaseModel):
-    """Base of every stage's options: unknown keys are refused, values do not change."""
+@dataclass(frozen=True)
+class Context:
+    """What a pipeline lends all its stages; each takes what it needs.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    Attributes:
+        server: the web server that they share; only where one of them `needs_server`.
+        live: the source's times are a clock's, which began long before the first frame.
+        label: what is written into the picture, for outputs that leave it out; None: nothing.
+        sound: there is a show whose sound outputs will `hear`.
+        composite: there is more in the picture than the model made: a programme, a photograph.
+        signing: how MP4 recordings are signed; None: not at all.
+        avatar: who signs.
+        size_px: side of the avatar's picture that need not be enlarged.
+    """
 
-
-# Of a synthesizer's picture. The schema of pipeline files names no default: the pipeline finds out what is needed.
-PersonSide = Annotated[
-    PictureSide,
-    Field(
-        description="side of the avatar's picture, px; without it, large enough for the picture that outputs show",
-        json_schema_extra=lambda schema: schema.pop("default", None),
-    ),
-]
+    server: Server | None = None
+    live: bool = False
+    label: str | None = None
+    sound: bool = False
+    composite: bool = False
+    signing: Signing | None = None
+    avatar: Avatar | None = None
+    size_px: PictureSide = CANVAS_PX
 
 
 class Stage(ABC):
     """What all stages have.
 
     Attributes:
-        options: what its section of the pipeline file says.
+        Options: what its section of the pipeline file may say; each stage has its own.
+        options: what it says.
+        context: what its pipeline lends it.
+        needs_server: `context.server` is one, of the pipeline's options.
         address: what to open in a browser, known after `open()`; empty: nothing.
     """
 
-    options: Options = Options()
+    Options: Any = Options
+    options: Any = Options()
+    context: Context = Context()
+    needs_server: bool = False
     address: str = ""
+
+    def __init__(self, options: Any = None, context: Context | None = None):
+        """Store both; `open()` takes what is needed."""
+        self.options = self.Options() if options is None else options
+        self.context = context or Context()
 
     @property
     def notice(self) -> str:
@@ -85,6 +110,13 @@ class Tracker(Stage):
         """Return the pose in `frame.image`, or None if nobody is there."""
 
 
+class SynthesizerOptions(Options):
+    """Options of every synthesizer."""
+
+    size_px: PictureSide | None = None
+    """Side of the avatar's picture, px; without it, large enough for the picture that outputs show."""
+
+
 class Synthesizer(Stage):
     """Makes the avatar's picture.
 
@@ -94,9 +126,14 @@ class Synthesizer(Stage):
 
     quality_levels: Sequence[str] = ("everything",)
 
+    @property
+    def size_px(self) -> PictureSide:
+        """Side of its pictures."""
+        return self.options.size_px or self.context.size_px
+
     @abstractmethod
     def synthesize(self, pose: Pose) -> np.ndarray:
-        """Return (S, S, 4) uint8 RGBA, straight alpha, for a pose in canvas pixels; S is the option `size_px`."""
+        """Return (S, S, 4) uint8 RGBA, straight alpha, for a pose in canvas pixels; S is `size_px`."""
 
     def set_quality(self, level: int) -> None:
         """Take a level of `quality_levels`, from the next picture on."""
@@ -104,6 +141,15 @@ class Synthesizer(Stage):
     def set_avatar(self, avatar: Avatar) -> bool:
         """Go on as another person while open; False: it cannot, that person needs a new synthesizer."""
         return False
+
+
+class SinkOptions(Options):
+    """Options of every output."""
+
+    optional: bool = False
+    """The run goes on where it cannot be opened."""
+    side_by_side: bool = False
+    """Show driver, pose and avatar beside each other."""
 
 
 class Sink(Stage):

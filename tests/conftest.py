@@ -120,8 +120,8 @@ class DrawingSynthesizer(stages.Synthesizer):
 
     Options = flow.FlowSynthesizer.Options
 
-    def __call__(self, options):
-        self.options = options
+    def __call__(self, options, context):
+        self.options, self.context = options, context
         return self
 
     def open(self):
@@ -129,7 +129,7 @@ class DrawingSynthesizer(stages.Synthesizer):
 
     def synthesize(self, pose):
         self.poses.append(pose)
-        side_px = self.options.size_px
+        side_px = self.size_px
         image = draw_pose(np.full((side_px, side_px, 3), 60, np.uint8), pose)
         return np.dstack([image, np.where(image.max(axis=2) > 60, 255, 0).astype(np.uint8)])
 

@@ -49,7 +49,7 @@ def synthetic(**options):
 
 def webcam(*cameras):
     left = list(cameras)
-    return WebcamSource(WebcamSource.Options(width=64, height=48), lambda index: left.pop(0))
+    return WebcamSource(WebcamSource.Options(width=64, height=48), capture=lambda index: left.pop(0))
 
 
 class Paced(Camera):

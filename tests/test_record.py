@@ -42,7 +42,7 @@ def test_a_larger_picture(make_pose_clip, avatar_folder, drawing_synthesizer, tm
     source, beside = make_pose_clip(frames=3), tmp_path / "beside.mp4"
     words = ["--size", "768", "--side-by-side", str(beside)]
     assert record(source, avatar_folder, tmp_path / "o.mp4", *words) == 0
-    assert drawing_synthesizer.options.size_px == 768
+    assert drawing_synthesizer.size_px == 768
     images = watch(tmp_path / "o.mp4")[1]
     assert images[0].shape == (768, 768, 3)
     drawn = draw_pose(np.full((768, 768, 3), 60, np.uint8), drawing_synthesizer.poses[0])
@@ -244,7 +244,7 @@ SLOW_RECORD = """
     class Slow(stages.Synthesizer):
         Options = flow.STAGE.Options
         random = np.random.default_rng(0)
-        def __init__(self, options): pass
+        def __init__(self, *_): pass
         def open(self): print("open", flush=True)
         def synthesize(self, pose):
             time.sleep({pause_s})

@@ -31,6 +31,7 @@ from avatar_stream.show.sound_line import SoundLine
 from avatar_stream.show.vision import InVision
 from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.sources.synthetic import SyntheticSource
+from avatar_stream.stages import Context
 from avatar_stream.types import Frame, Sound
 
 ONE_FRAME_S = 1 / FPS
@@ -86,7 +87,7 @@ def signer_number(image, show, size=SIZE):
 def test_a_recorded_show_keeps_every_picture_with_the_signer_and_the_sound_of_its_moment(tmp_path):
     show = ShowOptions(source=str(write_programme(tmp_path / "programme.mp4")))
     path = tmp_path / "show.mp4"
-    sink = VideoFileSink(VideoFileSink.Options(path=path, sound=True))
+    sink = VideoFileSink(VideoFileSink.Options(path=path), Context(sound=True))
     # The signer's own clip has another rate: 20 pictures a second.
     runner.run(make_show([sink], show, frames=80, fps=20.0))
     pictures, sound = read_back(path)
@@ -302,7 +303,7 @@ def test_two_recordings_of_a_show_are_the_same_to_the_byte(tmp_path):
     show = ShowOptions(source=str(write_programme(tmp_path / "programme.mp4", 1.0)))
     contents = []
     for name in ("a.mp4", "b.mp4"):
-        sink = VideoFileSink(VideoFileSink.Options(path=tmp_path / name, sound=True))
+        sink = VideoFileSink(VideoFileSink.Options(path=tmp_path / name), Context(sound=True))
         runner.run(make_show([sink], show, frames=25))
         contents.append((tmp_path / name).read_bytes())
     assert contents[0] == contents[1]
@@ -387,8 +388,9 @@ class Crew(Collector):
 def test_a_recording_made_while_live_has_picture_signer_and_sound_in_step(tmp_path):
     show = ShowOptions(source=str(write_programme(tmp_path / "programme.mp4", 4.0)))
     path = tmp_path / "recording.mp4"
-    options = VideoFileSink.Options(path=path, sound=True, from_zero=True, composite=True)
-    more = {"target_delay_ms": 300, "new_recording": lambda: Output(VideoFileSink(options), "recording")}
+    options = VideoFileSink.Options(path=path, from_zero=True)
+    recording = VideoFileSink(options, Context(sound=True, composite=True))
+    more = {"target_delay_ms": 300, "new_recording": lambda: Output(recording, "recording")}
     start_s = time.monotonic()
     crew = Crew(lambda frame: read_number(frame.image, 16, 16))
     runner.run(make_show([crew], show, True, None, 25.0, Numbered(0, start_s), **more))

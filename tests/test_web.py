@@ -25,6 +25,7 @@ from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import ServerError, SinkError
 from avatar_stream.sinks.web import WebSink
+from avatar_stream.stages import Context
 from avatar_stream.types import Frame
 
 BITS, BLOCK_PX = 16, 64  # a number as 4 x 4 black and white blocks
@@ -32,11 +33,11 @@ CLOCK_MS = 20  # what one step of the number means
 PATIENCE_MS = 20_000
 
 
-def sink_at(port=0, **options):
+def sink_at(port=0, sound=False, **options):
     """A sink with a server of its own; `host`, `origins` and so on are the server's options."""
     of_server = {name: options.pop(name) for name in list(options) if name in ServerOptions.model_fields}
     server = Server(ServerOptions(port=port, **of_server))
-    return WebSink(WebSink.Options(server=server, **options))
+    return WebSink(WebSink.Options(**options), Context(server=server, sound=sound))
 
 
 @contextlib.contextmanager
@@ -325,7 +326,7 @@ def test_a_server_that_died_ends_the_output_with_its_reason():
     sink = sink_at()
     sink.open()
     try:
-        sink.options.server.call(lambda: asyncio.get_running_loop().stop())
+        sink.context.server.call(lambda: asyncio.get_running_loop().stop())
         assert wait_until(lambda: not any(each.name == "web-server" for each in threading.enumerate()), 10)
         with pytest.raises(ServerError, match="web server stopped"):
             sink.write(Frame(image=drawn(1), time_s=time.monotonic(), index=0))

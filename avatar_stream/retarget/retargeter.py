@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from avatar_stream.options import Options
 from avatar_stream.retarget import bones, contacts
 from avatar_stream.retarget import hands as hand_work
 from avatar_stream.retarget.face import Expression, FaceTransfer, Head
@@ -40,7 +41,6 @@ from avatar_stream.retarget.observation import (
 from avatar_stream.retarget.presence import Presence
 from avatar_stream.retarget.proportions import DriverProportions, Tracked, measure_avatar
 from avatar_stream.retarget.smoothing import PoseSmoother
-from avatar_stream.stages import Options
 from avatar_stream.types import BODY, CANVAS_PX, FACE, POINT_COUNT, Pose
 
 _MOST_SHIFT_PX = np.array([70.0, 45.0])
@@ -51,23 +51,20 @@ _HIPS_FOLLOW = 0.35  # part of the shoulders' shift that unseen hips take
 
 
 class RetargetOptions(Options):
-    """How the driver's motion is taken over.
-
-    Attributes:
-        mirrored: the motion of the driver's left side goes to the avatar's right side (for left-handers).
-        smoothing: 1 as designed, more is smoother and later, 0 none.
-        hold_lost_s: how long the last pose stays when nobody is in view.
-        rest_s: how long the way to the rest pose takes after that.
-        hold_hand_s: how long a lost hand or arm keeps its last shape.
-        contacts: keep hands where they touch face, torso or each other.
-    """
+    """How the driver's motion is taken over."""
 
     mirrored: bool = False
+    """The motion of the driver's left side goes to the avatar's right side (for left-handers)."""
     smoothing: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """1 as designed, more is smoother and later, 0 none."""
     hold_lost_s: Annotated[float, Field(ge=0)] = 0.5
+    """How long the last pose stays when nobody is in view."""
     rest_s: Annotated[float, Field(gt=0)] = 1.0
+    """How long the way to the rest pose takes after that."""
     hold_hand_s: Annotated[float, Field(ge=0)] = 0.3
+    """How long a lost hand or arm keeps its last shape."""
     contacts: bool = True
+    """Keep hands where they touch face, torso or each other."""
 
 
 @dataclass

@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from PIL import ImageColor
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from avatar_stream import stages
 from avatar_stream.compose import Side
+from avatar_stream.options import Options, find_input
 
 SCHEMES = ("rtmp", "rtmps", "srt", "rtsp", "rtsps", "http", "https", "udp", "rtp", "tcp")
 Corner = Literal["bottom-right", "bottom-left", "top-right", "top-left"]
@@ -23,31 +23,30 @@ DEFAULT_TARGET_DELAY_MS = 1000
 MOST_TARGET_DELAY_MS = 10_000  # what is on its way is kept in memory
 
 
-class ShowOptions(stages.Options):
-    """Which programme, and where the signer stands in it.
-
-    Attributes:
-        source: the programme: a file, the number of a camera, or an address (rtmp, srt, rtsp, http, udp, rtp).
-        corner: where the signer stands.
-        size: side of the signer's square as a part of the picture's height; None: a sixth of the picture's area.
-        margin: room between the square and the picture's edges, as a part of the picture's height.
-        plate: a colour behind the signer; None: the programme shows around the person.
-        width, height: of the outgoing picture, px; None: the programme's own, 1920 px at most.
-        fps: pictures a second at most; None: each of the programme's.
-        sound: pass the programme's sound on.
-        loop: a file begins anew at its end; else its end ends the run.
-    """
+class ShowOptions(Options):
+    """Which programme, and where the signer stands in it."""
 
     source: int | str
+    """The programme: a file, the number of a camera, or an address (rtmp, srt, rtsp, http, udp, rtp)."""
     corner: Corner = "bottom-right"
+    """Where the signer stands."""
     size: Annotated[float, Field(ge=0.1, le=1)] | None = None
+    """Side of the signer's square as a part of the picture's height; null: a sixth of the picture's
+    area."""
     margin: Annotated[float, Field(ge=0, le=0.25)] = 0.0
+    """Room between the square and the picture's edges, as a part of the picture's height."""
     plate: str | None = None
+    """A colour behind the signer; null: the programme shows around the person."""
     width: Side | None = None
+    """Side of the outgoing picture, px; null: the programme's own, 1920 px at most."""
     height: Side | None = None
+    """Side of the outgoing picture, px; null: the programme's own, 1920 px at most."""
     fps: Annotated[float, Field(ge=1, le=120)] | None = None
+    """Pictures a second at most; null: each of the programme's."""
     sound: bool = True
+    """Pass the programme's sound on."""
     loop: bool = False
+    """A file begins anew at its end; else its end ends the run."""
 
     @field_validator("plate")
     @classmethod
@@ -61,11 +60,17 @@ class ShowOptions(stages.Options):
 
     @field_validator("source")
     @classmethod
-    def _is_known(cls, source: int | str) -> int | str:
+    def _is_known(cls, source: int | str, info: ValidationInfo) -> int | str:
         wrong = source < 0 if isinstance(source, int) else not source
         if wrong or ("://" in str(source) and not _is_address(source)):
             raise ValueError(f"a file, a camera's number, or an address with one of {', '.join(SCHEMES)}")
-        return source
+        if isinstance(source, int) or "://" in source:
+            return source
+        try:
+            return str(find_input(Path(source), info))
+        except ValueError as error:
+            expected = "a file that exists, the number of a camera, or an address like rtmp://HOST/live"
+            raise ValueError(expected) from error
 
     @model_validator(mode="after")
     def _has_both_sides(self) -> Self:

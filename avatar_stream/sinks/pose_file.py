@@ -7,7 +7,6 @@ import logging
 import os
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import SinkError
+from avatar_stream.options import OutputPath
 from avatar_stream.sources.pose_file import pose_rows, write_pose_rows
 from avatar_stream.types import POINT_COUNT, Frame, Pose
 
@@ -37,20 +37,19 @@ class PoseFileSink(stages.Sink):
     nobody is there.
     """
 
-    class Options(stages.Options):
-        """Where to.
+    class Options(stages.SinkOptions):
+        """Where to."""
 
-        Attributes:
-            path: the `.pose` file; its folder must exist.
-            fps: of the file; None takes the pace at which most frames came.
-        """
-
-        path: Path
+        path: OutputPath
+        """The `.pose` file; its folder must exist."""
         fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+        """Frame rate of the file; null takes the pace at which most frames came."""
 
-    def __init__(self, options: PoseFileSink.Options):
+    options: Options
+
+    def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` takes the file."""
-        self.options = options
+        super().__init__(options, context)
         self._spool_path = options.path.with_name(f".{options.path.name}.{os.getpid()}.rows")
         self._spool = None
         self._size: tuple[int, int] | None = None

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import cv2
 import numpy as np
@@ -34,33 +34,25 @@ class WebSink(stages.Sink):
         address: what to open in a browser; known after `open()`.
     """
 
-    class Options(EncodingOptions):
-        """How well, and for how many.
-
-        Attributes:
-            driver: send the source's own picture too: whoever can open the page then sees the signer.
-            driver_width_px: its width at most.
-            max_viewers: at the same time.
-            viewer_timeout_s: let go of a viewer that is not heard of, or takes nothing, for so long.
-            server: the pipeline gives it; None: one of its own, with `server`'s defaults.
-            label: the pipeline gives it: what the overlay says about the picture; None for nothing.
-            sound: the pipeline gives it: there is a programme whose sound `hear` will be given.
-        """
+    class Options(EncodingOptions, stages.SinkOptions):
+        """How well, and for how many."""
 
         driver: bool = False
+        """Send the source's own picture too: whoever can open the page then sees the signer."""
         driver_width_px: Annotated[int, Field(ge=32, le=1920)] = 320
+        """Width of the signer's own picture at most."""
         max_viewers: Annotated[int, Field(ge=1, le=1000)] = 100
+        """Viewers at the same time at most."""
         viewer_timeout_s: Annotated[float, Field(ge=2, le=600)] = 20.0
-        server: Any = None
-        label: str | None = None
-        sound: bool = False
+        """Let go of a viewer that is not heard of, or takes nothing, for so long."""
 
+    options: Options
+    needs_server = True
     hears_at_once = True  # sound must not wait for pictures and come in lumps
 
-    def __init__(self, options: WebSink.Options | None = None):
-        """Store the options; `open()` takes the port."""
-        self.options = options or WebSink.Options()
-        self.address = ""
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
+        """Store the options; without a server in the context it makes one of its own, with default options."""
+        super().__init__(options, context)
         self._controls: Controls | None = None
         self._server: Server | None = None
         self._audience: Audience | None = None
@@ -90,9 +82,9 @@ class WebSink(stages.Sink):
             raise SinkError(f"the output 'web' needs {error.name}: pip install aiortc aiohttp") from error
         self._ticks_per_s, self._start_s = TICKS_PER_S, None
         self._recent.clear()
-        self._packer = OverlayPacker(self.options.label)
-        self._sound = SoundStream() if self.options.sound else None
-        server = self.options.server or Server()
+        self._packer = OverlayPacker(self.context.label)
+        self._sound = SoundStream() if self.context.sound else None
+        server = self.context.server or Server()
         if self._controls is not None:
             server.attach(self._controls)
         server.open()

@@ -54,28 +54,26 @@ class WindowSink(stages.Sink):
     All its calls must come from the program's main thread: window systems ask for that.
     """
 
-    class Options(stages.Options):
-        """How it looks.
-
-        Attributes:
-            title: of the window.
-            height_px: the picture's height on the screen at the start; the window can be resized.
-            mirror: begin mirrored, as in a mirror (key m).
-            help: begin with the list of hotkeys (key h).
-            driver: show the source's own picture small in a corner.
-        """
+    class Options(stages.SinkOptions):
+        """How it looks."""
 
         title: str = "avatar_stream"
+        """Title of the window."""
         height_px: Annotated[int, Field(ge=120, le=4320)] = 720
+        """The picture's height on the screen at the start; the window can be resized."""
         mirror: bool = False
+        """Begin mirrored, as in a mirror (key m)."""
         help: bool = True
+        """Begin with the list of hotkeys (key h)."""
         driver: bool = True
+        """Show the source's own picture small in a corner."""
 
+    options: Options
     on_main_thread = True
 
-    def __init__(self, options: WindowSink.Options | None = None):
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` makes the window."""
-        self.options = options or WindowSink.Options()
+        super().__init__(options, context)
         self._controls: Controls | None = None
         self._mirror, self._help = self.options.mirror, self.options.help
         self._open = False

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.errors import EndOfStream, SinkError, SourceError
+from avatar_stream.options import InputPath
 from avatar_stream.types import (
     BODY,
     FACE,
@@ -61,20 +62,19 @@ class PoseFileSource(stages.Source):
         frame_count: number of frames in the file, known after `open()`.
     """
 
-    class Options(stages.Options):
-        """Which file.
+    class Options(options.Options):
+        """Which file."""
 
-        Attributes:
-            path: the `.pose` file.
-        """
-
-        path: Path
+        path: InputPath
+        """The `.pose` file."""
 
     live = False
 
-    def __init__(self, options: PoseFileSource.Options):
+    options: Options
+
+    def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` reads."""
-        self.options = options
+        super().__init__(options, context)
         self.frame_count: int | None = None
         self._poses: list[Pose] | None = None
         self._picture: np.ndarray | None = None

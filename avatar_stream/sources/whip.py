@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.controls import Wish
 from avatar_stream.errors import EndOfStream, SourceError
 from avatar_stream.types import Frame
@@ -35,23 +35,20 @@ class WhipSource(stages.Source):
         notice: what people should know about the signer's connection now, or empty; read from any thread.
     """
 
-    class Options(stages.Options):
-        """What to do with the pictures.
-
-        Attributes:
-            flip: they come mirrored (some cameras and OBS scenes are): turn them back, because left and right must
-                be the signer's own.
-            server: the pipeline's web server; None: one of its own with default options.
-        """
+    class Options(options.Options):
+        """What to do with the pictures."""
 
         flip: bool = False
-        server: Any = None
+        """The pictures come mirrored (some cameras and OBS scenes are): turn them back, because left and right must
+        be the signer's own."""
 
+    options: Options
     live = True
+    needs_server = True
 
-    def __init__(self, options: WhipSource.Options | None = None):
-        """Store the options; `open()` takes the port."""
-        self.options = options or WhipSource.Options()
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
+        """Store the options; without a server in the context it makes one of its own, with default options."""
+        super().__init__(options, context)
         self._server: Server | None = None
         self._stopped = threading.Event()
         self._index, self._last_s = 0, float("-inf")
@@ -78,7 +75,7 @@ class WhipSource(stages.Source):
         """
         from avatar_stream.broadcast.server import Server
 
-        server = self.options.server or Server()
+        server = self.context.server or Server()
         if server.ingest.opened:
             raise SourceError("a pipeline has one source of the type whip")
         server.ingest.opened = True  # before the first request can come

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from avatar_stream import stages
 from avatar_stream.errors import RenderError
-from avatar_stream.types import CANVAS_PX, Avatar, Pose
+from avatar_stream.options import InputPath
+from avatar_stream.types import CANVAS_PX, Pose
 
 
 class RigSynthesizer(stages.Synthesizer):
     """Draws `avatar.rig_path` in the pose: what a user would otherwise use, and the model's baseline."""
 
-    class Options(stages.Options):
+    class Options(stages.SynthesizerOptions):
         """Which person, from how far the camera sees it, and how large the picture is."""
 
-        avatar: Avatar | None = None
-        rig_path: Path | None = None  # of a rigged glTF person; None: the avatar's own
-        mirrored: bool = False  # the avatar signs with the other hand
+        rig_path: InputPath | None = None
+        """A rigged glTF person; null: the avatar's own."""
+        mirrored: bool = False
+        """The avatar signs with the other hand."""
         distance_m: float = 2.2
-        samples: int = 4  # antialiasing
-        size_px: stages.PersonSide = CANVAS_PX
+        """From the camera to the person."""
+        samples: int = 4
+        """Of each pixel, against jagged edges."""
 
-    def __init__(self, options: Options):
+    options: Options
+
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Keep the options."""
-        self.options = options
+        super().__init__(options, context)
         self._renderer = self._rig = self._solver = self._camera = None
 
     def open(self) -> None:
@@ -35,7 +38,7 @@ class RigSynthesizer(stages.Synthesizer):
         Raises:
             RenderError: the avatar has no rigged person, its file is broken, or OpenGL is missing.
         """
-        avatar = self.options.avatar
+        avatar = self.context.avatar
         path = self.options.rig_path or (avatar.rig_path if avatar else None)
         if path is None:
             name = f"avatar '{avatar.name}' has" if avatar else "there is"
@@ -56,7 +59,7 @@ class RigSynthesizer(stages.Synthesizer):
             mirrored=self.options.mirrored,
             distance_m=self.options.distance_m,
         )
-        self._renderer = Renderer(self.options.size_px, self.options.samples)
+        self._renderer = Renderer(self.size_px, self.options.samples)
 
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (size_px, size_px, 4) uint8 RGBA, straight alpha, of the rigged person in `pose` (canvas px)."""

@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.errors import TrackerError
 from avatar_stream.trackers._hand_look import HandLook
 from avatar_stream.trackers._one_person import OnePerson
@@ -27,28 +27,27 @@ class HolisticTracker(stages.Tracker):
     What it finds depends on the frames before: a fresh tracker for each clip gives the same poses each time.
     """
 
-    class Options(stages.Options):
-        """How sure MediaPipe must be.
-
-        Attributes:
-            complexity: body network, 1 or 2 (2 is downloaded at first use).
-            min_detection: 0..1, to find a person anew.
-            min_tracking: 0..1, to go on following one.
-            one_person: keep the person followed when others come into view.
-            second_look: look again, with a better crop, for a hand that was there a moment ago.
-            segmentation: fill `Pose.matte`, which pixels show the person.
-        """
+    class Options(options.Options):
+        """How sure MediaPipe must be."""
 
         complexity: Annotated[int, Field(ge=1, le=2)] = 1
+        """Body network, 1 or 2 (2 is downloaded at first use)."""
         min_detection: Annotated[float, Field(ge=0, le=1)] = 0.5
+        """How sure it must be to find a person anew."""
         min_tracking: Annotated[float, Field(ge=0, le=1)] = 0.5
+        """How sure it must be to go on following one."""
         one_person: bool = True
+        """Keep the person followed when others come into view."""
         second_look: bool = True
+        """Look again, with a better crop, for a hand that was there a moment ago."""
         segmentation: bool = False
+        """Fill `Pose.matte`, which pixels show the person."""
 
-    def __init__(self, options: HolisticTracker.Options | None = None):
+    options: Options
+
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` loads the networks."""
-        self.options = options or HolisticTracker.Options()
+        super().__init__(options, context)
         self._holistic = None
         self._first = True
         self._person = OnePerson()

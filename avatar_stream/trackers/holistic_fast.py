@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.errors import TrackerError
 from avatar_stream.trackers._body import Body, BodyReader
 from avatar_stream.trackers._face import FaceReader
@@ -36,26 +36,25 @@ class HolisticFastTracker(stages.Tracker):
     does the work.
     """
 
-    class Options(stages.Options):
-        """How sure the networks must be.
-
-        Attributes:
-            min_detection: 0..1, to find a person anew.
-            min_tracking: 0..1, to go on following one.
-            one_person: keep the person followed when others come into view.
-            smooth: filter body points and their confidence as MediaPipe does.
-            segmentation: fill `Pose.matte`, which pixels show the person; takes 4 ms a frame more.
-        """
+    class Options(options.Options):
+        """How sure the networks must be."""
 
         min_detection: Annotated[float, Field(ge=0, le=1)] = 0.5
+        """How sure it must be to find a person anew."""
         min_tracking: Annotated[float, Field(ge=0, le=1)] = 0.5
+        """How sure it must be to go on following one."""
         one_person: bool = True
+        """Keep the person followed when others come into view."""
         smooth: bool = True
+        """Filter body points and their confidence as MediaPipe does."""
         segmentation: bool = False
+        """Fill `Pose.matte`, which pixels show the person; takes 4 ms a frame more."""
 
-    def __init__(self, options: HolisticFastTracker.Options | None = None):
+    options: Options
+
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` loads the networks."""
-        self.options = options or HolisticFastTracker.Options()
+        super().__init__(options, context)
         self._body: BodyReader | None = None
         self._face: FaceReader | None = None
         self._hands: HandsReader | None = None
