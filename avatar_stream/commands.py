@@ -111,7 +111,9 @@ def record(arguments: argparse.Namespace) -> int:
     return _run_with_progress(build_record(options), outputs)
 
 
-def _run_with_progress(pipeline, outputs: Sequence[Path | str], seconds: float | None = None) -> int:
+def _run_with_progress(
+    pipeline: Pipeline, outputs: Sequence[Path | str], seconds: float | None = None
+) -> int:
     from tqdm import tqdm
 
     from avatar_stream.running import runner
@@ -301,7 +303,7 @@ def _run_file(path: Path, overrides: Sequence[str], seconds: float | None) -> in
 
     pipeline = build_pipeline(load_pipeline(path, overrides))
     if not pipeline.source.live:
-        files = [output.name for output in pipeline.outputs if hasattr(output.sink.options, "path")]
+        files = [output.name for output in pipeline.outputs if output.sink.options.file is not None]
         return _run_with_progress(pipeline, files, seconds)
     logging.getLogger("avatar_stream").setLevel(logging.INFO)
 

@@ -182,7 +182,7 @@ class Composer:
         edge = np.flatnonzero(alpha.ravel() - np.uint8(1) < 254)  # neither 0, which turns into 255, nor 255
         share = alpha.ravel()[edge, None].astype(np.uint32)
         flat = image.reshape(-1, 3)  # by now the person's colour
-        front = flat[edge] * (np.uint32([255]) if multiplied else share)
+        front = flat[edge] * (np.array([255], np.uint32) if multiplied else share)
         behind = self._background[self._target].reshape(-1, 3)[edge] * (255 - share)
         total = front + behind + 128
         flat[edge] = (total + (total >> 8)) >> 8
@@ -206,7 +206,8 @@ class Composer:
     def _write_label(self, image: np.ndarray, matte: np.ndarray) -> None:
         if self._label is None or (self.transparent and not self.options.label_on_transparent):
             return
-        colour, alpha = self._label[..., :3], self._label[..., 3:].astype(np.uint16)
+        alpha: np.ndarray = self._label[..., 3:].astype(np.uint16)
+        colour = self._label[..., :3]
         behind, target = 255 - alpha, image[self._label_place]
         if self.transparent:
             # What is under the panel is not seen through it where nobody stands: the panel's own colour is there.
@@ -264,8 +265,8 @@ def draw_pose(image: np.ndarray, pose: Pose | None) -> np.ndarray:
         _draw_chain(canvas, body[list(chain)], colour, 2 * thin + 1)
     for hand in (LEFT_HAND, RIGHT_HAND):
         for finger, colour in enumerate(_FINGER_COLOURS):
-            chain = [0, *range(1 + 4 * finger, 5 + 4 * finger)]
-            _draw_chain(canvas, points[hand][chain], colour, 2 * thin)
+            joints = [0, *range(1 + 4 * finger, 5 + 4 * finger)]
+            _draw_chain(canvas, points[hand][joints], colour, 2 * thin)
     return canvas
 
 
@@ -275,8 +276,7 @@ def _draw_chain(canvas: np.ndarray, points: np.ndarray, colour: tuple[int, int, 
     fixed = np.round(np.where(usable[:, None], points, 0) * 16).astype(np.int32)
     for k in range(len(points) - 1):
         if usable[k] and usable[k + 1]:
-            start, end = (int(v) for v in fixed[k]), (int(v) for v in fixed[k + 1])
-            cv2.line(canvas, tuple(start), tuple(end), colour, width_px, cv2.LINE_AA, shift=4)
+            cv2.line(canvas, fixed[k].tolist(), fixed[k + 1].tolist(), colour, width_px, cv2.LINE_AA, shift=4)
 
 
 def _resize(
@@ -313,7 +313,8 @@ def _load_background(background: str, size: tuple[int, int] = (CANVAS_PX, CANVAS
 
 _LIGHT, _LIP, _EYE = (170, 175, 185), (240, 130, 140), (140, 220, 240)
 _FINGER_COLOURS = ((255, 170, 60), (250, 240, 90), (120, 225, 110), (90, 170, 255), (220, 130, 255))
-_BODY_CHAINS = (
+_Chains = tuple[tuple[tuple[int, ...], tuple[int, int, int]], ...]  # points, colour
+_BODY_CHAINS: _Chains = (
     ((12, 11), (235, 235, 235)),
     ((11, 13, 15), (90, 200, 255)),
     ((12, 14, 16), (255, 120, 120)),
@@ -321,7 +322,7 @@ _BODY_CHAINS = (
 )
 # MediaPipe's face mesh: oval, lips outside and inside, eyes, brows.
 # fmt: off
-_FACE_CHAINS = (
+_FACE_CHAINS: _Chains = (
     ((10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
       150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109, 10), _LIGHT),
     ((61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 61), _LIP),

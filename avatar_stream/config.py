@@ -51,9 +51,9 @@ class ProblemsError(ConfigError):
 class StageConfig(Generic[AnyStage]):
     """Which file of a room (its name is the `type`), its class, and the options for it, checked."""
 
-    type: str
+    type_name: str
     stage: type[AnyStage]
-    options: Any
+    options: Any  # of the class `stage.Options`
 
     def make(self, context: Context | None = None) -> AnyStage:
         """Make the stage; nothing is open yet."""
@@ -116,7 +116,7 @@ class _StageOf:
 
 def _default_tracker(checked: dict[str, Any]) -> StageConfig[Tracker] | None:
     source = checked.get("source")
-    return None if source is None or source.type == "pose_file" else choose("trackers", DEFAULT_TRACKER)
+    return None if source is None or source.type_name == "pose_file" else choose("trackers", DEFAULT_TRACKER)
 
 
 class PipelineConfig(Options):
@@ -161,9 +161,9 @@ class PipelineConfig(Options):
 
     @model_validator(mode="after")
     def _overwrites_nothing(self) -> Self:
-        inputs = (getattr(self.source.options, "path", None), self.show.path if self.show else None)
+        inputs = (self.source.options.file, self.show.path if self.show else None)
         taken = {os.path.realpath(path) for path in inputs if path is not None}
-        for path in (getattr(output.options, "path", None) for output in self.outputs):
+        for path in (output.options.file for output in self.outputs):
             if path is not None and os.path.realpath(path) in taken:
                 expected = "files other than the source, the programme and each other"
                 raise mistake(["outputs"], path, f"given {str(path)!r}; expected {expected}")
@@ -178,7 +178,7 @@ class PipelineConfig(Options):
         if show.path is None and not self.source.make().live:
             text = f"{show.name} is live, the signer is not: set source.own_pace, or take a camera"
             raise mistake(place, show.name, text)
-        camera = self.source.options.index if self.source.type == "webcam" else None
+        camera = self.source.options.index if self.source.type_name == "webcam" else None
         if camera is not None and show.camera == camera:
             advice = 'give show.source or source.index another one ("avatar-stream doctor" lists them)'
             raise mistake(place, camera, f"camera {camera} is the signer's and the programme's: {advice}")

@@ -34,6 +34,8 @@ _EXPECTED = {
     "model_attributes_type": "keys with values",
     "tuple_type": "a list",
     "too_short": "one or more",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
 }
 
 
@@ -41,6 +43,11 @@ class Options(BaseModel):
     """Base of all options: unknown keys are refused, values do not change, mistakes are explained."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @property
+    def file(self) -> Path | None:
+        """The file or folder that they name as `path`; None: they name none."""
+        return getattr(self, "path", None)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -147,8 +154,12 @@ def _message(
     if kind == "missing":
         info = fields.get(str(place[-1]))
         what = " ".join((info.description or "").split()).rstrip(".") if info is not None else ""
-        return f"missing; expected {what[:1].lower()}{what[1:]}" if what else "missing"
+        return f"missing; expected {_uncapitalized(what)}" if what else "missing"
     text = text.removeprefix("Input should be ").removeprefix("Value error, ")
     if kind == "value_error" and isinstance(given, dict | BaseModel):
         return text  # of several keys together
-    return f"given {given!r}; expected {_EXPECTED.get(kind, text[:1].lower() + text[1:])}"
+    return f"given {given!r}; expected {_EXPECTED.get(kind, _uncapitalized(text))}"
+
+
+def _uncapitalized(text: str) -> str:
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]

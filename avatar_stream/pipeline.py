@@ -235,21 +235,20 @@ def needed_side_px(compose: Composer.Options, show: ShowOptions | None = None) -
     """
     shown_px = compose.person_px
     if show is not None:
-        size = (show.width, show.height) if show.width else USUAL_SIZE
-        shown_px = max(shown_px, signer_side_px(show, *size))
+        shown_px = max(shown_px, signer_side_px(show, *(show.picture_size or USUAL_SIZE)))
     return next((side_px for side_px in PICTURE_SIDES_PX if side_px >= shown_px), PICTURE_SIDES_PX[-1])
 
 
 def _output_names(outputs: Sequence[StageConfig[stages.Sink]]) -> list[str]:
     # Each its own: threads and hand-overs are known by them, and two pages are both of type "web".
-    names = [str(getattr(output.options, "path", output.type)) for output in outputs]
+    names = [str(output.options.file or output.type_name) for output in outputs]
     before = [names[:place].count(name) for place, name in enumerate(names)]
     return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
 
 
 def _make_server(config: PipelineConfig) -> Server | None:
     # One for all stages that ask for one; a pipeline without them loads nothing of the web.
-    if not any(each.stage.needs_server for each in (config.source, *config.outputs)):
+    if not (config.source.stage.needs_server or any(each.stage.needs_server for each in config.outputs)):
         return None
     try:
         from avatar_stream.broadcast.server import Server

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -160,7 +160,7 @@ class Signing(Options):
                 plain.replace(path)
             signed.unlink(missing_ok=True)
 
-    def _signer(self):
+    def _signer(self) -> Any:
         try:
             import c2pa
         except ImportError as error:

@@ -16,7 +16,7 @@ import numpy as np
 from avatar_stream.controls import Controls
 from avatar_stream.options import Options
 from avatar_stream.provenance import Signing
-from avatar_stream.types import CANVAS_PX, Avatar, Frame, PictureSide, Pose, Sound
+from avatar_stream.types import Avatar, Frame, PictureSide, Pose, Sound
 
 if TYPE_CHECKING:
     from avatar_stream.broadcast.server import Server
@@ -44,7 +44,7 @@ class Context:
     composite: bool = False
     signing: Signing | None = None
     avatar: Avatar | None = None
-    size_px: PictureSide = CANVAS_PX
+    size_px: PictureSide = 512
 
 
 class Stage(ABC):

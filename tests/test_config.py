@@ -168,7 +168,7 @@ def test_poses_need_no_tracker(write, make_pose_clip):
     del given["tracker"]
     assert check_pipeline(given, "here").tracker is None
     given["source"] = {"type": "synthetic"}
-    assert check_pipeline(given, "here").tracker.type == "holistic_fast"
+    assert check_pipeline(given, "here").tracker.type_name == "holistic_fast"
 
 
 def test_an_unknown_stage_lists_the_known():

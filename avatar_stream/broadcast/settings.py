@@ -58,22 +58,22 @@ class ServerOptions(Options):
     port_search: bool = False
     """Try the next 20 ports where it is taken."""
     origins: tuple[Origin, ...] = ()
-    """Other pages that may show the broadcast, `https://example.org` each; else only its own may."""
+    """Other pages that may show the broadcast (CORS and frames), `https://example.org` each; else only its own may."""
     token: Annotated[str, Field(min_length=8, max_length=200, pattern=r"^[!-~]+$")] | None = None
     """What signers and crews must show (HTTP: `Authorization: Bearer ...`). null: nothing is asked for on
     this machine alone; elsewhere one is made at the start and printed."""
     private: bool = False
-    """Viewers must show the token too."""
+    """Viewers must show the token too: they open `/#token=...` once in their browser."""
     sessions_per_address: Annotated[int, Field(ge=1, le=1000)] = 50
     """Viewers from one address at most; others are answered 429."""
     proxies: tuple[IPvAnyAddress, ...] = ()
-    """Addresses of web servers before this one, whose word on who asks (`X-Forwarded-For`) is believed."""
+    """Addresses of web servers before this one, whose word on who asks (`X-Forwarded-For`) is believed;
+    else all their clients count as one."""
     certificate: InputPath | None = None
-    """PEM files; with them pages are served by HTTPS, which browsers on other machines ask for before they
+    """PEM file; with it pages are served by HTTPS, which browsers on other machines ask for before they
     open a camera."""
     key: InputPath | None = None
-    """PEM files; with them pages are served by HTTPS, which browsers on other machines ask for before they
-    open a camera."""
+    """PEM file of the certificate's key, without a password."""
     ice_servers: tuple[IceServer, ...] = ()
     """STUN and TURN for viewers and signers behind NAT: `{urls: stun:HOST:3478}`, for TURN with `username` and
     `credential`."""

@@ -11,6 +11,7 @@ from avatar_stream.controls import Controls, Setting, Status, Wish
 from avatar_stream.errors import AvatarStreamError
 from avatar_stream.pipeline import Output, Pipeline, Rendered
 from avatar_stream.running.meter import Worker
+from avatar_stream.running.outlet import Outlet
 from avatar_stream.running.stand_in import StandIn, in_place_of
 
 _SAID_FOR_S = 6.0
@@ -23,13 +24,13 @@ class Desk:
         self,
         pipeline: Pipeline,
         controls: Controls,
-        add_output: Callable[[Output], object],
-        end_output: Callable[[object], None],
+        add_output: Callable[[Output], Outlet],
+        end_output: Callable[[Outlet], None],
     ):
         """Take the pipeline to change and how to add and end outputs of a running one."""
         self._pipeline, self._controls = pipeline, controls
         self._add_output, self._end_output = add_output, end_output
-        self._recording: object | None = None
+        self._recording: Outlet | None = None
         self._frozen: Rendered | None = None
         self._freeze = self._hold = self._human = False
         self._stand_in = StandIn()
@@ -123,23 +124,27 @@ class Desk:
     def _answer(self, wish: Wish | Setting, worker: Worker) -> None:
         pipeline = self._pipeline
         wish, to = (wish.what, wish.to) if isinstance(wish, Setting) else (wish, None)
+
+        def switched(now: bool) -> bool:
+            return not now if to is None else bool(to)
+
         if wish is Wish.FREEZE:
-            self._freeze = not self._freeze if to is None else to
+            self._freeze = switched(self._freeze)
         elif wish is Wish.HOLD:
-            self._hold = not self._hold if to is None else to
+            self._hold = switched(self._hold)
         elif wish is Wish.HUMAN:
-            self._human = not self._human if to is None else to
+            self._human = switched(self._human)
         elif wish is Wish.SKELETON:
-            pipeline.skeleton = not pipeline.skeleton if to is None else to
+            pipeline.skeleton = switched(pipeline.skeleton)
         elif wish is Wish.CALIBRATE:
             self._calibrate.set()
             self.say("measuring the signer anew")
         elif wish is Wish.RECORD:
-            self._switch_recording(not self._records() if to is None else to)
+            self._switch_recording(switched(self._records()))
         elif wish is Wish.NEXT_BACKGROUND:
             pipeline.composer.next_background()
         elif wish is Wish.AVATAR:
-            self._change_avatar(to, worker)
+            self._change_avatar(str(to), worker)
         else:
             self._change_avatar(self._neighbour(1 if wish is Wish.NEXT_AVATAR else -1), worker)
 
@@ -149,9 +154,10 @@ class Desk:
     def _switch_recording(self, on: bool) -> None:
         if on == self._records():
             return
-        if self._records():
-            self._end_output(self._recording)
-            self.say(f"recorded {self._recording.output.name}")
+        recording = self._recording
+        if recording is not None and not recording.done:
+            self._end_output(recording)
+            self.say(f"recorded {recording.output.name}")
             self._recording = None
         elif self._pipeline.new_recording is None:
             self.say("this pipeline offers no recording")

@@ -61,6 +61,17 @@ class Handover(Generic[Item]):
             self._changed.notify_all()
             return item
 
+    def take(self) -> Item:
+        """Take the oldest item, however long it takes to come.
+
+        Raises:
+            ShutDown: no more will come.
+        """
+        item = self.get()
+        if item is None:
+            raise ShutDown
+        return item
+
     @property
     def waiting(self) -> bool:
         """Whether something is here to be taken."""

@@ -60,7 +60,7 @@ class Outlet:
     def write(self, pipeline: Pipeline, item: Rendered | Frame) -> Frame:
         """Give the sink what it is to be given; returns that."""
         finished = isinstance(item, Rendered)
-        frame = pipeline.picture(item, self.output) if finished else item
+        frame = pipeline.picture(item, self.output) if isinstance(item, Rendered) else item
         self.worker.index = frame.index
         with self.worker.during(self.stage, measured=finished):
             if finished:

@@ -116,7 +116,7 @@ class Pacer(Direct):
     def run(self, worker: Worker) -> None:
         """Open the programme and let everything leave at its time, until the end."""
         try:
-            if self._programme is not None:
+            if self._programme is not None and self._show is not None:
                 with worker.opening_of("programme"):
                     self._programme.open()
                 self._vision = InVision(self._show, self._programme.size, self._compose)
@@ -160,6 +160,7 @@ class Pacer(Direct):
 
     def _events(self) -> list[tuple[float, Callable[[Worker], None]]]:
         # What is to be done next, with its time; the lock is held.
+        events: list[tuple[float, Callable[[Worker], None]]]
         if self._ready is not None:
             events = [(self._ready.shown.time_s + self._delay_s, self._leave)]
         elif self._programme is None:
@@ -229,7 +230,7 @@ class Pacer(Direct):
         self._last_s = moment_s
         if self._signer is None:
             return
-        self._ready = self._compose_at(moment_s, worker)
+        self._ready = self._compose_at(moment_s, self._signer, worker)
         # As much earlier as composing takes, so that what is ready waits and not what is due.
         spent_s = time.monotonic() - begun_s
         self._lead_s = min(max(0.98 * self._lead_s, 1.5 * spent_s, _LEAST_LEAD_S), _MOST_LEAD_S)
@@ -247,22 +248,23 @@ class Pacer(Direct):
         for block in self._sound.take(time.monotonic() - self._delay_s):
             self._put(block)
 
-    def _compose_at(self, moment_s: float, worker: Worker) -> Rendered:
+    def _compose_at(self, moment_s: float, signer: Rendered, worker: Worker) -> Rendered:
         worker.index = self._index
         with worker.during("show"):
             picture = to_rgb(self._picture, self._programme.size) if self._picture is not None else None
-            shown = self._vision.compose(self._signer.shown, picture, moment_s, self._index)
+            shown = self._vision.compose(signer.shown, picture, moment_s, self._index)
         self._index += 1
-        return dataclasses.replace(self._signer, shown=shown)
+        return dataclasses.replace(signer, shown=shown)
 
     # Offline -----------------------------------------------------------------------------------------------
 
     def _run_offline(self, worker: Worker) -> None:
         if self._programme is None:
             while True:
-                self._put(self._finished.get())
-        following = self._finished.get()
-        self._signer, self._last_s = following, -1.0
+                self._put(self._finished.take())
+        signer = self._finished.take()
+        following: Rendered | None = signer
+        self._last_s = -1.0
         self._sound = SoundLine(0.0) if self._programme.has_sound else None
         step_s = 1 / self._programme.fps
         for item in self._programme.moments():
@@ -271,11 +273,11 @@ class Pacer(Direct):
                 continue
             for moment_s in [*self._missing(item.time_s, step_s), item.time_s]:
                 while following is not None and following.shown.time_s <= moment_s:
-                    self._signer, following = following, self._next_finished()
-                if following is None and self._show.loop and moment_s > self._signer.shown.time_s:
+                    signer, following = following, self._next_finished()
+                if following is None and self._show.loop and moment_s > signer.shown.time_s:
                     return
                 self._picture = item if moment_s == item.time_s else self._picture
-                self._put(self._compose_at(moment_s, worker))
+                self._put(self._compose_at(moment_s, signer, worker))
                 self._last_s = moment_s
         if self._sound is not None:
             for block in self._sound.take(self._last_s + step_s - BLOCK_S):

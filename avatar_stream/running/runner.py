@@ -24,6 +24,7 @@ from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceW
 from avatar_stream.running.outlet import Outlet, Outlets
 from avatar_stream.running.pace import Direct
 from avatar_stream.show.options import DEFAULT_TARGET_DELAY_MS
+from avatar_stream.stages import Stage
 from avatar_stream.types import Frame, Sound
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,14 @@ def _make_pacer(pipeline: Pipeline, put: Callable[[Rendered | Sound], None]) -> 
 class _Run:
     """One run of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, controls: Controls, on_frame, seconds: float | None, on_open):
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        controls: Controls,
+        on_frame: Callable[[Frame], None] | None,
+        seconds: float | None,
+        on_open: Callable[[], None] | None,
+    ):
         self._pipeline, self._controls, self._on_frame, self._seconds = pipeline, controls, on_frame, seconds
         self._live, self._on_open = pipeline.source.live, on_open
         self._heaps = Heaps() if self._live else None
@@ -149,7 +157,7 @@ class _Run:
             while True:
                 frame = self._frames.get(_STARVED_S if self._live else None)
                 looked = frame is not None
-                if looked:
+                if frame is not None:
                     last, worker.index = frame, frame.index
                 elif last is None:
                     continue
@@ -196,7 +204,7 @@ class _Run:
         try:
             on_air = self._open_outlet(outlet)
             while on_air:
-                on_air = self._write(outlet, outlet.frames.get())
+                on_air = self._write(outlet, outlet.frames.take())
         finally:
             self._finish(outlet)
 
@@ -218,7 +226,14 @@ class _Run:
     # Opening and closing: cheap things first, one after another, so that a wrong name is told at once --------
 
     @contextlib.contextmanager
-    def _opened(self, worker: Worker, name: str, stage, turn: int, beside: bool = False) -> Iterator[None]:
+    def _opened(
+        self,
+        worker: Worker,
+        name: str,
+        stage: Stage | CurrentSynthesizer | None,
+        turn: int,
+        beside: bool = False,
+    ) -> Iterator[None]:
         # `beside`: another stage has the same turn, and that one's end counts.
         self._turns.wait(turn)
         try:

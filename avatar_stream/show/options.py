@@ -38,13 +38,14 @@ class ShowOptions(Options):
     plate: str | None = None
     """A colour behind the signer; null: the programme shows around the person."""
     width: Side | None = None
-    """Side of the outgoing picture, px; null: the programme's own, 1920 px at most."""
+    """Width of the outgoing picture, px; another shape gets black bars. null: the programme's own, 1920 px at most;
+    1280x720 where an address is silent for the first 5 s."""
     height: Side | None = None
-    """Side of the outgoing picture, px; null: the programme's own, 1920 px at most."""
+    """Height of the outgoing picture, px; see `width`."""
     fps: Annotated[float, Field(ge=1, le=120)] | None = None
     """Pictures a second at most; null: each of the programme's."""
     sound: bool = True
-    """Pass the programme's sound on."""
+    """Pass the programme's sound on: AAC in MP4 and push, Opus for browsers and WebM."""
     loop: bool = False
     """A file begins anew at its end; else its end ends the run."""
 
@@ -79,6 +80,11 @@ class ShowOptions(Options):
         return self
 
     @property
+    def picture_size(self) -> tuple[int, int] | None:
+        """(width, height) of the outgoing picture, px, or None where the programme decides."""
+        return None if self.width is None or self.height is None else (self.width, self.height)
+
+    @property
     def camera(self) -> int | str | None:
         """The camera's number or path, or None where the programme is none."""
         return self.source if isinstance(self.source, int) or self.source.startswith("/dev/") else None
@@ -86,7 +92,7 @@ class ShowOptions(Options):
     @property
     def path(self) -> Path | None:
         """The file, or None where the programme is none."""
-        return None if self.camera is not None or "://" in self.source else Path(self.source)
+        return None if self.camera is not None or "://" in str(self.source) else Path(str(self.source))
 
     @property
     def name(self) -> str:
@@ -95,14 +101,14 @@ class ShowOptions(Options):
             return f"camera {self.camera}"
         if self.path is not None:
             return str(self.path)
-        address = urlsplit(self.source)
+        address = urlsplit(str(self.source))
         place = f"[{address.hostname}]" if ":" in (address.hostname or "") else address.hostname
         return f"{address.scheme}://{place}" + (f":{address.port}" if address.port else "")
 
 
-def _is_address(source: str) -> bool:
+def _is_address(source: int | str) -> bool:
     try:
-        address = urlsplit(source)
+        address = urlsplit(str(source))
         return address.scheme in SCHEMES and (address.port is None or address.port > 0)
     except ValueError:  # a port that is no number, half an IPv6 address
         return False

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -49,7 +49,7 @@ class PushSink(stages.Sink):
         keyframe_interval_s: Annotated[float, Field(ge=0.2, le=20)] = 2.0
         """Longest time between keyframes; 2 s is what the large platforms ask for."""
         silent_audio: bool = False
-        """Add a silent AAC track, for servers that show nothing without sound."""
+        """Add a silent AAC track, for servers that show nothing without sound (YouTube, Facebook)."""
 
     options: Options
     notice = ""
@@ -60,7 +60,7 @@ class PushSink(stages.Sink):
         self.connections = 0
         self._thread: threading.Thread | None = None
         self._newest = _Newest()
-        self._orders = None
+        self._orders: Any = None
         self._carrier: Carrier | None = None
         self._shown = ""
 
@@ -231,7 +231,7 @@ class _Newest:
         ended: no more will come.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._fresh = False
         self._sounds: deque[Sound] = deque(maxlen=_MOST_SOUNDS)

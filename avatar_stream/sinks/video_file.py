@@ -7,6 +7,7 @@ import io
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -197,7 +198,7 @@ class VideoFileSink(stages.Sink):
             raise SinkError(f"cannot write {path} ({error.strerror or error}): {place}") from error
 
     def _finish_sound(self) -> None:
-        if self._sound is not None:
+        if self._sound is not None and self._start_s is not None:
             # Not beyond the last picture, which players would go on showing.
             end_s = self._start_s + (self._last_tick + self._step_ticks) / _TICKS_PER_S
             self._container.mux(self._sound.encode(self._start_s, end_s))
@@ -250,7 +251,7 @@ class _ReservingFile(io.FileIO):
             path.unlink(missing_ok=True)
             raise
 
-    def write(self, content: bytes) -> int:
+    def write(self, content: Any, /) -> int:
         """Write all of it; on a full disk the reserve is given up and the rest written then."""
         rest = memoryview(content)
         while rest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import ImageColor
@@ -36,9 +36,9 @@ class VirtualCameraSink(stages.Sink):
         device: str | None = None
         """`/dev/video2`, `OBS Virtual Camera`; null takes the first there is."""
         width_px: Side = 1280
-        """Side of the camera's picture, px; even numbers; programs expect a wide one."""
+        """Width of the camera's picture, px; even numbers; programs expect a wide one."""
         height_px: Side = 720
-        """Side of the camera's picture, px; even numbers; programs expect a wide one."""
+        """Height of the camera's picture, px; even numbers; programs expect a wide one."""
         fps: Annotated[float, Field(ge=1, le=120)] = 30.0
         """What the camera says of itself; pictures come as often as the avatar moves."""
         mirror: bool = False
@@ -52,7 +52,7 @@ class VirtualCameraSink(stages.Sink):
         """Store the options; `open()` takes the camera."""
         super().__init__(options, context)
         self.device = ""
-        self._camera = None
+        self._camera: Any = None
         self._margin = (0, 0, 0)
 
     def open(self) -> None:

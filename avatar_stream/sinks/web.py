@@ -6,7 +6,7 @@ import time
 from collections import deque
 from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 import numpy as np
@@ -146,11 +146,11 @@ class WebSink(stages.Sink):
             self._sound,
         )
 
-    def _pictures(self, frame: Frame) -> dict:
+    def _pictures(self, frame: Frame) -> dict[str, Any]:
         # Functions: called only where somebody takes that kind, and not on this thread.
         from avatar_stream.broadcast.stream_set import AVATAR, DRIVER, OVERLAY
 
-        pictures = {AVATAR: frame.image}
+        pictures: dict[str, Any] = {AVATAR: frame.image}
         if frame.person is not None:
             pictures[OVERLAY] = partial(self._packer.pack, frame.person, frame.synthetic)
         if self.options.driver and frame.driver is not None:

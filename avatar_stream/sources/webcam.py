@@ -142,7 +142,7 @@ class WebcamSource(stages.Source):
             return False
         wanted = self.options
         if wanted.mjpg:
-            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG"))
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
         for what, value in (
             (cv2.CAP_PROP_FRAME_WIDTH, wanted.width),
             (cv2.CAP_PROP_FRAME_HEIGHT, wanted.height),
@@ -219,7 +219,7 @@ def probe_modes(index: int | str) -> list[str]:
     capture, modes = _open_capture(index), []
     try:
         for width, height in _COMMON_MODES if capture.isOpened() else ():
-            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG"))
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
             names = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS)

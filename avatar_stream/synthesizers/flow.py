@@ -7,7 +7,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -19,7 +19,7 @@ from avatar_stream.places import bundled
 from avatar_stream.types import Avatar, Pose
 
 if TYPE_CHECKING:
-    from avatar_stream.modeling.live import LiveSigner, LiveSource
+    from avatar_stream.modeling.live import LiveSigner
     from avatar_stream.modeling.pipeline import PreparedSource
 
 DEFAULT_MODEL = "signer-small"
@@ -63,8 +63,8 @@ class FlowSynthesizer(stages.Synthesizer):
     def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` loads."""
         super().__init__(options, context)
-        self._signer: LiveSigner | _AnySigner | None = None
-        self._source: LiveSource | PreparedSource | None = None
+        self._signer: Any = None  # LiveSigner, or _AnySigner
+        self._source: Any = None  # what that one has prepared
         self._avatar, self._quality = self.context.avatar, 0
 
     def open(self) -> None:
@@ -155,7 +155,9 @@ def _live_signer(place: str, options: FlowSynthesizer.Options) -> LiveSigner | N
         return None
     from avatar_stream.modeling.live import LiveSigner, fits, read_index
 
-    if not fits(Path(place)) or (options.engine == "openvino-int8" and not read_index(place).get("ranges")):
+    if not fits(Path(place)) or (
+        options.engine == "openvino-int8" and not read_index(Path(place)).get("ranges")
+    ):
         return None
     eight_bits = options.engine in ("auto", "openvino-int8")
     return LiveSigner(Path(place), eight_bits, options.engine != "openvino-float32", options.threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from avatar_stream import stages
@@ -30,7 +32,10 @@ class RigSynthesizer(stages.Synthesizer):
     def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Keep the options."""
         super().__init__(options, context)
-        self._renderer = self._rig = self._solver = self._camera = None
+        self._renderer: Any = None
+        self._rig: Any = None
+        self._solver: Any = None
+        self._camera: Any = None
 
     def open(self) -> None:
         """Load the person and start OpenGL.
