@@ -19,7 +19,7 @@ help:
 	@echo "make setup   install everything into $(VENV)"
 	@echo "make demo    show the bundled clip and the avatar live, in a page (and a window where there is a display)"
 	@echo "make test    run the tests"
-	@echo "make lint    check the style"
+	@echo "make lint    check style and types"
 	@echo "make picture make the README's moving picture anew"
 	@echo "make test-tools   install other people's software that some tests run against (Debian, npm)"
 
@@ -67,6 +67,7 @@ test-tools:
 lint: setup
 	$(BIN)/ruff check avatar_stream deploy scripts tests
 	$(BIN)/ruff format --check avatar_stream scripts tests
+	$(BIN)/mypy
 
 demo: setup
 	$(BIN)/avatar-stream demo

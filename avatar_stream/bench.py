@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from avatar_stream import stages
 from avatar_stream.config import check_pipeline
 from avatar_stream.errors import ConfigError
 from avatar_stream.figures import check_output, tell
@@ -23,7 +24,7 @@ from avatar_stream.types import Frame
 _WARM_UP_S = 3.0
 
 
-class _Viewer:
+class _Viewer(stages.Sink):
     """The end of the way: takes every frame, as fast as it comes, and shows it to nobody."""
 
     def __init__(self) -> None:
@@ -108,7 +109,7 @@ def measure_with_page(pipeline: Pipeline, seconds: float, warm_up_s: float = _WA
     from avatar_stream.broadcast.settings import ServerOptions
     from avatar_stream.sinks.web import WebSink
 
-    sink = WebSink(WebSink.Options(server=Server(ServerOptions(port=0))))
+    sink = WebSink(context=stages.Context(server=Server(ServerOptions(port=0))))
     pipeline.composer = ClockedComposer(pipeline.composer)
     pipeline.outputs = [*pipeline.outputs, Output(sink, "page")]
     watcher = PageWatcher(lambda: sink.address)

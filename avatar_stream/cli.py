@@ -7,6 +7,7 @@ import atexit
 import gc
 import importlib
 import inspect
+import io
 import json
 import logging
 import os
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not logging.getLogger().handlers:
         form = "avatar-stream: %(levelname)s: %(message)s"
         logging.basicConfig(format=form, level=logging.WARNING, stream=_own_stderr())
-    if getattr(sys.stdout, "errors", "") == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold what the terminal cannot show
     logging.addLevelName(logging.WARNING, "warning")
     logging.addLevelName(logging.INFO, "note")
@@ -165,7 +166,8 @@ def _add_render_people(parser: argparse.ArgumentParser) -> None:
 def _render_people(arguments: argparse.Namespace) -> int:
     from avatar_stream.rendering import people
 
-    return people.run(arguments) or 0
+    people.run(arguments)
+    return 0
 
 
 def _add_prepare_videos(parser: argparse.ArgumentParser) -> None:

@@ -52,7 +52,9 @@ class PlayingClock:
     def capture_s(self, media_s: float, now_s: float | None = None) -> float:
         """Return when a picture or sound of this media time, which is here now, is played."""
         now_s = time.monotonic() if now_s is None else now_s
-        late_s = None if self._offset_s is None else now_s - media_s - self._offset_s
-        if late_s is None or late_s > self._latest_s or (self._live and late_s < -_FARTHEST_S):
-            self._offset_s = now_s - media_s
-        return media_s + self._offset_s
+        offset_s = now_s - media_s if self._offset_s is None else self._offset_s
+        late_s = now_s - media_s - offset_s
+        if late_s > self._latest_s or (self._live and late_s < -_FARTHEST_S):
+            offset_s = now_s - media_s
+        self._offset_s = offset_s
+        return media_s + offset_s

@@ -110,7 +110,9 @@ def record(arguments: argparse.Namespace) -> int:
     return _run_with_progress(build_record(options), outputs)
 
 
-def _run_with_progress(pipeline, outputs: Sequence[Path | str], seconds: float | None = None) -> int:
+def _run_with_progress(
+    pipeline: Pipeline, outputs: Sequence[Path | str], seconds: float | None = None
+) -> int:
     from tqdm import tqdm
 
     from avatar_stream.running import runner
@@ -120,7 +122,7 @@ def _run_with_progress(pipeline, outputs: Sequence[Path | str], seconds: float |
         def show(_: object) -> None:
             # The source knows its length only once it is open.
             if bar.total is None:
-                bar.total = getattr(pipeline.source, "frame_count", None)
+                bar.total = pipeline.source.frame_count
             bar.update()
 
         report = runner.run(pipeline, on_frame=show, seconds=seconds)
@@ -292,7 +294,7 @@ def _run_file(path: Path, overrides: Sequence[str], seconds: float | None) -> in
 
     pipeline = build_pipeline(load_pipeline(path, overrides))
     if not pipeline.source.live:
-        files = [output.name for output in pipeline.outputs if hasattr(output.sink.options, "path")]
+        files = [output.name for output in pipeline.outputs if output.sink.options.file is not None]
         return _run_with_progress(pipeline, files, seconds)
     logging.getLogger("avatar_stream").setLevel(logging.INFO)
 
@@ -304,11 +306,9 @@ def _run_file(path: Path, overrides: Sequence[str], seconds: float | None) -> in
 
 
 def _tell_addresses(pipeline: Pipeline) -> None:
-    addresses = [
-        getattr(stage, "address", "") for stage in (pipeline.source, *(o.sink for o in pipeline.outputs))
-    ]
-    for address in filter(None, addresses):
-        print(address, flush=True)
+    for stage in (pipeline.source, *(output.sink for output in pipeline.outputs)):
+        if stage.address:
+            print(stage.address, flush=True)
     if pipeline.server is not None and pipeline.server.guard.made:
         # Only one that nobody has chosen is shown; behind "#" it is in no request and no log.
         token, page = pipeline.server.guard.token, "signer" if pipeline.server.ingest.opened else "control"
@@ -324,14 +324,20 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schema", action="store_true", help=f"write pipelines/{_SCHEMA}, the JSON Schema for editors, anew"
     )
+    parser.add_argument(
+        "--options", action="store_true", help="print every option there is, as docs/options.md"
+    )
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Do what `add_check` describes."""
-    from avatar_stream.config import json_schema, load_pipeline
+    from avatar_stream.config import load_pipeline
+    from avatar_stream.config_docs import json_schema, options_page
     from avatar_stream.places import bundled
 
-    if not arguments.pipelines and not arguments.schema:
+    if arguments.options:
+        print(options_page(), end="")
+    if not arguments.pipelines and not arguments.schema and not arguments.options:
         raise ConfigError("nothing to check: name pipeline files, for instance pipelines/preview.yaml")
     if arguments.schema:
         path = bundled("pipelines") / _SCHEMA

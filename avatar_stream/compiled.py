@@ -106,8 +106,8 @@ def round_convolution(node: openvino.Node, weights: np.ndarray, low: float, high
     """
     from openvino import opset13
 
-    low, high = np.float32(min(low, 0.0)), np.float32(high)
-    rounded = opset13.fake_quantize(node.input_value(0), low, high, low, high, _ACTIVATION_LEVELS)
+    ends = np.float32(min(low, 0.0)), np.float32(high)
+    rounded = opset13.fake_quantize(node.input_value(0), *ends, *ends, _ACTIVATION_LEVELS)
     node.input(0).replace_source_output(rounded.output(0))
     most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True).astype(np.float32) + np.float32(1e-9)
     constant = opset13.constant(weights)

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageOps
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from avatar_stream import stages
 from avatar_stream.errors import ConfigError
 from avatar_stream.fitting import fit
 from avatar_stream.lettering import draw_label
+from avatar_stream.options import FROM_FILE, Options
 from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, PICTURE_SIDES_PX, RIGHT_HAND, Frame, Pose
 
 TRANSPARENT = "transparent"
@@ -49,28 +49,39 @@ LabelPlace = Literal["bottom", "bottom-left", "bottom-right", "top", "top-left",
 class Composer:
     """Puts the synthesized person over the background."""
 
-    class Options(stages.Options):
-        """What is behind the person, where the person stands, and what is written beside.
-
-        Attributes:
-            background: a colour (`white`, `#dde4ec`), a picture file, or `transparent`.
-            size: width and height of the picture in px, even numbers; one number for a square. The avatar's own
-                picture is made as large as this asks for.
-            scale: side of the person's square as a part of the picture's shorter side.
-            place: how the room left is shared out, left to right and top to bottom: (0.5, 1) is the middle of the
-                lower edge. With a scale above 1 it says which part is cut off.
-            label: a small text in the picture; None for none. Live pipelines that do not say anything have LABEL.
-            label_place: a corner or an edge, `bottom`, `top-left`, ...; above the head it covers no hands.
-            label_on_transparent: write it on a transparent background too.
-        """
+    class Options(Options):
+        """What is behind the person, where the person stands, and what is written beside."""
 
         background: str = "#dfe6ee"
+        """A colour (`white`, `#dde4ec`), a picture file, or `transparent`."""
         size: Size = (CANVAS_PX, CANVAS_PX)
+        """Width and height of the picture in px, even numbers; one number for a square. The avatar's own
+        picture is made as large as this asks for."""
         scale: Annotated[float, Field(ge=0.1, le=4)] = 1.0
+        """Side of the person's square as a part of the picture's shorter side."""
         place: tuple[Part, Part] = (0.5, 1.0)
+        """How the room left is shared out, left to right and top to bottom: (0.5, 1) is the middle of the
+        lower edge. With a scale above 1 it says which part is cut off."""
         label: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+        """A small text in the picture; null for none. Live pipelines that do not say anything have "AI-generated
+        picture, driven live by a human signer"."""
         label_place: LabelPlace = "top-left"
+        """A corner or an edge, `bottom`, `top-left`, ...; above the head it covers no hands."""
         label_on_transparent: bool = False
+        """Write it on a transparent background too."""
+
+        @field_validator("background")
+        @classmethod
+        def _is_there(cls, background: str, info: ValidationInfo) -> str:
+            picture = Path(background)
+            if info.context == FROM_FILE and picture.suffix.lower() in PICTURES and not picture.exists():
+                raise ValueError("a picture that exists, a colour, or transparent")
+            return background
+
+        @property
+        def is_picture(self) -> bool:
+            """Whether the background is a picture file."""
+            return Path(self.background).suffix.lower() in PICTURES
 
         @property
         def person_px(self) -> int:
@@ -171,7 +182,7 @@ class Composer:
         edge = np.flatnonzero(alpha.ravel() - np.uint8(1) < 254)  # neither 0, which turns into 255, nor 255
         share = alpha.ravel()[edge, None].astype(np.uint32)
         flat = image.reshape(-1, 3)  # by now the person's colour
-        front = flat[edge] * (np.uint32([255]) if multiplied else share)
+        front = flat[edge] * (np.array([255], np.uint32) if multiplied else share)
         behind = self._background[self._target].reshape(-1, 3)[edge] * (255 - share)
         total = front + behind + 128
         flat[edge] = (total + (total >> 8)) >> 8
@@ -195,7 +206,8 @@ class Composer:
     def _write_label(self, image: np.ndarray, matte: np.ndarray) -> None:
         if self._label is None or (self.transparent and not self.options.label_on_transparent):
             return
-        colour, alpha = self._label[..., :3], self._label[..., 3:].astype(np.uint16)
+        alpha: np.ndarray = self._label[..., 3:].astype(np.uint16)
+        colour = self._label[..., :3]
         behind, target = 255 - alpha, image[self._label_place]
         if self.transparent:
             # What is under the panel is not seen through it where nobody stands: the panel's own colour is there.
@@ -253,8 +265,8 @@ def draw_pose(image: np.ndarray, pose: Pose | None) -> np.ndarray:
         _draw_chain(canvas, body[list(chain)], colour, 2 * thin + 1)
     for hand in (LEFT_HAND, RIGHT_HAND):
         for finger, colour in enumerate(_FINGER_COLOURS):
-            chain = [0, *range(1 + 4 * finger, 5 + 4 * finger)]
-            _draw_chain(canvas, points[hand][chain], colour, 2 * thin)
+            joints = [0, *range(1 + 4 * finger, 5 + 4 * finger)]
+            _draw_chain(canvas, points[hand][joints], colour, 2 * thin)
     return canvas
 
 
@@ -264,8 +276,7 @@ def _draw_chain(canvas: np.ndarray, points: np.ndarray, colour: tuple[int, int, 
     fixed = np.round(np.where(usable[:, None], points, 0) * 16).astype(np.int32)
     for k in range(len(points) - 1):
         if usable[k] and usable[k + 1]:
-            start, end = (int(v) for v in fixed[k]), (int(v) for v in fixed[k + 1])
-            cv2.line(canvas, tuple(start), tuple(end), colour, width_px, cv2.LINE_AA, shift=4)
+            cv2.line(canvas, fixed[k].tolist(), fixed[k + 1].tolist(), colour, width_px, cv2.LINE_AA, shift=4)
 
 
 def _resize(
@@ -302,7 +313,8 @@ def _load_background(background: str, size: tuple[int, int] = (CANVAS_PX, CANVAS
 
 _LIGHT, _LIP, _EYE = (170, 175, 185), (240, 130, 140), (140, 220, 240)
 _FINGER_COLOURS = ((255, 170, 60), (250, 240, 90), (120, 225, 110), (90, 170, 255), (220, 130, 255))
-_BODY_CHAINS = (
+_Chains = tuple[tuple[tuple[int, ...], tuple[int, int, int]], ...]  # points, colour
+_BODY_CHAINS: _Chains = (
     ((12, 11), (235, 235, 235)),
     ((11, 13, 15), (90, 200, 255)),
     ((12, 14, 16), (255, 120, 120)),
@@ -310,7 +322,7 @@ _BODY_CHAINS = (
 )
 # MediaPipe's face mesh: oval, lips outside and inside, eyes, brows.
 # fmt: off
-_FACE_CHAINS = (
+_FACE_CHAINS: _Chains = (
     ((10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
       150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109, 10), _LIGHT),
     ((61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 61), _LIP),

@@ -84,7 +84,7 @@ class Status:
 class Controls:
     """Wishes from outputs to the pipeline, status from the pipeline to outputs."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wishes: deque[Wish | Setting] = deque(maxlen=64)
         self._status = Status()

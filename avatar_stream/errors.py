@@ -7,7 +7,11 @@ AvatarStreamError
 ├── AvatarError       an avatar is unknown, incomplete or without a credit
 ├── ModelError        weights are unknown, incomplete or do not fit
 ├── RenderError       OpenGL or a rigged person cannot be used
-└── SinkError         an output cannot be opened, written or finished
+├── SinkError         an output cannot be opened, written or finished
+└── ServerError       the web server cannot be started, or has died
+
+EndOfStream (a source has no more frames) and OutputClosed (the user closed an output) are no errors and end a run
+in order.
 """
 
 
@@ -43,5 +47,13 @@ class SinkError(AvatarStreamError):
     """An output cannot be opened, written or finished."""
 
 
+class ServerError(AvatarStreamError):
+    """The web server cannot be started, or has died."""
+
+
 class EndOfStream(Exception):
-    """Not an error: a source has no more frames, or the user closed an output."""
+    """Not an error: a source has no more frames."""
+
+
+class OutputClosed(Exception):
+    """Not an error: the user closed an output, and with it the run."""

@@ -12,7 +12,10 @@ import numpy as np
 def fitted_size(inner: tuple[int, int], outer: tuple[int, int]) -> tuple[int, int]:
     """Width and height, px, that a picture of size `inner` has where it fills `outer` as far as its shape allows."""
     scale = min(outer[0] / inner[0], outer[1] / inner[1])
-    return tuple(min(most, max(1, round(side * scale))) for side, most in zip(inner, outer, strict=True))
+    width_px, height_px = (
+        min(most, max(1, round(side * scale))) for side, most in zip(inner, outer, strict=True)
+    )
+    return width_px, height_px
 
 
 def fit(image: np.ndarray, size: tuple[int, int], ground: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:

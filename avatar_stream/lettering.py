@@ -18,7 +18,7 @@ def draw_lines(
     lines: Sequence[tuple[str, tuple[int, int, int]]],
     size_px: int,
     panel: tuple[int, int, int, int] = (16, 18, 24, 170),
-    columns: Sequence[int] = (),
+    columns: Sequence[float] = (),
 ) -> np.ndarray:
     """Draw lines of text on a panel with round corners.
 

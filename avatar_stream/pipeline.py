@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from pydantic import ValidationError
 
 from avatar_stream import stages
-from avatar_stream.compose import LABEL, PICTURES, TRANSPARENT, Composer, draw_pose, side_by_side
-from avatar_stream.config import DEFAULT_TRACKER, PipelineConfig, StageConfig, find_stage, written_over
+from avatar_stream.avatars import list_portraits, load_avatar
+from avatar_stream.compose import LABEL, TRANSPARENT, Composer, draw_pose, side_by_side
+from avatar_stream.config import PipelineConfig, StageConfig, choose, find_stage, make_config
 from avatar_stream.errors import ConfigError
+from avatar_stream.options import Options
+from avatar_stream.retarget import Retargeter
+from avatar_stream.retarget.framing import FramingGuard
 from avatar_stream.show.options import USUAL_SIZE, ShowOptions, signer_side_px
+from avatar_stream.stages import Context
 from avatar_stream.types import PICTURE_SIDES_PX, Frame, PictureSide, Pose
 
 if TYPE_CHECKING:
@@ -167,37 +171,33 @@ def _draw_over(person: np.ndarray, pose: Pose) -> np.ndarray:
 
 
 def build_pipeline(config: PipelineConfig) -> Pipeline:
-    """Make the pipeline that a checked file describes; nothing is open yet.
+    """Make the pipeline that a checked config describes; nothing is open yet.
 
     Raises:
-        ConfigError: the background is wrong, or an output would overwrite an input or another output.
+        ConfigError: the background cannot be read.
         AvatarError: the avatar is unknown or incomplete.
     """
-    from avatar_stream.avatars import list_portraits
-    from avatar_stream.retarget.framing import FramingGuard
-
-    over = written_over(config.source, config.outputs, config.show)
-    if over is not None:
-        raise ConfigError(f"{over} is named twice: inputs and outputs must be different files")
     portraits = list_portraits(config.avatar)
     server = _make_server(config)
     if server is not None:
         server.api.portraits = portraits
-    source = _make_stage("sources", config.source, **_offered("sources", config.source, server=server))
+    source = config.source.make(Context(server=server))
     composer = Composer(_labelled(config.compose) if source.live else config.compose)
-    _check_show(config, source.live)
-    sound = config.show is not None and config.show.sound
-    given = {"server": server, "label": composer.options.label, "from_zero": source.live, "sound": sound}
-    given["signing"] = config.c2pa
-    photograph = Path(config.compose.background).suffix.lower() in PICTURES
-    given["composite"] = config.show is not None or photograph
+    context = Context(
+        server=server,
+        live=source.live,
+        label=composer.options.label,
+        sound=config.show is not None and config.show.sound,
+        composite=config.show is not None or config.compose.is_picture,
+        signing=config.c2pa,
+    )
     return Pipeline(
         source=source,
-        tracker=_make_stage("trackers", config.tracker) if config.tracker else None,
+        tracker=config.tracker.make() if config.tracker is not None else None,
         cast=_make_cast(config, config.avatar),
         composer=composer,
         outputs=[
-            Output(_make_output(output, given), name, output.side_by_side, output.optional)
+            Output(output.make(context), name, output.options.side_by_side, output.options.optional)
             for output, name in zip(config.outputs, _output_names(config.outputs), strict=True)
         ],
         guard=FramingGuard() if config.framing and source.live else None,
@@ -205,25 +205,11 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
             config, str(portraits[name].parent) if name in portraits else name, current
         ),
         avatars=list(portraits),
-        new_recording=lambda: _make_recording(config, composer.transparent and not config.show, given),
+        new_recording=lambda: _make_recording(config, composer.transparent and not config.show, context),
         server=server,
         show=config.show,
         target_delay_ms=config.target_delay_ms,
     )
-
-
-def _check_show(config: PipelineConfig, live: bool) -> None:
-    if config.show is not None and config.show.path is None and not live:
-        raise ConfigError(
-            f"{config.place}: show.source {config.show.name} is live, the signer is not: set source.own_pace, "
-            "or take a camera"
-        )
-    signers = config.source.options.get("index", 0) if config.source.type == "webcam" else None
-    if config.show is not None and signers is not None and config.show.camera == signers:
-        raise ConfigError(
-            f"{config.place}: camera {signers} is the signer's and the programme's: give show.source or source.index "
-            'another one ("avatar-stream doctor" lists them)'
-        )
 
 
 def _labelled(options: Composer.Options) -> Composer.Options:
@@ -231,29 +217,13 @@ def _labelled(options: Composer.Options) -> Composer.Options:
     return options if "label" in options.model_fields_set else options.model_copy(update={"label": LABEL})
 
 
-def _make_stage(room: str, config: StageConfig, **given):
-    stage = find_stage(room, config.type)
-    try:
-        return stage(stage.Options(**config.options, **given))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        raise ConfigError(f"{config.type}: {key} {problem['input']!r}: {problem['msg'].lower()}") from error
-
-
 def _make_cast(config: PipelineConfig, name: str, current: Cast | None = None) -> Cast:
-    from avatar_stream.avatars import load_avatar
-    from avatar_stream.retarget import Retargeter
-
     avatar = load_avatar(name)
     retargeter = Retargeter(avatar.pose, config.retarget)
-    if current is not None and hasattr(current.synthesizer, "set_avatar"):
-        # The weights stay, only the picture is encoded anew.
-        current.synthesizer.set_avatar(avatar)
+    if current is not None and current.synthesizer.set_avatar(avatar):
         return Cast(avatar.name, retargeter, current.synthesizer)
-    given = _offered("synthesizers", config.synthesizer, size_px=needed_side_px(config.compose, config.show))
-    synthesizer = _make_stage("synthesizers", config.synthesizer, avatar=avatar, **given)
-    return Cast(avatar.name, retargeter, synthesizer)
+    context = Context(avatar=avatar, size_px=needed_side_px(config.compose, config.show))
+    return Cast(avatar.name, retargeter, config.synthesizer.make(context))
 
 
 def needed_side_px(compose: Composer.Options, show: ShowOptions | None = None) -> PictureSide:
@@ -265,41 +235,27 @@ def needed_side_px(compose: Composer.Options, show: ShowOptions | None = None) -
     """
     shown_px = compose.person_px
     if show is not None:
-        size = (show.width, show.height) if show.width else USUAL_SIZE
-        shown_px = max(shown_px, signer_side_px(show, *size))
+        shown_px = max(shown_px, signer_side_px(show, *(show.picture_size or USUAL_SIZE)))
     return next((side_px for side_px in PICTURE_SIDES_PX if side_px >= shown_px), PICTURE_SIDES_PX[-1])
 
 
-def _output_names(outputs: Sequence[StageConfig]) -> list[str]:
+def _output_names(outputs: Sequence[StageConfig[stages.Sink]]) -> list[str]:
     # Each its own: threads and hand-overs are known by them, and two pages are both of type "web".
-    names = [str(output.options.get("path", output.type)) for output in outputs]
+    names = [str(output.options.file or output.type_name) for output in outputs]
     before = [names[:place].count(name) for place, name in enumerate(names)]
     return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
 
 
 def _make_server(config: PipelineConfig) -> Server | None:
     # One for all stages that ask for one; a pipeline without them loads nothing of the web.
-    rooms = [("sources", config.source), *(("sinks", output) for output in config.outputs)]
-    if not any("server" in find_stage(room, stage.type).Options.model_fields for room, stage in rooms):
+    if not (config.source.stage.needs_server or any(each.stage.needs_server for each in config.outputs)):
         return None
     from avatar_stream.broadcast.server import Server
 
     return Server(config.server)
 
 
-def _offered(room: str, config: StageConfig, **given: object) -> dict[str, object]:
-    # Of what the pipeline has to give, what this stage knows and its file does not say otherwise.
-    known = find_stage(room, config.type).Options.model_fields
-    return {key: value for key, value in given.items() if key in known and key not in config.options}
-
-
-def _make_output(config: StageConfig, given: dict[str, object]) -> stages.Sink:
-    # `from_zero`: a camera's clock began long before its first frame; a file plays from 0.
-    given = given | {"composite": given["composite"] or config.side_by_side}
-    return _make_stage("sinks", config, **_offered("sinks", config, **given))
-
-
-def _make_recording(config: PipelineConfig, transparent: bool, given: dict[str, object]) -> Output:
+def _make_recording(config: PipelineConfig, transparent: bool, context: Context) -> Output:
     folder = config.recordings
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -308,11 +264,11 @@ def _make_recording(config: PipelineConfig, transparent: bool, given: dict[str, 
     # Microseconds, for a second recording may begin while the first of the same second is being finished.
     stem = f"avatar-{datetime.now():%Y%m%d-%H%M%S-%f}"
     path = folder / f"{stem}{'.webm' if transparent else '.mp4'}"
-    sink = StageConfig("video_file", {"path": path, "transparent": transparent})
-    return Output(_make_output(sink, given), str(path))
+    sink = choose("sinks", "video_file", path=path, transparent=transparent)
+    return Output(sink.make(context), str(path))
 
 
-class RecordOptions(stages.Options):
+class RecordOptions(Options):
     """What `avatar-stream record` is asked for; see its help."""
 
     input: Path
@@ -345,29 +301,28 @@ def build_record(options: RecordOptions) -> Pipeline:
             f"--side-by-side cannot be had with --background {TRANSPARENT}: leave one of them out"
         )
     sink = "video_file" if options.output.suffix else "picture_folder"
-    outputs = [StageConfig(sink, {"path": options.output, "transparent": transparent})]
+    outputs = [choose("sinks", sink, path=options.output, transparent=transparent)]
     if options.side_by_side:
-        outputs.append(StageConfig("video_file", {"path": options.side_by_side}, side_by_side=True))
-    poses = options.input.suffix.lower() == ".pose"
-    config = PipelineConfig(
-        place="record",
+        outputs.append(choose("sinks", "video_file", path=options.side_by_side, side_by_side=True))
+    source = "pose_file" if options.input.suffix.lower() == ".pose" else "video_file"
+    config = make_config(
+        "record",
         avatar=options.avatar,
-        source=StageConfig("pose_file" if poses else "video_file", {"path": options.input}),
-        tracker=None if poses else StageConfig(DEFAULT_TRACKER),
+        source=choose("sources", source, path=options.input),
         synthesizer=_chosen_synthesizer(options),
-        compose=Composer.Options(**_named(options, "background", "size")),
-        outputs=tuple(outputs),
+        compose=_named(options, "background", "size"),
+        outputs=outputs,
     )
     return build_pipeline(config)
 
 
-def _chosen_synthesizer(options: RecordOptions) -> StageConfig:
+def _chosen_synthesizer(options: RecordOptions) -> StageConfig[stages.Synthesizer]:
     given = _named(options, "model", "steps", "seed", "device")
     known = find_stage("synthesizers", options.synthesizer).Options.model_fields
     for key in given:
         if key not in known:
             raise ConfigError(f"--synthesizer {options.synthesizer} has no --{key}: leave it out")
-    return StageConfig(options.synthesizer, given)
+    return choose("synthesizers", options.synthesizer, **given)
 
 
 def _named(options: RecordOptions, *keys: str) -> dict[str, object]:

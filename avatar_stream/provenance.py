@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pydantic import BaseModel, ConfigDict
 
 from avatar_stream import __version__
 from avatar_stream.errors import SinkError
+from avatar_stream.options import InputPath, Options
 
 _VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 TRAINED = f"{_VOCABULARY}trainedAlgorithmicMedia"
@@ -109,22 +109,17 @@ def _xmp_of_mp4(path: Path) -> str:
     return ""
 
 
-class Signing(BaseModel):
-    """The pipeline file's `c2pa:` section: MP4 recordings are signed with Content Credentials (C2PA).
+class Signing(Options):
+    """The pipeline file's `c2pa:` section: MP4 recordings are signed with Content Credentials (C2PA)."""
 
-    Attributes:
-        certificate: PEM file: the signer's certificate, then those up to the authority's.
-        key: PEM file of its private key, without a password.
-        algorithm: of the key.
-        timestamp_url: of an RFC 3161 authority, so that signatures outlive the certificate; None: without.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    certificate: Path
-    key: Path
+    certificate: InputPath
+    """PEM file: the signer's certificate, then those up to the authority's."""
+    key: InputPath
+    """PEM file of its private key, without a password."""
     algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = "es256"
+    """Algorithm of the key."""
     timestamp_url: str | None = None
+    """Address of an RFC 3161 authority, so that signatures outlive the certificate; null: without."""
 
     def check(self) -> None:
         """Find out before a recording whether it can be signed; SinkError where not."""
@@ -165,7 +160,7 @@ class Signing(BaseModel):
                 plain.replace(path)
             signed.unlink(missing_ok=True)
 
-    def _signer(self):
+    def _signer(self) -> Any:
         try:
             import c2pa
         except ImportError as error:

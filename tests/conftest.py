@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avatar_stream import stages
 from avatar_stream.compose import draw_pose
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.synthesizers import flow
@@ -114,13 +115,13 @@ def avatar_folder(tmp_path):
     return folder
 
 
-class DrawingSynthesizer:
+class DrawingSynthesizer(stages.Synthesizer):
     """Stands where the model's class stands: draws the pose it is given, so that a test sees what arrived."""
 
     Options = flow.FlowSynthesizer.Options
 
-    def __call__(self, options):
-        self.options = options
+    def __call__(self, options, context):
+        self.options, self.context = options, context
         return self
 
     def open(self):
@@ -128,7 +129,7 @@ class DrawingSynthesizer:
 
     def synthesize(self, pose):
         self.poses.append(pose)
-        side_px = self.options.size_px
+        side_px = self.size_px
         image = draw_pose(np.full((side_px, side_px, 3), 60, np.uint8), pose)
         return np.dstack([image, np.where(image.max(axis=2) > 60, 255, 0).astype(np.uint8)])
 

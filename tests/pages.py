@@ -12,6 +12,7 @@ from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.sinks.web import WebSink
+from avatar_stream.stages import Context
 from avatar_stream.types import Frame, Sound
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -95,7 +96,8 @@ class Player(threading.Thread):
 def on_air(person, port=0, status=None, driver=None, server=None, **options):
     """A web output that is fed with a person (512, 512, 4), a driver's picture, and a `Status`."""
     server = Server(ServerOptions(port=port, **(server or {})))
-    sink = WebSink(WebSink.Options(server=server, driver=driver is not None, **options))
+    given = {name: options.pop(name) for name in ("label", "sound") if name in options}
+    sink = WebSink(WebSink.Options(driver=driver is not None, **options), Context(server=server, **given))
     controls = Controls()
     controls.tell(status or Status())
     sink.attach(controls)

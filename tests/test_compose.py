@@ -182,7 +182,7 @@ def test_persons_of_all_sizes_stand_in_the_same_place():
 def test_the_avatars_picture_is_as_large_as_what_is_shown_needs(more, side_px):
     given = {"avatar": "mei", "source": {"type": "synthetic", "live": True}, **more}
     pipeline = build_pipeline(check_pipeline(given, "here", outputs_needed=False))
-    assert pipeline.cast.synthesizer.options.size_px == side_px
+    assert pipeline.cast.synthesizer.size_px == side_px
 
 
 def test_live_pictures_are_labelled_unless_the_file_says_otherwise():

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,10 +14,10 @@ from avatar_stream.config import (
     apply_override,
     check_pipeline,
     find_stage,
-    json_schema,
     load_pipeline,
     stage_names,
 )
+from avatar_stream.config_docs import json_schema, options_page
 from avatar_stream.errors import ConfigError
 from avatar_stream.pipeline import build_pipeline
 from avatar_stream.places import bundled
@@ -84,7 +85,7 @@ def test_every_mistake_is_told_at_once(write, tmp_path):
         ({"outputs": [{"type": "picture_folder", "path": "x", "optional": 3}]}, "outputs.0.optional"),
         ({"source": None}, "source"),
         ({"source": "webcam"}, "source"),
-        ({"source": {"type": "webcam", "index": -1}}, "source.index.constrained-int"),
+        ({"source": {"type": "webcam", "index": -1}}, "source.index"),
         ({"tracker": {"type": "synthetic", "x": 1}}, "tracker.type"),
         ({"retarget": {"smoothing": -1}}, "retarget.smoothing"),
         ({"compose": {"background": "no/picture.png"}}, "compose.background"),
@@ -152,7 +153,7 @@ def test_a_colour_given_by_set_is_no_comment(write):
 
 def test_overrides_go_through_the_same_checks(write):
     config = load_pipeline(write(), ["source.fps=12.5", "outputs.0.path=y", "compose.background=white"])
-    assert config.source.options == {"fps": 12.5} and str(config.outputs[0].options["path"]) == "y"
+    assert config.source.options.fps == 12.5 and str(config.outputs[0].options.path) == "y"
     assert config.compose.background == "white"
     with pytest.raises(ProblemsError, match="source.fsp"):
         load_pipeline(write(), ["source.fsp=1"])
@@ -167,7 +168,7 @@ def test_poses_need_no_tracker(write, make_pose_clip):
     del given["tracker"]
     assert check_pipeline(given, "here").tracker is None
     given["source"] = {"type": "synthetic"}
-    assert check_pipeline(given, "here").tracker.type == "holistic_fast"
+    assert check_pipeline(given, "here").tracker.type_name == "holistic_fast"
 
 
 def test_an_unknown_stage_lists_the_known():
@@ -181,14 +182,37 @@ def test_the_schema_that_ships_is_what_the_code_says():
     assert json.loads(path.read_text()) == json_schema(), "write it anew: avatar-stream check --schema"
 
 
+def test_the_page_of_options_is_what_the_code_says():
+    path = Path(__file__).parents[1] / "docs" / "options.md"
+    assert path.read_text() == options_page(), (
+        "write it anew: avatar-stream check --options > docs/options.md"
+    )
+
+
+def test_every_option_is_described():
+    def undescribed(schema, place=""):
+        for key, value in schema.get("properties", {}).items():
+            if key != "type" and not value.get("description") and "$ref" not in value:
+                yield f"{place}.{key}"
+        for key in ("properties", "$defs"):
+            for name, value in schema.get(key, {}).items():
+                yield from undescribed(value, f"{place}.{name}")
+        for value in schema.get("oneOf", schema.get("items", {}).get("oneOf", ())):
+            yield from undescribed(value, f"{place}.{value.get('title')}")
+
+    assert list(undescribed(json_schema())) == []
+
+
 def test_the_schema_knows_types_and_keys():
     schema = json_schema()
-    sources = {one["properties"]["type"]["const"]: one for one in schema["$defs"]["source"]["oneOf"]}
+    sources = {one["properties"]["type"]["const"]: one for one in schema["properties"]["source"]["oneOf"]}
     assert sources["webcam"]["properties"].keys() >= {"index", "width", "fps"}
     assert sources["video_file"]["required"] == ["type", "path"]
     assert not any(one.get("additionalProperties", True) for one in sources.values())
     flow = [
-        one for one in schema["$defs"]["synthesizer"]["oneOf"] if one["properties"]["type"]["const"] == "flow"
+        one
+        for one in schema["properties"]["synthesizer"]["oneOf"]
+        if one["properties"]["type"]["const"] == "flow"
     ]
     assert "avatar" not in flow[0]["properties"]
 
@@ -237,4 +261,4 @@ def test_names_stay_names_whatever_they_look_like():
 
 def test_a_camera_may_be_a_path(monkeypatch):
     config = load_pipeline(bundled("pipelines") / "preview.yaml", ["source.index=/dev/video7"])
-    assert config.source.options["index"] == "/dev/video7"
+    assert config.source.options.index == "/dev/video7"

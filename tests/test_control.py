@@ -19,7 +19,7 @@ from avatar_stream.broadcast.guard import Guard, Pace
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Setting, Status, Wish
-from avatar_stream.errors import SinkError
+from avatar_stream.errors import ServerError
 from avatar_stream.running import runner
 
 TOKEN = "a-token-of-the-crew"
@@ -130,7 +130,7 @@ def test_a_certificate_that_cannot_be_used_is_told(tmp_path):
         ec.generate_private_key(ec.SECP256R1()).private_bytes(*form, secret)
     )
     for name in ("locked.pem", "gone.pem"):
-        with pytest.raises(SinkError, match=f"key .*{name}, which must have no password"):
+        with pytest.raises(ServerError, match=f"key .*{name}, which must have no password"):
             Server(ServerOptions(port=0, certificate=tmp_path / name, key=tmp_path / name)).open()
 
 

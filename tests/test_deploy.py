@@ -14,6 +14,7 @@ from pages import launched, playwright_tool, wait_for
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.sinks.web import WebSink
+from avatar_stream.stages import Context
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 
@@ -31,7 +32,7 @@ def test_chromium_watches_by_https_through_nginx(tmp_path):
     certificate(tmp_path)
     plain, secure = free_port(), free_port()
     server = Server(ServerOptions(port=0, origins=(f"https://127.0.0.1:{secure}",)))
-    sink = WebSink(WebSink.Options(server=server))
+    sink = WebSink(context=Context(server=server))
     with playwright_tool() as tool, launched(tool) as browser, Signer(sink, size=(320, 240)):
         text = (DEPLOY / "nginx/avatar.conf").read_text()
         for before, after in {

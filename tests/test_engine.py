@@ -238,8 +238,9 @@ def test_a_second_start_loads_no_pytorch(tmp_path):
     if flow_stage._may_have_gpu():
         pytest.skip("where a GPU may be, PyTorch is asked for it")
     code = (
-        "import sys; from avatar_stream.avatars import *; from avatar_stream.synthesizers.flow import STAGE;"
-        "avatar = load_avatar(list_avatars()[0]); stage = STAGE(STAGE.Options(avatar=avatar)); stage.open();"
+        "import sys; from avatar_stream.avatars import *; from avatar_stream.stages import Context;"
+        "from avatar_stream.synthesizers.flow import STAGE;"
+        "avatar = load_avatar(list_avatars()[0]); stage = STAGE(context=Context(avatar=avatar)); stage.open();"
         "assert stage.synthesize(avatar.pose)[..., 3].max() == 255;"
         "print([name for name in ('torch', 'diffusers') if name in sys.modules])"
     )

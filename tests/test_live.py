@@ -26,10 +26,10 @@ from avatar_stream.bench import measure_pipeline, summarize
 from avatar_stream.cli import main
 from avatar_stream.compose import Composer
 from avatar_stream.controls import Controls, Wish
-from avatar_stream.errors import EndOfStream
 from avatar_stream.pipeline import Cast, Output, Pipeline
 from avatar_stream.retarget.framing import FramingGuard
 from avatar_stream.running import runner
+from avatar_stream.running.handover import ShutDown
 from avatar_stream.running.meter import Report
 from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.sources.synthetic import SyntheticSource
@@ -49,7 +49,7 @@ def synthetic(**options):
 
 def webcam(*cameras):
     left = list(cameras)
-    return WebcamSource(WebcamSource.Options(width=64, height=48), lambda index: left.pop(0))
+    return WebcamSource(WebcamSource.Options(width=64, height=48), capture=lambda index: left.pop(0))
 
 
 class Paced(Camera):
@@ -155,7 +155,7 @@ class Watching:
     def track(self, frame):
         self.seen.append(frame.image.shape[:2])
         if self.seen[-1] == self.until:
-            raise EndOfStream
+            raise ShutDown
 
     def close(self):
         pass
@@ -175,12 +175,13 @@ LIVE = """
     import numpy as np
     sys.path.insert(0, {tests!r})
     from pathlib import Path
+    from avatar_stream import stages
     from avatar_stream.sinks import video_file
     from test_live import Collector, VideoFileSink, make_pipeline, runner, synthetic
 
     video_file._RESERVE_BYTES = 200_000  # so that few frames fill the disk, also on a slow machine
 
-    class Noise:
+    class Noise(stages.Synthesizer):
         random = np.random.default_rng(0)
         def open(self): pass
         def synthesize(self, pose): return self.random.integers(0, 256, (512, 512, 4), dtype=np.uint8)

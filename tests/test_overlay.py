@@ -18,6 +18,7 @@ from pages import Player, launched, on_air, playwright_tool, wait_for
 from PIL import Image
 
 from avatar_stream.broadcast.overlay import MATTE_RANGE, OverlayPacker
+from avatar_stream.stages import Context
 from avatar_stream.types import CANVAS_PX
 
 ROOT = Path(__file__).parents[1]
@@ -414,7 +415,7 @@ def test_the_models_picture(browser):
     from avatar_stream.synthesizers.flow import FlowSynthesizer
 
     avatar = load_avatar("mei")
-    synthesizer = FlowSynthesizer(FlowSynthesizer.Options(avatar=avatar))
+    synthesizer = FlowSynthesizer(context=Context(avatar=avatar))
     synthesizer.open()
     try:
         person = synthesizer.synthesize(avatar.pose)

@@ -17,6 +17,7 @@ from pages import PATIENCE_MS, launched, playwright_tool
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.sinks.web import WebSink
+from avatar_stream.stages import Context
 
 NPM = Path(__file__).parent / "npm"
 TOKEN = "a-good-token"
@@ -126,7 +127,7 @@ def opened(elsewhere, *arguments):
 @pytest.mark.parametrize("player", ["medooze", "eyevinn"])
 def test_a_player_from_npm_watches(elsewhere, player):
     server = Server(ServerOptions(port=0, origins=(elsewhere,)))
-    sink = WebSink(WebSink.Options(server=server))
+    sink = WebSink(context=Context(server=server))
     with opened(elsewhere) as page, Signer(sink, size=(320, 240)):
         page.evaluate("(rest) => begin('watch', ...rest)", [player, f"{sink.address}whep"])
         page.wait_for_function(f"({_COLOURS})()", timeout=PATIENCE_MS)

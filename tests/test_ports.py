@@ -13,6 +13,7 @@ from avatar_stream.broadcast.ports import RangeLoop, make_loop
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.sinks.web import WebSink
+from avatar_stream.stages import Context
 
 
 def free_ports(count: int) -> tuple[int, int]:
@@ -115,7 +116,7 @@ def test_a_port_that_is_named_stays_and_without_a_range_nothing_changes():
 def test_media_of_viewers_and_signers_lie_in_the_servers_range():
     first, last = free_ports(40)
     server = Server(ServerOptions(port=0, udp_ports=(first, last)))
-    sink = WebSink(WebSink.Options(server=server))
+    sink = WebSink(context=Context(server=server))
     sink.open()
     try:
         server.ingest.opened = True

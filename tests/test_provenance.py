@@ -14,6 +14,7 @@ from avatar_stream import provenance
 from avatar_stream.errors import SinkError
 from avatar_stream.sinks.picture_folder import PictureFolderSink
 from avatar_stream.sinks.video_file import VideoFileSink
+from avatar_stream.stages import Context
 from avatar_stream.types import Frame
 
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -22,7 +23,7 @@ COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrained
 
 def record(path, frames=5, **options):
     kind = VideoFileSink if path.suffix else PictureFolderSink
-    sink = kind(kind.Options(path=path, **options))
+    sink = kind(kind.Options(path=path), Context(**options))
     sink.open()
     for index in range(frames):
         sink.write(Frame(np.full((64, 64, 3), 20 * index, np.uint8), index / 25, index))
@@ -154,7 +155,7 @@ def read_manifest(c2pa, path):
 def test_a_wrong_key_is_told_before_the_recording(tmp_path, credentials):
     credentials["key"].write_text("no key")
     sink = VideoFileSink(
-        VideoFileSink.Options(path=tmp_path / "video.mp4", signing=provenance.Signing(**credentials))
+        VideoFileSink.Options(path=tmp_path / "video.mp4"), Context(signing=provenance.Signing(**credentials))
     )
     with pytest.raises(SinkError, match="cannot sign with .*key.pem"):
         sink.open()
@@ -162,7 +163,7 @@ def test_a_wrong_key_is_told_before_the_recording(tmp_path, credentials):
 
 def test_a_recording_whose_key_went_away_meanwhile_is_kept(tmp_path, credentials):
     sink = VideoFileSink(
-        VideoFileSink.Options(path=tmp_path / "video.mp4", signing=provenance.Signing(**credentials))
+        VideoFileSink.Options(path=tmp_path / "video.mp4"), Context(signing=provenance.Signing(**credentials))
     )
     sink.open()
     for index in range(5):

@@ -20,6 +20,7 @@ from outward import FPS, Signer, assert_stripes, free_port, picture, reachable, 
 from avatar_stream.errors import SinkError
 from avatar_stream.messages import hide_secrets, shown_address
 from avatar_stream.sinks.push import PushSink
+from avatar_stream.stages import Context
 from avatar_stream.types import Frame, Sound
 
 NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
@@ -98,7 +99,7 @@ def test_rtmp_arrives_at_nginx(tmp_path, silent_audio, kinds):
 @needs_nginx
 def test_a_shows_sound_comes_along_in_time(tmp_path):
     port = free_port()
-    sink = PushSink(PushSink.Options(url=f"rtmp://127.0.0.1:{port}/live/{KEY}", sound=True))
+    sink = PushSink(PushSink.Options(url=f"rtmp://127.0.0.1:{port}/live/{KEY}"), Context(sound=True))
     with nginx(tmp_path, port, extra=f"record all; record_path {tmp_path}/record;"):
         sink.open()
         start_s = time.monotonic()

@@ -42,7 +42,7 @@ def test_a_larger_picture(make_pose_clip, avatar_folder, drawing_synthesizer, tm
     source, beside = make_pose_clip(frames=3), tmp_path / "beside.mp4"
     words = ["--size", "768", "--side-by-side", str(beside)]
     assert record(source, avatar_folder, tmp_path / "o.mp4", *words) == 0
-    assert drawing_synthesizer.options.size_px == 768
+    assert drawing_synthesizer.size_px == 768
     images = watch(tmp_path / "o.mp4")[1]
     assert images[0].shape == (768, 768, 3)
     drawn = draw_pose(np.full((768, 768, 3), 60, np.uint8), drawing_synthesizer.poses[0])
@@ -184,9 +184,12 @@ def test_transparent_outputs(make_pose_clip, avatar_folder, drawing_synthesizer,
     "change, words",
     [
         ({"avatar": "nobody-of-that-name"}, "unknown avatar"),
-        ({"output": "sign.pose"}, "sign.pose is named twice"),
-        ({"side_by_side": "o.mp4"}, "o.mp4 is named twice"),
-        ({"output": "sign.pose", "side_by_side": "b.mp4"}, "sign.pose is named twice"),
+        ({"output": "sign.pose"}, "sign.pose'; expected files other than the source"),
+        ({"side_by_side": "o.mp4"}, "o.mp4'; expected files other than the source"),
+        (
+            {"output": "sign.pose", "side_by_side": "b.mp4"},
+            "sign.pose'; expected files other than the source",
+        ),
         ({"synthesizer": "other"}, "known: flow, rig"),
         ({"synthesizer": "rig", "steps": 2}, "no --steps"),
         ({"output": "o.mp4", "background": "transparent"}, "no transparency"),
@@ -237,13 +240,14 @@ def test_a_portrait_may_be_larger_than_the_canvas(avatar_folder, upright_pose, s
 SLOW_RECORD = """
     import resource, sys, time
     import numpy as np
+    from avatar_stream import stages
     from avatar_stream.cli import main
     from avatar_stream.synthesizers import flow
 
-    class Slow:
+    class Slow(stages.Synthesizer):
         Options = flow.STAGE.Options
         random = np.random.default_rng(0)
-        def __init__(self, options): pass
+        def __init__(self, *_): pass
         def open(self): print("open", flush=True)
         def synthesize(self, pose):
             time.sleep({pause_s})

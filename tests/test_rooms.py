@@ -12,9 +12,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "avatar_stream"
 # From the ground up; a room imports from itself and from rooms before it.
 ROOMS = (
-    "errors messages clocks figures types landmarks provenance places compiled controls lettering fitting stages "
-    "broadcast sources trackers retarget rendering modeling synthesizers sinks compose show avatars config "
-    "pipeline running training evaluation bench_page bench_viewers bench_soak bench doctor commands cli __main__"
+    "errors messages clocks figures types landmarks places options provenance compiled controls lettering fitting "
+    "broadcast stages sources trackers retarget rendering modeling synthesizers sinks compose show avatars config "
+    "config_docs pipeline running training evaluation bench_page bench_viewers bench_soak bench doctor commands cli "
+    "__main__"
 ).split()
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 PLUGINS = [

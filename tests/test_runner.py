@@ -16,12 +16,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avatar_stream import stages
 from avatar_stream.compose import Composer
 from avatar_stream.controls import Controls, Wish
-from avatar_stream.errors import AvatarStreamError, EndOfStream, SinkError, SourceError, TrackerError
+from avatar_stream.errors import (
+    AvatarStreamError,
+    EndOfStream,
+    OutputClosed,
+    SinkError,
+    SourceError,
+    TrackerError,
+)
 from avatar_stream.pipeline import Cast, Output, Pipeline
 from avatar_stream.running import runner
-from avatar_stream.running.handover import Handover, Turns
+from avatar_stream.running.handover import Handover, ShutDown, Turns
 from avatar_stream.running.meter import Meter, QualityGovernor, Worker
 from avatar_stream.sources.synthetic import SyntheticSource
 
@@ -40,7 +48,7 @@ class Still:
         self.resets += 1
 
 
-class Slow:
+class Slow(stages.Synthesizer):
     """Takes a while for each picture, and is told on which threads it lives."""
 
     def __init__(self, pause_s=0.0, colour=120):
@@ -60,7 +68,7 @@ class Slow:
         self.threads.add(threading.get_ident())
 
 
-class Collector:
+class Collector(stages.Sink):
     """An output that keeps what it is given."""
 
     def __init__(self, pause_s=0.0):
@@ -235,7 +243,7 @@ def test_a_closed_window_ends_the_run():
         def write(self, frame):
             super().write(frame)
             if len(self.frames) == 5:
-                raise EndOfStream
+                raise OutputClosed
 
     window, other = Closed(), Collector()
     report = runner.run(make_pipeline([window, other], live=True, frames=None, fps=100))
@@ -522,7 +530,7 @@ def test_handover_live_overwrites_and_counts():
     assert handover.get() == 4 and handover.dropped == 4
     handover.end()
     assert not handover.put(9)
-    with pytest.raises(EndOfStream):
+    with pytest.raises(ShutDown):
         handover.get()
 
 
@@ -538,7 +546,7 @@ def test_handover_offline_waits_and_hands_out_what_is_left():
     blocked.join(5)
     handover.end()
     assert [handover.get() for _ in range(4)] == [1, 2, 3, 4] and handover.dropped == 0
-    with pytest.raises(EndOfStream):
+    with pytest.raises(ShutDown):
         handover.get()
 
 

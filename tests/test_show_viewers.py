@@ -17,6 +17,7 @@ from avatar_stream.running import runner
 from avatar_stream.show.options import ShowOptions
 from avatar_stream.sinks.push import PushSink
 from avatar_stream.sinks.video_file import VideoFileSink
+from avatar_stream.stages import Context
 
 PATIENCE_S = 30.0
 
@@ -119,10 +120,11 @@ def check_file(path):
 @needs_nginx
 def test_page_push_and_recording_at_once_have_picture_and_sound_in_step(tmp_path):
     port, web, controls = free_port(), sink_at(sound=True), Controls()
-    push = PushSink(PushSink.Options(url=f"rtmp://127.0.0.1:{port}/live/{KEY}", sound=True))
-    options = VideoFileSink.Options(path=tmp_path / "show.mp4", sound=True, from_zero=True, composite=True)
+    push = PushSink(PushSink.Options(url=f"rtmp://127.0.0.1:{port}/live/{KEY}"), Context(sound=True))
+    options = VideoFileSink.Options(path=tmp_path / "show.mp4", from_zero=True)
     show = ShowOptions(source=str(write_programme(tmp_path / "programme.mp4", 8.0)), loop=True)
-    pipeline = make_show([web, push, VideoFileSink(options)], show, True, None, target_delay_ms=500)
+    recording = VideoFileSink(options, Context(sound=True, composite=True))
+    pipeline = make_show([web, push, recording], show, True, None, target_delay_ms=500)
     with nginx(tmp_path, port, extra=f"record all; record_path {tmp_path}/record;"):
         thread = threading.Thread(target=runner.run, args=(pipeline, controls))
         thread.start()

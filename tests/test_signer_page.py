@@ -18,6 +18,7 @@ from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Setting, Status, Wish
 from avatar_stream.places import bundled
 from avatar_stream.sinks.web import WebSink
+from avatar_stream.stages import Context
 
 PATIENCE_MS = 20_000
 FAKE_DEVICE, FAKE_YES = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
@@ -140,7 +141,7 @@ def test_the_signer_sees_the_avatar_and_its_delay(browser):
     """From the camera to the page, through source and web output; negatives stand for the avatar."""
     controls, server = Controls(), Server(ServerOptions(port=0))
     controls.tell(Status(fps=25.0, avatar="mei"))
-    sink = WebSink(WebSink.Options(server=server))
+    sink = WebSink(context=Context(server=server))
     sink.attach(controls)
 
     def answer(frame):

@@ -21,6 +21,7 @@ from avatar_stream.controls import Controls, Wish
 from avatar_stream.pipeline import Rendered, build_pipeline
 from avatar_stream.running import runner
 from avatar_stream.running.stand_in import StandIn
+from avatar_stream.stages import Context
 from avatar_stream.synthesizers.rig import RigSynthesizer
 from avatar_stream.types import Frame
 
@@ -158,7 +159,7 @@ def test_beside_a_show_the_signer_is_made_as_large_as_it_is_shown(
         "outputs": [{"type": "video_file", "path": str(tmp_path / "o.mp4")}],
     }
     runner.run(build_pipeline(check_pipeline(given, "here")))
-    assert drawing_synthesizer.options.size_px == 768
+    assert drawing_synthesizer.size_px == 768
     image = read_back(tmp_path / "o.mp4")[0][0][1]
     assert image.shape == (720, 1280, 3)
     large = draw_pose(np.full((768, 768, 3), GROUND, np.uint8), drawing_synthesizer.poses[0])
@@ -187,7 +188,7 @@ def test_the_rigged_person_is_drawn_at_that_size():
     avatar = load_avatar("mei")
     pictures = []
     for side_px in (512, 768):
-        synthesizer = RigSynthesizer(RigSynthesizer.Options(avatar=avatar, size_px=side_px))
+        synthesizer = RigSynthesizer(RigSynthesizer.Options(size_px=side_px), Context(avatar=avatar))
         synthesizer.open()
         try:
             pictures.append(synthesizer.synthesize(avatar.pose))

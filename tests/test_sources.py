@@ -322,7 +322,8 @@ def webcam(*cameras, **options):
     """A source whose camera is each of these in turn, each time it is opened."""
     left = list(cameras)
     return WebcamSource(
-        WebcamSource.Options(**options), lambda index: left.pop(0) if left else Camera([], opens=False)
+        WebcamSource.Options(**options),
+        capture=lambda index: left.pop(0) if left else Camera([], opens=False),
     )
 
 

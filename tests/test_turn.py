@@ -18,6 +18,7 @@ from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import IceServer, ServerOptions
 from avatar_stream.sinks.web import WebSink
 from avatar_stream.sinks.whip import WhipSink
+from avatar_stream.stages import Context
 
 USER, WORD, TOKEN = "signer", "a-long-word", "a-good-token"
 RELAY_PORTS = (22000, 22050)
@@ -96,7 +97,7 @@ def test_a_viewer_behind_coturn_and_our_own_relay(turn):
     server = Server(
         ServerOptions(port=0, ice_servers=(IceServer(urls=turn, username=USER, credential=WORD),))
     )
-    sink = WebSink(WebSink.Options(server=server))
+    sink = WebSink(context=Context(server=server))
     with Signer(sink):
         answer, picture = asyncio.run(_watch(f"{sink.address}whep", turn))
         assert_stripes(picture)

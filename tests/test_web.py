@@ -23,8 +23,9 @@ from pages import CHROMIUM, launched, playwright_tool, wait_for
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Status
-from avatar_stream.errors import SinkError
+from avatar_stream.errors import ServerError, SinkError
 from avatar_stream.sinks.web import WebSink
+from avatar_stream.stages import Context
 from avatar_stream.types import Frame
 
 BITS, BLOCK_PX = 16, 64  # a number as 4 x 4 black and white blocks
@@ -32,11 +33,11 @@ CLOCK_MS = 20  # what one step of the number means
 PATIENCE_MS = 20_000
 
 
-def sink_at(port=0, **options):
+def sink_at(port=0, sound=False, **options):
     """A sink with a server of its own; `host`, `origins` and so on are the server's options."""
     of_server = {name: options.pop(name) for name in list(options) if name in ServerOptions.model_fields}
     server = Server(ServerOptions(port=port, **of_server))
-    return WebSink(WebSink.Options(server=server, **options))
+    return WebSink(WebSink.Options(**options), Context(server=server, sound=sound))
 
 
 @contextlib.contextmanager
@@ -148,7 +149,7 @@ def count_objects():
 def test_port_taken_says_whom_to_ask():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SinkError, match=f"port {port} .*taken.*--port"):
+        with pytest.raises(ServerError, match=f"port {port} .*taken.*--port"):
             sink_at(port).open()
         with opened(sink_at(port, port_search=True)) as sink:
             assert int(sink.address.split(":")[2].strip("/")) in range(port + 1, port + 21)
@@ -156,7 +157,7 @@ def test_port_taken_says_whom_to_ask():
 
 
 def test_a_host_of_another_machine_is_told():
-    with pytest.raises(SinkError, match="192.0.2.1.*127.0.0.1 or 0.0.0.0"):
+    with pytest.raises(ServerError, match="192.0.2.1.*127.0.0.1 or 0.0.0.0"):
         sink_at(free_port(), host="192.0.2.1").open()
 
 
@@ -325,12 +326,12 @@ def test_a_server_that_died_ends_the_output_with_its_reason():
     sink = sink_at()
     sink.open()
     try:
-        sink.options.server.call(lambda: asyncio.get_running_loop().stop())
+        sink.context.server.call(lambda: asyncio.get_running_loop().stop())
         assert wait_until(lambda: not any(each.name == "web-server" for each in threading.enumerate()), 10)
-        with pytest.raises(SinkError, match="web server stopped"):
+        with pytest.raises(ServerError, match="web server stopped"):
             sink.write(Frame(image=drawn(1), time_s=time.monotonic(), index=0))
     finally:
-        with contextlib.suppress(SinkError):
+        with contextlib.suppress(ServerError):
             sink.close()
 
 

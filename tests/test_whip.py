@@ -15,8 +15,9 @@ from avatar_stream.broadcast.exchange import reachable
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Wish
-from avatar_stream.errors import EndOfStream, SinkError, SourceError
+from avatar_stream.errors import EndOfStream, ServerError, SourceError
 from avatar_stream.sources.whip import WhipSource
+from avatar_stream.stages import Context
 
 TOKEN = "a-token-for-tests"
 SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
@@ -87,7 +88,7 @@ def is_like(colour):
 def receiving(controls=None, server=None, on_frame=lambda frame: None, **options):
     """A source, with a server of its own where none is given, read on a thread."""
     server = server or Server(ServerOptions(port=0, **options))
-    source = WhipSource(WhipSource.Options(server=server))
+    source = WhipSource(context=Context(server=server))
     if controls is not None:
         server.attach(controls)
     with Reader(source, on_frame) as reader:
@@ -391,19 +392,19 @@ def test_without_a_source_the_signer_is_told():
 
 def test_one_pipeline_has_one_signer_source():
     with receiving() as (server, reader), pytest.raises(SourceError, match="one source"):
-        WhipSource(WhipSource.Options(server=server)).open()
+        WhipSource(context=Context(server=server)).open()
 
 
 def test_a_server_that_died_is_told_and_can_be_opened_anew():
     server = Server(ServerOptions(port=0))
-    source = WhipSource(WhipSource.Options(server=server))
+    source = WhipSource(context=Context(server=server))
     for _ in range(2):
         source.open()
         source.read()
         server.call(lambda: asyncio.get_running_loop().stop())
-        with pytest.raises(SinkError, match="web server stopped"):
+        with pytest.raises(ServerError, match="web server stopped"):
             source.read()
-        with contextlib.suppress(SinkError):
+        with contextlib.suppress(ServerError):
             source.close()
 
 

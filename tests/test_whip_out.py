@@ -22,6 +22,7 @@ from avatar_stream.broadcast.whip_client import ice_servers
 from avatar_stream.errors import SinkError
 from avatar_stream.messages import shown_address
 from avatar_stream.sinks.whip import WhipSink
+from avatar_stream.stages import Context
 from avatar_stream.types import Frame, Sound
 
 TOKEN = "a-good-token"
@@ -188,7 +189,7 @@ def test_a_shows_sound_comes_along():
     tone = np.sin(np.arange(960) * 2 * np.pi * 500 / 48_000) * 12_000
     samples = np.repeat(tone.astype(np.int16)[:, None], 2, axis=1)
     with Endpoint() as endpoint:
-        sink = WhipSink(WhipSink.Options(url=f"{endpoint.address}/live", sound=True))
+        sink = WhipSink(WhipSink.Options(url=f"{endpoint.address}/live"), Context(sound=True))
         with Signer(sink):
             until(lambda: endpoint.pictures > 5)
             assert endpoint.loudest == 0

@@ -15,7 +15,7 @@ import pytest
 from x11 import press_cross
 
 from avatar_stream.controls import Controls, Status, Wish
-from avatar_stream.errors import EndOfStream, SinkError
+from avatar_stream.errors import OutputClosed, SinkError
 from avatar_stream.sinks import window
 from avatar_stream.sinks.window import WindowSink
 from avatar_stream.types import Frame
@@ -184,7 +184,7 @@ def test_quit_key_ends_the_run(screen, key):
         on_screen(lambda shot: shot[180, 300, 2] > 150, sink)
         pressing = threading.Thread(target=press, args=(key,))
         pressing.start()
-        with pytest.raises(EndOfStream):
+        with pytest.raises(OutputClosed):
             show_until(sink, lambda: False)
         pressing.join()
     assert controls.take() == [Wish.QUIT]
@@ -198,7 +198,7 @@ def test_the_cross_ends_the_run_also_while_no_frame_comes(screen):
         found = subprocess.run(search, capture_output=True, text=True, check=True, timeout=30).stdout.split()
         press_cross(int(found[-1]))
         end_s = time.monotonic() + 20
-        with pytest.raises(EndOfStream):
+        with pytest.raises(OutputClosed):
             while time.monotonic() < end_s:
                 sink.idle()
                 time.sleep(0.02)

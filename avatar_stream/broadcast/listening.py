@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import socket
 
-from avatar_stream.errors import SinkError
+from avatar_stream.errors import ServerError
 
 
 def listen(host: str, port: int, search: int = 0) -> socket.socket:
     """Listen at the first free port of `port` ... `port + search`.
 
     Raises:
-        SinkError: all are taken, or the host is none of this machine's.
+        ServerError: all are taken, or the host is none of this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in range(port, port + search + 1):
@@ -22,15 +22,17 @@ def listen(host: str, port: int, search: int = 0) -> socket.socket:
             break
         except OSError as error:
             if isinstance(error, socket.gaierror) or error.errno != errno.EADDRINUSE:
-                raise SinkError(
+                raise ServerError(
                     f"cannot serve at {host}:{candidate} ({error.strerror or error}): host must be an address of "
                     "this machine, 127.0.0.1 or 0.0.0.0, and ports below 1024 need rights"
                 ) from error
     if search:
-        raise SinkError(
+        raise ServerError(
             f"the ports {port} to {port + search} of {host} are all taken: give another with --port"
         )
-    raise SinkError(f"port {port} of {host} is taken by another program: give another with --port {port + 1}")
+    raise ServerError(
+        f"port {port} of {host} is taken by another program: give another with --port {port + 1}"
+    )
 
 
 def reachable_host(host: str) -> str:

@@ -28,7 +28,7 @@ from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.broadcast.whep import Audience
 from avatar_stream.broadcast.whip import Ingest
 from avatar_stream.controls import Controls, Status
-from avatar_stream.errors import SinkError
+from avatar_stream.errors import ConfigError, ServerError
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Server:
         """Take the port and start the thread, unless another stage has; from any thread.
 
         Raises:
-            SinkError: the port is taken, the host is none of this machine's, or the certificate cannot be read.
+            ServerError: the port is taken, the host is none of this machine's, or the certificate cannot be read.
         """
         with self._lock:
             if self._running is None:
@@ -95,15 +95,15 @@ class Server:
                 running.stop()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Run a function on the event loop, soon; from any thread, never waits. SinkError if the server has died."""
+        """Run a function on the event loop, soon; from any thread, never waits. ServerError if the server has died."""
         self._alive().call(function, *arguments)
 
     def check(self) -> None:
-        """SinkError if the server has died; from any thread, costs nothing."""
+        """ServerError if the server has died; from any thread, costs nothing."""
         self._alive().check()
 
     def wait_for(self, coroutine: Coroutine) -> Any:
-        """Run a coroutine on the event loop and return its result; not from the loop itself. SinkError: no answer."""
+        """Run a coroutine on the event loop and return its result; not from the loop itself. ServerError: no answer."""
         return self._alive().wait_for(coroutine)
 
     def admit_viewers(self, make: Callable[[], Audience], status: Callable[[], dict]) -> Audience:
@@ -114,10 +114,10 @@ class Server:
             status: gives the output's part of `/status`; called on the event loop.
 
         Raises:
-            SinkError: another output does so already.
+            ConfigError: another output does so already.
         """
         if self.audience is not None:
-            raise SinkError(
+            raise ConfigError(
                 "a pipeline has one output 'web': any number of viewers, players and overlays share it"
             )
 
@@ -145,7 +145,7 @@ class Server:
         )
         try:
             running.start()
-        except SinkError:
+        except ServerError:
             listening.close()
             raise
         self._running = running
@@ -153,7 +153,7 @@ class Server:
     def _alive(self) -> _Running:
         running = self._running
         if running is None:
-            raise SinkError("the web server is not open")
+            raise ServerError("the web server is not open")
         return running
 
     def _load_certificate(self) -> ssl.SSLContext | None:
@@ -164,7 +164,7 @@ class Server:
             # A password, though none: else OpenSSL asks for one at the terminal, and everything waits for it.
             context.load_cert_chain(self.options.certificate, self.options.key, password="")
         except (OSError, ssl.SSLError) as error:
-            raise SinkError(
+            raise ServerError(
                 f"cannot use the certificate {self.options.certificate} with the key {self.options.key}, which must "
                 f"have no password: {error}"
             ) from error
@@ -275,36 +275,36 @@ class _Running:
     def start(self) -> None:
         self._thread.start()
         if not self._ready.wait(_START_TIMEOUT_S) or self._error is not None:
-            raise SinkError(f"the web server did not start: {self._error or 'no answer'}") from self._error
+            raise ServerError(f"the web server did not start: {self._error or 'no answer'}") from self._error
 
     def check(self) -> None:
         if self._error is not None:
-            raise SinkError(f"the web server stopped: {self._error}") from self._error
+            raise ServerError(f"the web server stopped: {self._error}") from self._error
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.check()
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError as error:  # the loop has just been closed
-            raise SinkError("the web server has stopped") from error
+            raise ServerError("the web server has stopped") from error
 
     def wait_for(self, coroutine: Coroutine) -> Any:
         try:
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError as error:
             coroutine.close()
-            raise SinkError("the web server has stopped") from error
+            raise ServerError("the web server has stopped") from error
         try:
             return future.result(_STOP_TIMEOUT_S)
         except TimeoutError as error:
-            raise SinkError(f"the web server does not answer in {_STOP_TIMEOUT_S:.0f} s") from error
+            raise ServerError(f"the web server does not answer in {_STOP_TIMEOUT_S:.0f} s") from error
 
     def stop(self) -> None:
         if self._thread.is_alive() and self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_STOP_TIMEOUT_S)
         if self._thread.is_alive():
-            raise SinkError(f"the web server's thread '{self._thread.name}' does not stop")
+            raise ServerError(f"the web server's thread '{self._thread.name}' does not stop")
         self._socket.close()
 
     def _run(self) -> None:

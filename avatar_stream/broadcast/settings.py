@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, IPvAnyAddress, field_validator, model_validator
 
-from avatar_stream import stages
+from avatar_stream.options import InputPath, Options
 
 # What browsers send as Origin; it goes into headers, so nothing else may.
 Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+/?$")]
@@ -18,17 +17,15 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 ICE_URL = re.compile(r'(stuns?:[^?:\s<>"]+(:\d{1,5})?|turns?:[^?:\s<>"]+(:\d{1,5})?(\?transport=(udp|tcp))?)')
 
 
-class IceServer(stages.Options):
-    """A STUN or TURN server, as browsers' RTCIceServer (W3C WebRTC 1.0, 4.2.4).
-
-    Attributes:
-        urls: `stun:host:port`, `turn:host:port?transport=udp`, `turns:...`; one or several.
-        username, credential: for TURN.
-    """
+class IceServer(Options):
+    """A STUN or TURN server, as browsers' RTCIceServer (W3C WebRTC 1.0, 4.2.4)."""
 
     urls: str | tuple[str, ...]
+    """`stun:host:port`, `turn:host:port?transport=udp`, `turns:...`; one or several."""
     username: str | None = None
+    """For TURN."""
     credential: str | None = None
+    """For TURN."""
 
     @field_validator("urls")
     @classmethod
@@ -51,39 +48,39 @@ class IceServer(stages.Options):
         return [f'<{url}>; rel="ice-server"{secret}' for url in self.addresses]
 
 
-class ServerOptions(stages.Options):
-    """The one web server of a pipeline, for viewers, the overlay and the signer's page.
-
-    Attributes:
-        host: 127.0.0.1 for this machine only, 0.0.0.0 for everybody in the network.
-        port: of the pages; 0 takes any free one.
-        port_search: try the next 20 ports where it is taken.
-        origins: other pages that may show the broadcast, `https://example.org` each; else only its own may.
-        token: what signers and crews must show (HTTP: `Authorization: Bearer ...`). None: nothing is asked for on
-            this machine alone; elsewhere one is made at the start and printed.
-        private: viewers must show the token too.
-        sessions_per_address: viewers from one address at most; others are answered 429.
-        proxies: addresses of web servers before this one, whose word on who asks (`X-Forwarded-For`) is believed.
-        certificate, key: PEM files; with them pages are served by HTTPS, which browsers on other machines ask for
-            before they open a camera.
-        ice_servers: for viewers and signers behind NAT.
-        udp_ports: first and last local port for media; None: whichever is free.
-    """
+class ServerOptions(Options):
+    """The one web server of a pipeline, for viewers, the overlay and the signer's page."""
 
     host: str = "127.0.0.1"
+    """127.0.0.1 for this machine only, 0.0.0.0 for everybody in the network."""
     port: Port = 8080
+    """Port of the pages; 0 takes any free one."""
     port_search: bool = False
+    """Try the next 20 ports where it is taken."""
     origins: tuple[Origin, ...] = ()
+    """Other pages that may show the broadcast (CORS and frames), `https://example.org` each; else only its own may."""
     token: Annotated[str, Field(min_length=8, max_length=200, pattern=r"^[!-~]+$")] | None = None
+    """What signers and crews must show (HTTP: `Authorization: Bearer ...`). null: nothing is asked for on
+    this machine alone; elsewhere one is made at the start and printed."""
     private: bool = False
+    """Viewers must show the token too: they open `/#token=...` once in their browser."""
     sessions_per_address: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Viewers from one address at most; others are answered 429."""
     proxies: tuple[IPvAnyAddress, ...] = ()
-    certificate: Path | None = None
-    key: Path | None = None
+    """Addresses of web servers before this one, whose word on who asks (`X-Forwarded-For`) is believed;
+    else all their clients count as one."""
+    certificate: InputPath | None = None
+    """PEM file; with it pages are served by HTTPS, which browsers on other machines ask for before they
+    open a camera."""
+    key: InputPath | None = None
+    """PEM file of the certificate's key, without a password."""
     ice_servers: tuple[IceServer, ...] = ()
+    """STUN and TURN for viewers and signers behind NAT: `{urls: stun:HOST:3478}`, for TURN with `username` and
+    `credential`."""
     udp_ports: (
         tuple[Annotated[int, Field(ge=1024, le=65535)], Annotated[int, Field(ge=1024, le=65535)]] | None
     ) = None
+    """First and last local port for media; null: whichever is free."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -102,18 +99,15 @@ class ServerOptions(stages.Options):
             return self.host == "localhost"
 
 
-class EncodingOptions(stages.Options):
-    """How pictures are encoded for the network.
-
-    Attributes:
-        codec: `auto` is H.264, on the graphics card where that works, and VP8 for viewers that lack it.
-        bitrate_kbps: fast hands blur first where it is too low.
-        keyframe_interval_s: at most so far apart; a new viewer asks for one and does not wait for it.
-    """
+class EncodingOptions(Options):
+    """How pictures are encoded for the network."""
 
     codec: Literal["auto", "h264", "vp8"] = "auto"
+    """`auto` is H.264, on the graphics card where that works, and VP8 for viewers that lack it."""
     bitrate_kbps: Annotated[int, Field(ge=100, le=50_000)] = 4000
+    """Bit rate at most; fast hands blur first where it is too low."""
     keyframe_interval_s: Annotated[float, Field(ge=0.2, le=60)] = 4.0
+    """Longest time between keyframes; a new viewer asks for one and does not wait for it."""
 
     @property
     def codecs(self) -> tuple[str, ...]:

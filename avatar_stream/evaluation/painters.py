@@ -8,6 +8,7 @@ import numpy as np
 
 from avatar_stream.errors import ModelError
 from avatar_stream.messages import first_line
+from avatar_stream.stages import Context
 from avatar_stream.types import Avatar, Pose
 
 
@@ -101,7 +102,7 @@ class RigPainter:
         from avatar_stream.synthesizers.rig import RigSynthesizer
 
         self.close()
-        self._synthesizer = RigSynthesizer(RigSynthesizer.Options(avatar=avatar))
+        self._synthesizer = RigSynthesizer(context=Context(avatar=avatar))
         self._synthesizer.open()
 
     def paint(self, pose: Pose, steps: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from avatar_stream.landmarks import (
     both_hands,
     mirror_pose,
 )
+from avatar_stream.options import Options
 from avatar_stream.retarget import bones, contacts
 from avatar_stream.retarget import hands as hand_work
 from avatar_stream.retarget.face import Expression, FaceTransfer, Head
@@ -41,7 +42,6 @@ from avatar_stream.retarget.observation import (
 from avatar_stream.retarget.presence import Presence
 from avatar_stream.retarget.proportions import DriverProportions, Tracked, measure_avatar
 from avatar_stream.retarget.smoothing import PoseSmoother
-from avatar_stream.stages import Options
 from avatar_stream.types import BODY, CANVAS_PX, FACE, POINT_COUNT, Pose
 
 _MOST_SHIFT_PX = np.array([70.0, 45.0])
@@ -52,17 +52,14 @@ _HIPS_FOLLOW = 0.35  # part of the shoulders' shift that unseen hips take
 
 
 class RetargetOptions(Options):
-    """How the driver's motion is taken over.
-
-    Attributes:
-        mirrored: the motion of the driver's left side goes to the avatar's right side (for left-handers).
-        smoothing: 1 as designed, more is smoother and later, 0 none.
-        contacts: keep hands where they touch face, torso or each other.
-    """
+    """How the driver's motion is taken over."""
 
     mirrored: bool = False
+    """The motion of the driver's left side goes to the avatar's right side (for left-handers)."""
     smoothing: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """1 as designed, more is smoother and later, 0 none."""
     contacts: bool = True
+    """Keep hands where they touch face, torso or each other."""
 
 
 @dataclass

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from avatar_stream.errors import EndOfStream
+import cv2
+from threadpoolctl import threadpool_limits
+
+from avatar_stream.running.handover import ShutDown
 from avatar_stream.running.meter import Worker
 
 _STOP_S = 5.0  # how long a thread may go on after it was told to stop
 _OPENING_S = 60.0  # the same for one that loads networks or finishes a file
 _STEP_S = 0.04
+
+
+@contextlib.contextmanager
+def without_helpers() -> Iterator[None]:
+    """Keep numpy's and OpenCV's own threads still: the frames' threads already fill the processors.
+
+    Products and pictures are small here. Between them OpenBLAS' threads turn in circles, and OpenCV wakes its own for
+    tenths of a millisecond; see docs/experiments.md.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 class Crew:
@@ -23,7 +43,7 @@ class Crew:
     """
 
     def __init__(self, on_error: Callable[[BaseException, Worker], None]):
-        """Take whom errors are told to; the end of a stream is none."""
+        """Take whom errors are told to; a shut-down is none."""
         self.workers: dict[str, Worker] = {}
         self._on_error = on_error
         self._threads: dict[str, tuple[threading.Thread, Worker]] = {}
@@ -40,7 +60,7 @@ class Crew:
         def shell() -> None:
             try:
                 body(worker)
-            except EndOfStream:
+            except ShutDown:
                 pass
             except BaseException as error:
                 self._on_error(error, worker)

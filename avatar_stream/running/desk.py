@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable
 
 from avatar_stream.controls import Controls, Setting, Status, Wish
-from avatar_stream.errors import AvatarStreamError, EndOfStream
+from avatar_stream.errors import AvatarStreamError
 from avatar_stream.pipeline import Output, Pipeline, Rendered
 from avatar_stream.running.meter import Worker
+from avatar_stream.running.outlet import Outlet
 from avatar_stream.running.stand_in import StandIn, in_place_of
 
 _SAID_FOR_S = 6.0
@@ -23,13 +24,13 @@ class Desk:
         self,
         pipeline: Pipeline,
         controls: Controls,
-        add_output: Callable[[Output], object],
-        end_output: Callable[[object], None],
+        add_output: Callable[[Output], Outlet],
+        end_output: Callable[[Outlet], None],
     ):
         """Take the pipeline to change and how to add and end outputs of a running one."""
         self._pipeline, self._controls = pipeline, controls
         self._add_output, self._end_output = add_output, end_output
-        self._recording: object | None = None
+        self._recording: Outlet | None = None
         self._frozen: Rendered | None = None
         self._freeze = self._hold = self._human = False
         self._stand_in = StandIn()
@@ -38,13 +39,16 @@ class Desk:
         self._said: deque[tuple[float, str]] = deque(maxlen=9)
         self._lock = threading.Lock()
 
-    def answer(self, worker: Worker) -> None:
-        """Answer every wish since the last call; EndOfStream where it is to end."""
+    def answer(self, worker: Worker) -> bool:
+        """Answer every wish since the last call; returns whether the run is to go on."""
         for wish in self._controls.take():
+            if wish is Wish.QUIT:
+                return False
             try:
                 self._answer(wish, worker)
             except AvatarStreamError as error:
                 self.say(str(error))
+        return True
 
     def calibrate_asked(self) -> bool:
         """Whether the signer is to be measured anew; true once for each time it was asked."""
@@ -94,10 +98,10 @@ class Desk:
         now_s = time.monotonic()
         with self._lock:
             said = [text for until_s, text in self._said if until_s > now_s]
-        framing = tuple(getattr(self._pipeline.guard, "notices", ()))
+        framing = self._pipeline.guard.notices if self._pipeline.guard is not None else ()
         # A source that knows why it is silent says so better than the watch.
-        notice = getattr(self._pipeline.source, "notice", "")
-        outputs = [getattr(output.sink, "notice", "") for output in self._pipeline.outputs]
+        notice = self._pipeline.source.notice
+        outputs = [output.sink.notice for output in self._pipeline.outputs]
         silent = [line for line in silent if not (notice and line.startswith("source"))]
         notices = [self._quality_text, *framing, notice]
         return Status(
@@ -120,27 +124,27 @@ class Desk:
     def _answer(self, wish: Wish | Setting, worker: Worker) -> None:
         pipeline = self._pipeline
         wish, to = (wish.what, wish.to) if isinstance(wish, Setting) else (wish, None)
-        if wish is Wish.QUIT:
-            raise EndOfStream
+
+        def switched(now: bool) -> bool:
+            return not now if to is None else bool(to)
+
         if wish is Wish.FREEZE:
-            self._freeze = not self._freeze if to is None else to
+            self._freeze = switched(self._freeze)
         elif wish is Wish.HOLD:
-            self._hold = not self._hold if to is None else to
+            self._hold = switched(self._hold)
         elif wish is Wish.HUMAN:
-            self._human = not self._human if to is None else to
+            self._human = switched(self._human)
         elif wish is Wish.SKELETON:
-            pipeline.skeleton = not pipeline.skeleton if to is None else to
+            pipeline.skeleton = switched(pipeline.skeleton)
         elif wish is Wish.CALIBRATE:
             self._calibrate.set()
             self.say("measuring the signer anew")
         elif wish is Wish.RECORD:
-            self._switch_recording(not self._records() if to is None else to)
+            self._switch_recording(switched(self._records()))
         elif wish is Wish.NEXT_BACKGROUND:
-            change = getattr(pipeline.composer, "next_background", None)
-            if change is not None:
-                change()
+            pipeline.composer.next_background()
         elif wish is Wish.AVATAR:
-            self._change_avatar(to, worker)
+            self._change_avatar(str(to), worker)
         else:
             self._change_avatar(self._neighbour(1 if wish is Wish.NEXT_AVATAR else -1), worker)
 
@@ -150,9 +154,10 @@ class Desk:
     def _switch_recording(self, on: bool) -> None:
         if on == self._records():
             return
-        if self._records():
-            self._end_output(self._recording)
-            self.say(f"recorded {self._recording.output.name}")
+        recording = self._recording
+        if recording is not None and not recording.done:
+            self._end_output(recording)
+            self.say(f"recorded {recording.output.name}")
             self._recording = None
         elif self._pipeline.new_recording is None:
             self.say("this pipeline offers no recording")

@@ -6,10 +6,12 @@ import threading
 from collections import deque
 from typing import Generic, TypeVar
 
-from avatar_stream.errors import EndOfStream
-
 Item = TypeVar("Item")
 _PLACES = 4
+
+
+class ShutDown(Exception):
+    """Not an error: no more items or turns will come, so the thread that waits for them ends."""
 
 
 class Handover(Generic[Item]):
@@ -46,18 +48,29 @@ class Handover(Generic[Item]):
         """Take the oldest item; None where none came in time.
 
         Raises:
-            EndOfStream: no more will come.
+            ShutDown: no more will come.
         """
         with self._changed:
             self._awaited = True
             ready = self._changed.wait_for(lambda: self._items or self._ended or self._aborted, timeout_s)
             if self._aborted or (ready and not self._items):
-                raise EndOfStream
+                raise ShutDown
             if not ready:
                 return None
             item = self._items.popleft()
             self._changed.notify_all()
             return item
+
+    def take(self) -> Item:
+        """Take the oldest item, however long it takes to come.
+
+        Raises:
+            ShutDown: no more will come.
+        """
+        item = self.get()
+        if item is None:
+            raise ShutDown
+        return item
 
     @property
     def waiting(self) -> bool:
@@ -86,11 +99,11 @@ class Turns:
         self._changed = threading.Condition()
 
     def wait(self, turn: int | None) -> None:
-        """Wait until every lower number is done, None: for nobody; EndOfStream where `abort` was called."""
+        """Wait until every lower number is done, None: for nobody; ShutDown where `abort` was called."""
         with self._changed:
             self._changed.wait_for(lambda: self._aborted or turn is None or self._next >= turn)
             if self._aborted:
-                raise EndOfStream
+                raise ShutDown
 
     def done(self, turn: int | None) -> None:
         """Let the next number go; None had no turn."""

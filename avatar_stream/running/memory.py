@@ -32,7 +32,7 @@ class Heaps:
         # Windows has no such library to open, macOS and musl have none of the functions.
         self._glibc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
         chosen = "MALLOC_ARENA_MAX" in os.environ or "arena_max" in os.environ.get("GLIBC_TUNABLES", "")
-        if not chosen and hasattr(self._glibc, "mallopt"):
+        if not chosen and self._glibc is not None and hasattr(self._glibc, "mallopt"):
             self._glibc.mallopt(_M_ARENA_MAX, _HEAPS)
 
     def tidy(self, now_s: float) -> None:
@@ -41,7 +41,9 @@ class Heaps:
         Args:
             now_s: `time.monotonic()`.
         """
-        if now_s - self._trimmed_s < _TRIM_EVERY_S or not hasattr(self._glibc, "malloc_trim"):
+        if now_s - self._trimmed_s < _TRIM_EVERY_S or self._glibc is None:
+            return
+        if not hasattr(self._glibc, "malloc_trim"):
             return
         self._glibc.malloc_trim(0)
         self._trimmed_s = time.monotonic()

@@ -32,18 +32,15 @@ class Outlet:
         # All recordings under one name: each file's own would be one more line of figures for ever.
         name = "recording" if turn is None else output.name
         self.stage = f"output {name}"
-        self.on_main = getattr(output.sink, "on_main_thread", False)
+        self.on_main = output.sink.on_main_thread
         self.frames: Handover[Rendered | Frame] = Handover(f"render-{name}", live)
         self._sounds: deque[Sound] = deque(maxlen=_MOST_SOUNDS if live else None)
-        self._hears = hasattr(output.sink, "hear")
-        self._hears_at_once = getattr(output.sink, "hears_at_once", False)
         self.worker = Worker(meter)
         self.opened = self.done = False
 
     def open(self, controls: Controls) -> None:
         """Attach and open the sink; what it raises comes through."""
-        if hasattr(self.sink, "attach"):
-            self.sink.attach(controls)
+        self.sink.attach(controls)
         with self.worker.opening_of(self.stage):
             self.sink.open()
         self.opened = True
@@ -55,15 +52,15 @@ class Outlet:
         """
         if isinstance(item, Rendered):
             self.frames.put(item)
-        elif self._hears_at_once:
+        elif self.sink.hears_at_once:
             self.sink.hear(item)
-        elif self._hears:
+        else:
             self._sounds.append(item)
 
     def write(self, pipeline: Pipeline, item: Rendered | Frame) -> Frame:
         """Give the sink what it is to be given; returns that."""
         finished = isinstance(item, Rendered)
-        frame = pipeline.picture(item, self.output) if finished else item
+        frame = pipeline.picture(item, self.output) if isinstance(item, Rendered) else item
         self.worker.index = frame.index
         with self.worker.during(self.stage, measured=finished):
             if finished:
@@ -82,7 +79,7 @@ class Outlet:
         with self.worker.opening_of(self.stage):  # finishing a long file takes its time, as opening does
             if self.opened and not discard:
                 self._pass_on_sound()
-            if discard and hasattr(self.sink, "discard"):
+            if discard:
                 self.sink.discard()
             else:
                 self.sink.close()

@@ -1,4 +1,4 @@
-"""How well a target delay is kept: what left when, what came too late, and what to do about it."""
+"""Frames that leave at once, and how well a target delay is kept: what left when, what came too late, what to do."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avatar_stream.controls import Status
-from avatar_stream.pipeline import Pipeline, Rendered
-from avatar_stream.show.options import DEFAULT_TARGET_DELAY_MS
+from avatar_stream.pipeline import Rendered
+from avatar_stream.running.crew import Crew
+from avatar_stream.running.meter import Worker
 from avatar_stream.types import Sound
-
-if TYPE_CHECKING:
-    from avatar_stream.running.pacer import Pacer
 
 _WINDOW_S = 3.0
 _KEPT = 2000
@@ -27,15 +24,31 @@ _LATE_LEAVING_S = 0.02
 _ROUND_MS = 50
 
 
-def make_pacer(pipeline: Pipeline, put: Callable[[Rendered | Sound], None]) -> Pacer | None:
-    """Return the pacer that a pipeline needs; None where its frames leave as soon as they are finished."""
-    live, delay_ms = pipeline.source.live, pipeline.target_delay_ms
-    if pipeline.show is None and (delay_ms is None or not live):
-        return None
-    from avatar_stream.running.pacer import Pacer  # it loads FFmpeg, which a camera and a window do without
+class Direct:
+    """Lets every frame leave as soon as it is finished. `Pacer` does the same at a target delay."""
 
-    delay_ms = DEFAULT_TARGET_DELAY_MS if delay_ms is None else delay_ms
-    return Pacer(delay_ms, pipeline.show, pipeline.composer.options, live, put)
+    def __init__(self, put: Callable[[Rendered | Sound], None]):
+        """Take what takes what leaves."""
+        self._put = put
+
+    def start(self, crew: Crew, worker: Worker, then: Callable[[], None]) -> None:
+        """Begin; `then` is called once, when everything has left."""
+        self._then = then
+
+    def take(self, rendered: Rendered) -> None:
+        """Take a finished frame; live it never waits."""
+        self._put(rendered)
+
+    def end(self) -> None:
+        """No more frames will come."""
+        self._then()
+
+    def abort(self) -> None:
+        """Stop now."""
+
+    def add_to(self, status: Status) -> Status:
+        """Return the status with what is to be said of the delay."""
+        return status
 
 
 class Pace:

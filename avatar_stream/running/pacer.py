@@ -14,11 +14,11 @@ from collections.abc import Callable
 
 from avatar_stream.compose import Composer
 from avatar_stream.controls import Status
-from avatar_stream.errors import EndOfStream
 from avatar_stream.pipeline import Rendered
-from avatar_stream.running.handover import Handover
+from avatar_stream.running.crew import Crew
+from avatar_stream.running.handover import Handover, ShutDown
 from avatar_stream.running.meter import Worker
-from avatar_stream.running.pace import Pace
+from avatar_stream.running.pace import Direct, Pace
 from avatar_stream.show.feed import Picture, to_rgb
 from avatar_stream.show.options import ShowOptions
 from avatar_stream.show.programme import Programme
@@ -34,7 +34,7 @@ _FIRST_LEAD_S, _LEAST_LEAD_S, _MOST_LEAD_S = 0.02, 0.003, 0.06
 _STARTING_S = 0.1  # a file's first picture is decoded within this
 
 
-class Pacer:
+class Pacer(Direct):
     """Lets frames leave when they are due; `take` and `end` are called by the thread that renders.
 
     The run ends where a programme's file ends that does not loop. A file that loops offline ends with the signer.
@@ -57,8 +57,9 @@ class Pacer:
             live: False: by media time, every frame, never waiting for a clock.
             put: takes what leaves.
         """
+        super().__init__(put)
         self._show, self._compose, self._live = show, compose, live
-        self._put, self._delay_s = put, delay_ms / 1000
+        self._delay_s = delay_ms / 1000
         self._pace = Pace(delay_ms)
         self._changed = threading.Condition()
         self._signers: deque[Rendered] = deque(maxlen=_MOST_SIGNERS)
@@ -72,6 +73,10 @@ class Pacer:
         self._last_s, self._repeating, self._index = 0.0, False, 0
         self._ready: Rendered | None = None  # composed, not yet due
         self._lead_s = _FIRST_LEAD_S
+
+    def start(self, crew: Crew, worker: Worker, then: Callable[[], None]) -> None:
+        """Start its thread; `then` is called once, when everything has left."""
+        crew.start("pace", self.run, worker, then)
 
     # Other threads -----------------------------------------------------------------------------------------
 
@@ -109,9 +114,9 @@ class Pacer:
     # The pacer's own thread --------------------------------------------------------------------------------
 
     def run(self, worker: Worker) -> None:
-        """Open the programme and let everything leave at its time; EndOfStream at the end."""
+        """Open the programme and let everything leave at its time, until the end."""
         try:
-            if self._programme is not None:
+            if self._programme is not None and self._show is not None:
                 with worker.opening_of("programme"):
                     self._programme.open()
                 self._vision = InVision(self._show, self._programme.size, self._compose)
@@ -134,7 +139,8 @@ class Pacer:
             self._begin_programme()
         while True:
             with self._changed:
-                self._end_if_done(worker)
+                if self._is_done(worker):
+                    return
                 due_s, action = min(self._events(), key=lambda event: event[0])
                 wait_s = due_s - time.monotonic()
                 if wait_s > 0:
@@ -154,6 +160,7 @@ class Pacer:
 
     def _events(self) -> list[tuple[float, Callable[[Worker], None]]]:
         # What is to be done next, with its time; the lock is held.
+        events: list[tuple[float, Callable[[Worker], None]]]
         if self._ready is not None:
             events = [(self._ready.shown.time_s + self._delay_s, self._leave)]
         elif self._programme is None:
@@ -165,19 +172,19 @@ class Pacer:
             events.append((self._sound.next_s + self._delay_s, self._sound_leaves))
         return events or [(time.monotonic() + _MOST_WAIT_S, self._leave)]
 
-    def _end_if_done(self, worker: Worker) -> None:
-        if self._aborted:
-            raise EndOfStream
+    def _is_done(self, worker: Worker) -> bool:
+        programme = self._programme
         if self._ended:
             worker.opening = True  # nobody waits for something new: it may take as long as the delay
-            if self._programme is None and not self._signers:
-                raise EndOfStream
             newest = self._signers[-1] if self._signers else self._signer
-            if self._programme is not None and (newest is None or self._last_s >= newest.shown.time_s):
-                raise EndOfStream
-        over = self._programme is not None and self._programme.ended and self._ready is None
-        if over and self._programme.next_picture_s() is None:
-            raise self._programme.error or EndOfStream
+            left = programme is not None and (newest is None or self._last_s >= newest.shown.time_s)
+            if left or (programme is None and not self._signers):
+                return True
+        if programme is None or self._aborted or not programme.ended or self._ready is not None:
+            return self._aborted
+        if programme.next_picture_s() is None and programme.error is not None:
+            raise programme.error
+        return programme.next_picture_s() is None
 
     def _leave_alone(self, worker: Worker) -> None:
         with self._changed:
@@ -223,7 +230,7 @@ class Pacer:
         self._last_s = moment_s
         if self._signer is None:
             return
-        self._ready = self._compose_at(moment_s, worker)
+        self._ready = self._compose_at(moment_s, self._signer, worker)
         # As much earlier as composing takes, so that what is ready waits and not what is due.
         spent_s = time.monotonic() - begun_s
         self._lead_s = min(max(0.98 * self._lead_s, 1.5 * spent_s, _LEAST_LEAD_S), _MOST_LEAD_S)
@@ -241,22 +248,23 @@ class Pacer:
         for block in self._sound.take(time.monotonic() - self._delay_s):
             self._put(block)
 
-    def _compose_at(self, moment_s: float, worker: Worker) -> Rendered:
+    def _compose_at(self, moment_s: float, signer: Rendered, worker: Worker) -> Rendered:
         worker.index = self._index
         with worker.during("show"):
             picture = to_rgb(self._picture, self._programme.size) if self._picture is not None else None
-            shown = self._vision.compose(self._signer.shown, picture, moment_s, self._index)
+            shown = self._vision.compose(signer.shown, picture, moment_s, self._index)
         self._index += 1
-        return dataclasses.replace(self._signer, shown=shown)
+        return dataclasses.replace(signer, shown=shown)
 
     # Offline -----------------------------------------------------------------------------------------------
 
     def _run_offline(self, worker: Worker) -> None:
         if self._programme is None:
             while True:
-                self._put(self._finished.get())
-        following = self._finished.get()
-        self._signer, self._last_s = following, -1.0
+                self._put(self._finished.take())
+        signer = self._finished.take()
+        following: Rendered | None = signer
+        self._last_s = -1.0
         self._sound = SoundLine(0.0) if self._programme.has_sound else None
         step_s = 1 / self._programme.fps
         for item in self._programme.moments():
@@ -265,11 +273,11 @@ class Pacer:
                 continue
             for moment_s in [*self._missing(item.time_s, step_s), item.time_s]:
                 while following is not None and following.shown.time_s <= moment_s:
-                    self._signer, following = following, self._next_finished()
-                if following is None and self._show.loop and moment_s > self._signer.shown.time_s:
-                    raise EndOfStream
+                    signer, following = following, self._next_finished()
+                if following is None and self._show.loop and moment_s > signer.shown.time_s:
+                    return
                 self._picture = item if moment_s == item.time_s else self._picture
-                self._put(self._compose_at(moment_s, worker))
+                self._put(self._compose_at(moment_s, signer, worker))
                 self._last_s = moment_s
         if self._sound is not None:
             for block in self._sound.take(self._last_s + step_s - BLOCK_S):
@@ -287,7 +295,7 @@ class Pacer:
     def _next_finished(self) -> Rendered | None:
         try:
             return self._finished.get()
-        except EndOfStream:
+        except ShutDown:
             return None
 
     def _pass_on(self, sound: Sound) -> None:

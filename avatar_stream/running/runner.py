@@ -12,21 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-import cv2
-from threadpoolctl import threadpool_limits
-
 from avatar_stream.controls import Controls
-from avatar_stream.errors import AvatarStreamError, EndOfStream
+from avatar_stream.errors import AvatarStreamError, EndOfStream, OutputClosed
 from avatar_stream.pipeline import Analyzed, Output, Pipeline, Rendered
-from avatar_stream.running.crew import Crew
+from avatar_stream.running.crew import Crew, without_helpers
 from avatar_stream.running.desk import CurrentSynthesizer, Desk
-from avatar_stream.running.handover import Handover, Turns
+from avatar_stream.running.handover import Handover, ShutDown, Turns
 from avatar_stream.running.interrupts import on_interrupt
 from avatar_stream.running.memory import Heaps
 from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
 from avatar_stream.running.outlet import Outlet, Outlets
-from avatar_stream.running.pace import make_pacer
-from avatar_stream.types import Frame
+from avatar_stream.running.pace import Direct
+from avatar_stream.show.options import DEFAULT_TARGET_DELAY_MS
+from avatar_stream.stages import Stage
+from avatar_stream.types import Frame, Sound
 
 logger = logging.getLogger(__name__)
 
@@ -66,26 +65,27 @@ def run(
     return _Run(pipeline, controls or Controls(), on_frame, seconds, on_open).go()
 
 
-@contextlib.contextmanager
-def _without_helpers() -> Iterator[None]:
-    """Keep numpy's and OpenCV's own threads still: the frames' threads already fill the processors.
+def _make_pacer(pipeline: Pipeline, put: Callable[[Rendered | Sound], None]) -> Direct:
+    live, delay_ms = pipeline.source.live, pipeline.target_delay_ms
+    if pipeline.show is None and (delay_ms is None or not live):
+        return Direct(put)
+    from avatar_stream.running.pacer import Pacer  # it loads FFmpeg, which a camera and a window do without
 
-    Products and pictures are small here. Between them OpenBLAS' threads turn in circles, and OpenCV wakes its own for
-    tenths of a millisecond; see docs/experiments.md.
-    """
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
-    finally:
-        cv2.setNumThreads(before)
+    delay_ms = DEFAULT_TARGET_DELAY_MS if delay_ms is None else delay_ms
+    return Pacer(delay_ms, pipeline.show, pipeline.composer.options, live, put)
 
 
 class _Run:
     """One run of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline, controls: Controls, on_frame, seconds: float | None, on_open):
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        controls: Controls,
+        on_frame: Callable[[Frame], None] | None,
+        seconds: float | None,
+        on_open: Callable[[], None] | None,
+    ):
         self._pipeline, self._controls, self._on_frame, self._seconds = pipeline, controls, on_frame, seconds
         self._live, self._on_open = pipeline.source.live, on_open
         self._heaps = Heaps() if self._live else None
@@ -98,7 +98,7 @@ class _Run:
         self._outlets = Outlets(
             Outlet(output, self._live, self._meter, 1 + k) for k, output in enumerate(pipeline.outputs)
         )
-        self._pacer = make_pacer(pipeline, self._outlets.take)
+        self._pacer = _make_pacer(pipeline, self._outlets.take)
         self._turns = Turns()
         # Source first, then the outputs; then tracker and synthesizer load their networks beside each other.
         self._networks_turn = 1 + len(pipeline.outputs)
@@ -112,13 +112,12 @@ class _Run:
         self._told_s, self._captured = 0.0, 0
 
     def go(self) -> Report:
-        with _without_helpers(), on_interrupt(self._interrupt):
+        with without_helpers(), on_interrupt(self._interrupt):
             try:
+                self._pacer.start(self._crew, Worker(self._meter), self._end_outlets)
                 self._crew.start("capture", self._capture, Worker(self._meter), self._frames.end)
                 self._crew.start("analyze", self._analyze, Worker(self._meter), self._end_analyze)
                 self._crew.start("render", self._render, Worker(self._meter), self._end_render)
-                if self._pacer is not None:
-                    self._crew.start("pace", self._pacer.run, Worker(self._meter), self._end_outlets)
                 for outlet in self._outlets.serving:
                     if not outlet.on_main:
                         self._start_outlet(outlet)
@@ -141,7 +140,7 @@ class _Run:
 
     def _capture(self, worker: Worker) -> None:
         source = self._pipeline.source
-        with self._opened(worker, "source", source, 0):
+        with self._opened(worker, "source", source, 0), contextlib.suppress(EndOfStream):
             while not self._ending:
                 with worker.during("source", measured=False):
                     frame = source.read()
@@ -158,7 +157,7 @@ class _Run:
             while True:
                 frame = self._frames.get(_STARVED_S if self._live else None)
                 looked = frame is not None
-                if looked:
+                if frame is not None:
                     last, worker.index = frame, frame.index
                 elif last is None:
                     continue
@@ -179,12 +178,13 @@ class _Run:
     def _render(self, worker: Worker) -> None:
         pipeline, governor = self._pipeline, None
         with self._opened(worker, "synthesizer", CurrentSynthesizer(pipeline), self._networks_turn):
-            levels = getattr(pipeline.cast.synthesizer, "quality_levels", ())
+            levels = pipeline.cast.synthesizer.quality_levels
             if self._live and len(levels) > 1:
                 governor = QualityGovernor(len(levels))
             while True:
                 analyzed = self._analyzed.get(0.1 if self._live else None)
-                self._desk.answer(worker)
+                if not self._desk.answer(worker):
+                    return
                 if analyzed is None or analyzed.cast is not pipeline.cast:
                     continue
                 worker.index = analyzed.frame.index
@@ -194,7 +194,7 @@ class _Run:
 
     def _hand_out(self, rendered: Rendered) -> None:
         self._first_s = self._first_s or time.monotonic()
-        (self._outlets if self._pacer is None else self._pacer).take(rendered)
+        self._pacer.take(rendered)
         self._meter.frames += 1
         self._meter.with_signer += rendered.frame.pose is not None
         if self._on_frame is not None:
@@ -202,28 +202,38 @@ class _Run:
 
     def _put_out(self, outlet: Outlet) -> None:
         try:
-            self._open_outlet(outlet)
-            while True:
-                self._write(outlet, outlet.frames.get())
+            on_air = self._open_outlet(outlet)
+            while on_air:
+                on_air = self._write(outlet, outlet.frames.take())
         finally:
             self._finish(outlet)
 
-    def _write(self, outlet: Outlet, item: Rendered | Frame) -> None:
+    def _write(self, outlet: Outlet, item: Rendered | Frame) -> bool:
+        """Give an output a frame; returns whether it can take more."""
         try:
             frame = outlet.write(self._pipeline, item)
-        except EndOfStream:
-            self._stop()  # the user closed the window
-            raise
+        except OutputClosed:
+            self._stop()
+            return False
         except AvatarStreamError as error:
             self._go_on_without(outlet, error)
+            return False
         first = outlet is next(iter(self._outlets.serving), None)
         if self._live and first and isinstance(item, Rendered):  # a file's times are no clock's
             self._meter.deliver(frame.time_s)
+        return True
 
     # Opening and closing: cheap things first, one after another, so that a wrong name is told at once --------
 
     @contextlib.contextmanager
-    def _opened(self, worker: Worker, name: str, stage, turn: int, beside: bool = False) -> Iterator[None]:
+    def _opened(
+        self,
+        worker: Worker,
+        name: str,
+        stage: Stage | CurrentSynthesizer | None,
+        turn: int,
+        beside: bool = False,
+    ) -> Iterator[None]:
         # `beside`: another stage has the same turn, and that one's end counts.
         self._turns.wait(turn)
         try:
@@ -237,7 +247,8 @@ class _Run:
             if stage is not None:
                 stage.close()
 
-    def _open_outlet(self, outlet: Outlet) -> None:
+    def _open_outlet(self, outlet: Outlet) -> bool:
+        """Open an output when it is its turn; returns whether it can take frames."""
         self._turns.wait(outlet.turn)
         try:
             outlet.open(self._controls)
@@ -246,30 +257,28 @@ class _Run:
         finally:
             outlet.worker.opening = False
         self._turns.done(outlet.turn)
+        return outlet.opened
 
     def _finish(self, outlet: Outlet) -> None:
         try:
             outlet.finish(discard=self._error is not None and not self._live)
         except AvatarStreamError as error:
-            with contextlib.suppress(EndOfStream):
-                self._go_on_without(outlet, error)
+            self._go_on_without(outlet, error)
 
     def _go_on_without(self, outlet: Outlet, error: AvatarStreamError) -> None:
-        """End one output and let the run go on (EndOfStream), or raise the error where it cannot.
+        """Take one output out of the run, or raise the error where it cannot go on without.
 
         Optional outputs need not open; when live, any output but the last may fail on the way.
         """
         optional = not outlet.opened and (outlet.output.optional or outlet.turn is None)
         if not (optional or (self._live and outlet.opened)) or not self._outlets.remove(outlet):
             raise error
-        self._turns.done(outlet.turn)
         if outlet.opened or outlet.turn is None:
             logger.warning("%s", error)
             self._failures.append(str(error))
             self._desk.say(str(error), 30.0)
         else:
             logger.info("without %s: %s", outlet.output.name, error)
-        raise EndOfStream
 
     # Threads ------------------------------------------------------------------------------------------------
 
@@ -284,7 +293,7 @@ class _Run:
     def _end_render(self) -> None:
         self._stop()
         self._analyzed.abort()
-        (self._end_outlets if self._pacer is None else self._pacer.end)()
+        self._pacer.end()
 
     def _end_outlets(self) -> None:
         self._stop()
@@ -312,14 +321,14 @@ class _Run:
         try:
             for window in windows:
                 self._crew.workers[window.stage] = window.worker
-                with self._closing(window):
-                    self._open_outlet(window)
+                self._attend(window, self._open_outlet)
             # A source that hangs in its driver must not keep everybody: `join` gives it its time.
-            while self._crew.alive(without="capture") or not all(window.done for window in windows):
+            while self._error is None and (
+                self._crew.alive(without="capture") or not all(window.done for window in windows)
+            ):
                 for window in windows:
                     if not window.done:
-                        with self._closing(window):
-                            self._serve_window(window)
+                        self._attend(window, self._serve_window)
                 if all(window.done for window in windows):
                     self._crew.wait()
                 self._tick()
@@ -328,30 +337,29 @@ class _Run:
                 if not window.done:
                     self._finish(window)
 
-    @contextlib.contextmanager
-    def _closing(self, window: Outlet) -> Iterator[None]:
+    def _attend(self, window: Outlet, action: Callable[[Outlet], bool]) -> None:
+        """Do something for a window, as `Crew` does it for a thread; finish it where that was the last."""
         try:
-            yield
-        except EndOfStream:
+            if not action(window):
+                self._finish(window)
+        except ShutDown:
             self._finish(window)
         except AvatarStreamError as error:
             self._fail(error, window.worker)
 
-    def _serve_window(self, window: Outlet) -> None:
+    def _serve_window(self, window: Outlet) -> bool:
         item = window.frames.get(_PAUSE_S)
         if item is not None:
-            self._write(window, item)
-        elif hasattr(window.sink, "idle"):
-            try:
-                window.sink.idle()
-            except EndOfStream:
-                self._stop()
-                raise
+            return self._write(window, item)
+        try:
+            window.sink.idle()
+        except OutputClosed:
+            self._stop()
+            return False
+        return True
 
     def _tick(self) -> None:
         now_s = time.monotonic()
-        if self._error is not None:
-            raise EndOfStream
         if self._on_open is not None and self._turns.reached(self._networks_turn):
             on_open, self._on_open = self._on_open, None
             on_open()
@@ -364,7 +372,7 @@ class _Run:
             figures = self._meter.recent() if self._live else (0.0, 0.0, 0.0)
             silent = self._watch.look(dict(self._crew.workers))
             status = self._desk.status(figures, self._meter.recent_stages(), self._dropped(), silent)
-            self._controls.tell(status if self._pacer is None else self._pacer.add_to(status))
+            self._controls.tell(self._pacer.add_to(status))
 
     # Endings ------------------------------------------------------------------------------------------------
 
@@ -378,19 +386,18 @@ class _Run:
         """End in order: what is on its way still arrives."""
         self._ending = True
         self._frames.end()
-        if hasattr(self._pipeline.source, "stop"):
-            self._pipeline.source.stop()
+        self._pipeline.source.stop()
 
     def _fail(self, error: BaseException, worker: Worker | None) -> None:
         with self._lock:
-            if self._error is None and not isinstance(error, EndOfStream):
+            if self._error is None:
                 self._error = error
                 if worker is not None:
                     place = "" if worker.index is None else f", frame {worker.index}"
                     error.add_note(f"in stage '{worker.stage}'{place}")
         self._stop()
         self._turns.abort()
-        for each in filter(None, (self._frames, self._analyzed, self._pacer, self._outlets)):
+        for each in (self._frames, self._analyzed, self._pacer, self._outlets):
             each.abort()
 
     def _dropped(self) -> dict[str, int]:

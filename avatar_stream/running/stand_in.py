@@ -43,6 +43,7 @@ def in_place_of(rendered: Rendered, shown: Frame) -> Rendered:
 def _sizes(rendered: Rendered) -> tuple[tuple[int, int], tuple[int, int]]:
     # (width, height) of the picture and of the person, px
     image, person = rendered.shown.image, rendered.shown.person
+    person = image if person is None else person
     return (image.shape[1], image.shape[0]), (person.shape[1], person.shape[0])
 
 

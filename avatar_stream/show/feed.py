@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from urllib.parse import urlsplit
 
 import av
@@ -170,7 +171,7 @@ class Feed:
             if block.pts is not None and len(samples):
                 yield Sound(samples, self._media_s(block.pts, block.time_base))
 
-    def _media_s(self, pts: int, time_base) -> float:
+    def _media_s(self, pts: int, time_base: Fraction) -> float:
         time_s = float(pts * time_base)
         if self._start_s is None:
             self._start_s = time_s
@@ -203,14 +204,16 @@ class CameraFeed:
     def __init__(self, options: ShowOptions):
         """Store the options."""
         width_px, height_px = (options.width or 1280), (options.height or 720)
-        known = {"index": options.camera, "width": width_px, "height": height_px}
-        self.source = WebcamSource(WebcamSource.Options(**known, fps=options.fps or _USUAL_FPS))
+        camera, fps = options.camera if options.camera is not None else 0, options.fps or _USUAL_FPS
+        mode = WebcamSource.Options(index=camera, width=width_px, height=height_px, fps=fps)
+        self.source = WebcamSource(mode)
 
     def open(self) -> None:
         """Open it; SourceError where there is none."""
         self.source.open()
-        self.size = self.source.mode[:2]
-        self.fps = self.source.mode[2] if 1 < self.source.mode[2] <= _FASTEST_FPS else _USUAL_FPS
+        width_px, height_px, fps = self.source.mode or (0, 0, 0.0)
+        self.size = (width_px, height_px)
+        self.fps = fps if 1 < fps <= _FASTEST_FPS else _USUAL_FPS
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield what comes; ends where `source.stop` was called."""
@@ -242,8 +245,8 @@ def to_rgb(picture: Picture, size: tuple[int, int]) -> np.ndarray:
     """
     content = picture.content
     if isinstance(content, np.ndarray):
-        fitted = fit(content, size)
-        return fitted.copy() if fitted is content else fitted
+        image = fit(content, size)
+        return image.copy() if image is content else image
     turns = round((content.rotation or 0) / 90) % 4
     shown = (round(content.width * picture.pixel_shape), content.height)
     fitted = fitted_size(shown[::-1] if turns % 2 else shown, size)

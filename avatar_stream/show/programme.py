@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from avatar_stream.clocks import ArrivalClock, PlayingClock
 from avatar_stream.errors import SourceError
@@ -58,8 +59,7 @@ class Programme:
             changed: told where something new is here; its lock guards what is kept.
         """
         self.options, self.live = options, options.path is None
-        asked = (options.width, options.height) if options.width else USUAL_SIZE
-        self.size, self.fps = asked, options.fps or _USUAL_FPS
+        self.size, self.fps = options.picture_size or USUAL_SIZE, options.fps or _USUAL_FPS
         self.has_sound, self.ended = options.sound and options.camera is None, False
         self._latest_s = max(_LATEST_S, delay_s)  # so late it is still in time
         self._kept_s = delay_s + _KEPT_LONGER_S + _AHEAD_S
@@ -85,8 +85,7 @@ class Programme:
         """
         self._stopped.clear()
         if not self.live or self.options.camera is not None:
-            self._connect()
-            self._know(self._feed)
+            self._know(self._connect())
         if self.live:
             self._start(self._follow)
             with self._changed:
@@ -163,13 +162,13 @@ class Programme:
 
     # The thread ---------------------------------------------------------------------------------------------
 
-    def _start(self, work: Callable[..., None], *arguments) -> None:
+    def _start(self, work: Callable[..., None], *arguments: Any) -> None:
         self._thread = threading.Thread(
             target=self._shell, args=(work, *arguments), name="avatar-programme", daemon=True
         )
         self._thread.start()
 
-    def _shell(self, work: Callable[..., None], *arguments) -> None:
+    def _shell(self, work: Callable[..., None], *arguments: Any) -> None:
         try:
             work(*arguments)
         except Exception as error:  # the thread's shell: raised by whoever takes what is here
@@ -196,11 +195,12 @@ class Programme:
     def _follow(self) -> None:
         while not self._stopped.is_set():
             try:
-                if self._feed is None:
-                    self._connect()
+                feed = self._feed
+                if feed is None:
+                    feed = self._connect()
                     logger.info("the programme %s is here", self.options.name)
                 self._trouble = ""
-                self._follow_feed(self._feed)
+                self._follow_feed(feed)
             except SourceError as error:
                 if not self._trouble:
                     logger.warning("%s", error)
@@ -225,18 +225,17 @@ class Programme:
             else:
                 self._add_when_due(item, clock)
 
-    def _connect(self) -> None:
+    def _connect(self) -> Feed | CameraFeed:
         # Known before it is open: who waits for an address must be able to be stopped.
         camera = self.options.camera is not None
-        self._feed = CameraFeed(self.options) if camera else Feed(self.options, self._given)
-        self._feed.open()
+        self._feed = feed = CameraFeed(self.options) if camera else Feed(self.options, self._given)
+        feed.open()
+        return feed
 
     def _know(self, feed: Feed | CameraFeed) -> None:
-        if self.options.width:
-            size = self.options.width, self.options.height
-        else:
-            scale = min(1.0, _LARGEST_SIDE_PX / max(feed.size))
-            size = tuple(max(64, 2 * round(side * scale / 2)) for side in feed.size)
+        scale = min(1.0, _LARGEST_SIDE_PX / max(feed.size))
+        width_px, height_px = (max(64, 2 * round(side * scale / 2)) for side in feed.size)
+        size = self.options.picture_size or (width_px, height_px)
         with self._changed:
             self.size = self.size if self._settled else size
         self.fps = self.options.fps or (feed.fps if feed.fps >= _LEAST_FPS else _USUAL_FPS)
@@ -256,7 +255,7 @@ class Programme:
 
     def _add(self, item: Picture | Sound) -> None:
         with self._changed:
-            kept = self._pictures if isinstance(item, Picture) else self._sounds
+            kept: deque[Any] = self._pictures if isinstance(item, Picture) else self._sounds
             if kept and item.time_s <= kept[-1].time_s:
                 return  # a stream that was found again may begin with what is known
             if isinstance(item, Picture):

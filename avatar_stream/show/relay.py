@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import av
 
@@ -26,7 +27,7 @@ class Relay:
         """
         command = [program, *_READING, "-protocol_whitelist", "pipe,srt", "-i", "pipe:0", *_WRITING]
         # No buffers of Python's: they would wait until they are full, with quiet pictures for seconds.
-        pipes = {
+        pipes: dict[str, Any] = {
             "stdin": subprocess.PIPE,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.DEVNULL,

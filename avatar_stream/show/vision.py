@@ -70,5 +70,5 @@ class InVision:
                 left, top, side_px = self.square
                 programme[top : top + side_px, left : left + side_px] = self._plate
             composer.set_picture(programme)
-        shown = composer.compose(signer, signer.person)
+        shown = composer.compose(signer, signer.image if signer.person is None else signer.person)
         return dataclasses.replace(shown, alpha=None, time_s=time_s, index=index)

@@ -5,35 +5,33 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from avatar_stream import provenance, stages
 from avatar_stream.errors import SinkError
+from avatar_stream.options import OutputPath
 from avatar_stream.types import Frame
 
 
-class PictureFolderSink:
+class PictureFolderSink(stages.Sink):
     """Writes `frame_000000.png`, ... beside the final folder, which takes its name when it is complete."""
 
-    class Options(stages.Options):
-        """Where to.
+    class Options(stages.SinkOptions):
+        """Where to."""
 
-        Attributes:
-            path: the folder to make; it must not exist, or be empty.
-            transparent: keep `Frame.alpha`.
-            composite: there is more in the pictures than the model made.
-        """
-
-        path: Path
+        path: OutputPath
+        """The folder to make; it must not exist, or be empty."""
         transparent: bool = False
-        composite: bool = False
+        """Keep `Frame.alpha`."""
 
-    def __init__(self, options: PictureFolderSink.Options):
+    options: Options
+
+    def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` makes the folder."""
-        self.options = options
+        super().__init__(options, context)
+        self._composite = self.context.composite or options.side_by_side
         self._part = options.path.parent / f".{options.path.name}.{os.getpid()}.part"
         self._count: int | None = None
 
@@ -59,7 +57,7 @@ class PictureFolderSink:
             image = np.dstack([image, frame.alpha])
         path = self._part / f"frame_{self._count:06d}.png"
         try:
-            text = provenance.png_text(self.options.composite)
+            text = provenance.png_text(self._composite)
             Image.fromarray(image).save(path, compress_level=3, pnginfo=text)
         except OSError as error:
             reason, count = error.strerror or str(error), self._count

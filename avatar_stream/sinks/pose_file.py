@@ -7,15 +7,15 @@ import logging
 import os
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import SinkError
+from avatar_stream.options import OutputPath
 from avatar_stream.sources.pose_file import pose_rows, write_pose_rows
 from avatar_stream.types import POINT_COUNT, Frame, Pose
 
@@ -28,7 +28,7 @@ _ROW_POINTS = POINT_COUNT + 33  # with world landmarks
 _ROW_BYTES = 4 * 4 * _ROW_POINTS  # x, y, z, confidence
 
 
-class PoseFileSink:
+class PoseFileSink(stages.Sink):
     """Keeps the tracked poses on disk and puts them together in `close()`.
 
     A `.pose` file has one frame rate and no times. Frames of a camera come at any time and some are dropped, so
@@ -37,23 +37,22 @@ class PoseFileSink:
     nobody is there.
     """
 
-    class Options(stages.Options):
-        """Where to.
+    class Options(stages.SinkOptions):
+        """Where to."""
 
-        Attributes:
-            path: the `.pose` file; its folder must exist.
-            fps: of the file; None takes the pace at which most frames came.
-        """
-
-        path: Path
+        path: OutputPath
+        """The `.pose` file; its folder must exist."""
         fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+        """Frame rate of the file; null takes the pace at which most frames came."""
 
-    def __init__(self, options: PoseFileSink.Options):
+    options: Options
+
+    def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` takes the file."""
-        self.options = options
+        super().__init__(options, context)
         self._spool_path = options.path.with_name(f".{options.path.name}.{os.getpid()}.rows")
-        self._spool = None
-        self._size: tuple[int, int] | None = None
+        self._spool: Any = None
+        self._size: Any = None  # (width, height) of the first pose's picture, px
 
     def open(self) -> None:
         """Take the output; SinkError where that fails."""
@@ -107,7 +106,7 @@ class PoseFileSink:
                 logger.warning("%s is not written: nobody was seen", self.options.path)
                 return
             fps = self.options.fps or _usual_fps(self._times_s)
-            slots = _slots(self._times_s, self._rows, fps)
+            slots = _slots(np.asarray(self._times_s), np.asarray(self._rows), fps)
             write_pose_rows(self.options.path, self._size, fps, len(slots), lambda: self._read(slots))
         finally:
             self.discard()
@@ -150,9 +149,8 @@ def _usual_fps(times_s: array) -> float:
     return round(1 / median(steps_s), 3) if steps_s else _DEFAULT_FPS
 
 
-def _slots(times_s: array, rows: array, fps: float) -> np.ndarray:
+def _slots(times_s: np.ndarray, rows: np.ndarray, fps: float) -> np.ndarray:
     # For every frame of the file, the row of the pose nearest in time, or -1: nobody.
-    times_s, rows = np.asarray(times_s), np.asarray(rows)
     slot_times_s = times_s[0] + np.arange(round((times_s[-1] - times_s[0]) * fps) + 1) / fps
     after = np.clip(np.searchsorted(times_s, slot_times_s), 1, max(1, len(times_s) - 1))
     before = after - 1
@@ -167,7 +165,7 @@ def _at_size(pose: Pose, size: tuple[int, int]) -> Pose:
     # A camera that changes its resolution goes on in the first one's pixels: the file has one size.
     if pose.size == size:
         return pose
-    scale = np.float32([size[0] / pose.size[0], size[1] / pose.size[1], size[0] / pose.size[0]])
+    scale = np.array([size[0] / pose.size[0], size[1] / pose.size[1], size[0] / pose.size[0]], np.float32)
     return dataclasses.replace(pose, points=pose.points * scale, size=size)
 
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -31,7 +31,7 @@ _LEAST_STEP = 180
 _MOST_SOUNDS = 100  # blocks of 20 ms
 
 
-class PushSink:
+class PushSink(stages.Sink):
     """Publishes to an address; reconnects by itself. `write` never waits: the newest picture wins.
 
     Attributes:
@@ -39,31 +39,28 @@ class PushSink:
         connections: how often the server has let us in.
     """
 
-    class Options(stages.Options):
-        """Where to, and how well.
-
-        Attributes:
-            url: rtmp://HOST/APP/KEY, rtmps://, rtsp://HOST/PATH, rtsps://, srt://HOST:PORT?streamid=...
-            bitrate_kbps: at most; fast hands blur first where it is too low.
-            keyframe_interval_s: 2 s is what the large platforms ask for.
-            silent_audio: add a silent AAC track, for servers that show nothing without sound.
-            sound: the pipeline gives it: a show's sound comes along.
-        """
+    class Options(stages.SinkOptions):
+        """Where to, and how well."""
 
         url: str
+        """Where to: rtmp://HOST/APP/KEY, rtmps://, rtsp://HOST/PATH, rtsps://, srt://HOST:PORT?streamid=..."""
         bitrate_kbps: Annotated[int, Field(ge=100, le=50_000)] = 4000
+        """Bit rate at most; fast hands blur first where it is too low."""
         keyframe_interval_s: Annotated[float, Field(ge=0.2, le=20)] = 2.0
+        """Longest time between keyframes; 2 s is what the large platforms ask for."""
         silent_audio: bool = False
-        sound: bool = False
+        """Add a silent AAC track, for servers that show nothing without sound (YouTube, Facebook)."""
 
-    def __init__(self, options: PushSink.Options):
+    options: Options
+    notice = ""
+
+    def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` starts the thread."""
-        self.options = options
-        self.notice = ""
+        super().__init__(options, context)
         self.connections = 0
         self._thread: threading.Thread | None = None
         self._newest = _Newest()
-        self._orders = None
+        self._orders: Any = None
         self._carrier: Carrier | None = None
         self._shown = ""
 
@@ -99,7 +96,7 @@ class PushSink:
         except CarrierError as error:
             raise SinkError(f"cannot push to {shown_address(options.url)}: {error}") from error
         self._shown = shown_address(options.url)
-        self._orders = Orders(options.url, options.silent_audio or options.sound, program)
+        self._orders = Orders(options.url, options.silent_audio or self.context.sound, program)
         self._newest = _Newest()
         self.notice, self.connections = f"push: connecting to {self._shown}", 0
         self._thread = threading.Thread(target=self._run, name="push", daemon=True)
@@ -234,7 +231,7 @@ class _Newest:
         ended: no more will come.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._fresh = False
         self._sounds: deque[Sound] = deque(maxlen=_MOST_SOUNDS)

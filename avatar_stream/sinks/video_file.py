@@ -7,12 +7,14 @@ import io
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
 from avatar_stream import provenance, stages
 from avatar_stream.errors import SinkError
+from avatar_stream.options import OutputPath
 from avatar_stream.sinks._sound_track import SoundTrack
 from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
@@ -29,35 +31,30 @@ _SETTINGS = {
 }
 
 
-class VideoFileSink:
+class VideoFileSink(stages.Sink):
     """Writes a video beside its final name and gives it that name when it is complete.
 
     Two runs with the same frames give the same bytes. When the disk is full, the video is finished with what it
     has and keeps its name: a little room is kept in reserve for that.
     """
 
-    class Options(stages.Options):
-        """Where to, and how.
+    class Options(stages.SinkOptions):
+        """Where to, and how."""
 
-        Attributes:
-            path: `.mp4` or `.webm`; its folder must exist.
-            transparent: keep `Frame.alpha`; only `.webm`.
-            from_zero: count times from the first frame, for sources whose clock began long before it: live ones.
-            sound: there is a programme whose sound `hear` will be given.
-            composite: there is more in the pictures than the model made: a programme, a photograph, the signer.
-            signing: sign a finished MP4 file with Content Credentials; None: do not.
-        """
-
-        path: Path
+        path: OutputPath
+        """`.mp4` or `.webm`; its folder must exist."""
         transparent: bool = False
-        from_zero: bool = False
-        sound: bool = False
-        composite: bool = False
-        signing: provenance.Signing | None = None
+        """Keep `Frame.alpha`; only `.webm`."""
+        from_zero: bool | None = None
+        """Count times from the first frame; without it, where the source is live and its clock began before."""
 
-    def __init__(self, options: VideoFileSink.Options):
+    options: Options
+
+    def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` takes the file."""
-        self.options = options
+        super().__init__(options, context)
+        self._composite = self.context.composite or options.side_by_side
+        self._from_zero = self.context.live if options.from_zero is None else options.from_zero
         self._part = options.path.parent / f".{options.path.name}.{os.getpid()}.part"
         self._file: _ReservingFile | None = None
         self._start_s: float | None = None
@@ -82,8 +79,8 @@ class VideoFileSink:
             raise SinkError(f"cannot write {path}: there is no folder {path.parent}")
         if path.is_dir():
             raise SinkError(f"cannot write {path}: it is a folder")
-        if self.options.signing is not None and path.suffix.lower() == ".mp4":
-            self.options.signing.check()
+        if self.context.signing is not None and path.suffix.lower() == ".mp4":
+            self.context.signing.check()
         codec, _, container = _CODECS[path.suffix.lower()]
         if codec not in av.codecs_available:
             raise SinkError(f"cannot write {path}: this PyAV has no {codec}: run `make setup`")
@@ -94,11 +91,11 @@ class VideoFileSink:
             self._container = av.open(
                 self._file, "w", format=container, options={"fflags": "+bitexact", **flags}
             )
-            self._container.metadata.update(provenance.tags(self.options.composite))
+            self._container.metadata.update(provenance.tags(self._composite))
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
         self._stream, self._last_tick, self._step_ticks, self._start_s = None, -1, 0, None
-        self._sound = SoundTrack(_SOUND_CODECS[path.suffix.lower()]) if self.options.sound else None
+        self._sound = SoundTrack(_SOUND_CODECS[path.suffix.lower()]) if self.context.sound else None
 
     def write(self, frame: Frame) -> None:
         """Add one frame; all have the size of the first.
@@ -119,7 +116,7 @@ class VideoFileSink:
             if frame.image.shape[:2] != (self._stream.height, self._stream.width):
                 raise SinkError(f"{self.options.path}: the picture changed its size at {frame.time_s:.2f} s")
             if self._start_s is None:
-                self._start_s = frame.time_s if self.options.from_zero else 0.0
+                self._start_s = frame.time_s if self._from_zero else 0.0
             tick = max(round((frame.time_s - self._start_s) * TICKS_PER_S), self._last_tick + 1)
             if self._last_tick >= 0:
                 self._step_ticks = tick - self._last_tick
@@ -164,7 +161,7 @@ class VideoFileSink:
             self._container = self._stream = None
             if self.options.path.suffix.lower() == ".mp4":
                 self._file.seek(0, os.SEEK_END)
-                self._file.write(provenance.mp4_box(self.options.composite))
+                self._file.write(provenance.mp4_box(self._composite))
             self._file.close()
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
@@ -184,10 +181,10 @@ class VideoFileSink:
         self._part.unlink(missing_ok=True)
 
     def _sign_and_name(self) -> None:
-        path, signing = self.options.path, self.options.signing
+        path, signing = self.options.path, self.context.signing
         try:
             if signing is not None and path.suffix.lower() == ".mp4":
-                signing.sign(self._part, path.name, self.options.composite)
+                signing.sign(self._part, path.name, self._composite)
         finally:
             self._name()  # a recording that cannot be signed is still one
 
@@ -200,7 +197,7 @@ class VideoFileSink:
             raise SinkError(f"cannot write {path} ({error.strerror or error}): {place}") from error
 
     def _finish_sound(self) -> None:
-        if self._sound is not None:
+        if self._sound is not None and self._start_s is not None:
             # Not beyond the last picture, which players would go on showing.
             end_s = self._start_s + (self._last_tick + self._step_ticks) / TICKS_PER_S
             self._container.mux(self._sound.encode(self._start_s, end_s))
@@ -253,7 +250,7 @@ class _ReservingFile(io.FileIO):
             path.unlink(missing_ok=True)
             raise
 
-    def write(self, content: bytes) -> int:
+    def write(self, content: Any, /) -> int:
         """Write all of it; on a full disk the reserve is given up and the rest written then."""
         rest = memoryview(content)
         while rest:

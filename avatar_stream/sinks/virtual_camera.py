@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import ImageColor
@@ -23,36 +23,36 @@ _HOW_TO_GET_ONE = {
 }
 
 
-class VirtualCameraSink:
+class VirtualCameraSink(stages.Sink):
     """Sends every picture to a virtual camera; a meeting program that looks at it gets the newest.
 
     Attributes:
         device: the camera's name as programs list it; known after `open()`.
     """
 
-    class Options(stages.Options):
-        """Which camera, and the picture that it gives.
-
-        Attributes:
-            device: `/dev/video2`, `OBS Virtual Camera`; None takes the first there is.
-            width_px, height_px: of the camera's picture, even numbers; programs expect a wide one.
-            fps: what the camera says of itself; pictures come as often as the avatar moves.
-            mirror: as in a mirror. Meeting programs show you mirrored by themselves, others the right way round.
-            margin: colour beside a picture of another shape.
-        """
+    class Options(stages.SinkOptions):
+        """Which camera, and the picture that it gives."""
 
         device: str | None = None
+        """`/dev/video2`, `OBS Virtual Camera`; null takes the first there is."""
         width_px: Side = 1280
+        """Width of the camera's picture, px; even numbers; programs expect a wide one."""
         height_px: Side = 720
+        """Height of the camera's picture, px; even numbers; programs expect a wide one."""
         fps: Annotated[float, Field(ge=1, le=120)] = 30.0
+        """What the camera says of itself; pictures come as often as the avatar moves."""
         mirror: bool = False
+        """As in a mirror. Meeting programs show you mirrored by themselves, others the right way round."""
         margin: str = "#dfe6ee"
+        """Colour beside a picture of another shape."""
 
-    def __init__(self, options: VirtualCameraSink.Options | None = None):
+    options: Options
+
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` takes the camera."""
-        self.options = options or VirtualCameraSink.Options()
+        super().__init__(options, context)
         self.device = ""
-        self._camera = None
+        self._camera: Any = None
         self._margin = (0, 0, 0)
 
     def open(self) -> None:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from avatar_stream import stages
 from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import SinkError
@@ -26,40 +27,32 @@ if TYPE_CHECKING:
 _WINDOW_S = 3.0
 
 
-class WebSink:
+class WebSink(stages.Sink):
     """Serves the pages and a WHEP endpoint at `/whep`; the newest frame wins, and is encoded once for all viewers.
 
     Attributes:
         address: what to open in a browser; known after `open()`.
     """
 
-    class Options(EncodingOptions):
-        """How well, and for how many.
-
-        Attributes:
-            driver: send the source's own picture too: whoever can open the page then sees the signer.
-            driver_width_px: its width at most.
-            max_viewers: at the same time.
-            viewer_timeout_s: let go of a viewer that is not heard of, or takes nothing, for so long.
-            server: the pipeline gives it; None: one of its own, with `server`'s defaults.
-            label: the pipeline gives it: what the overlay says about the picture; None for nothing.
-            sound: the pipeline gives it: there is a programme whose sound `hear` will be given.
-        """
+    class Options(EncodingOptions, stages.SinkOptions):
+        """How well, and for how many."""
 
         driver: bool = False
+        """Send the source's own picture too: whoever can open the page then sees the signer."""
         driver_width_px: Annotated[int, Field(ge=32, le=1920)] = 320
+        """Width of the signer's own picture at most."""
         max_viewers: Annotated[int, Field(ge=1, le=1000)] = 100
+        """Viewers at the same time at most."""
         viewer_timeout_s: Annotated[float, Field(ge=2, le=600)] = 20.0
-        server: Any = None
-        label: str | None = None
-        sound: bool = False
+        """Let go of a viewer that is not heard of, or takes nothing, for so long."""
 
+    options: Options
+    needs_server = True
     hears_at_once = True  # sound must not wait for pictures and come in lumps
 
-    def __init__(self, options: WebSink.Options | None = None):
-        """Store the options; `open()` takes the port."""
-        self.options = options or WebSink.Options()
-        self.address = ""
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
+        """Store the options; without a server in the context it makes one of its own, with default options."""
+        super().__init__(options, context)
         self._controls: Controls | None = None
         self._server: Server | None = None
         self._audience: Audience | None = None
@@ -76,7 +69,8 @@ class WebSink:
         """Take the port, unless another stage has, and let viewers in.
 
         Raises:
-            SinkError: the port is taken, or the host is none of this machine's.
+            ServerError: the port is taken, the host is none of this machine's, or the pipeline has another
+                output 'web' (ConfigError).
         """
         from avatar_stream.broadcast.overlay import OverlayPacker
         from avatar_stream.broadcast.server import Server
@@ -84,9 +78,9 @@ class WebSink:
 
         self._start_s = None
         self._recent.clear()
-        self._packer = OverlayPacker(self.options.label)
-        self._sound = SoundStream() if self.options.sound else None
-        server = self.options.server or Server()
+        self._packer = OverlayPacker(self.context.label)
+        self._sound = SoundStream() if self.context.sound else None
+        server = self.context.server or Server()
         if self._controls is not None:
             server.attach(self._controls)
         server.open()
@@ -105,7 +99,8 @@ class WebSink:
                 overlay, or None. `time_s` becomes the picture's RTP time.
 
         Raises:
-            SinkError: the sink is not open, its server has died, or encoding has failed.
+            SinkError: the sink is not open, or encoding has failed.
+            ServerError: its server has died.
         """
         if self._audience is None:
             raise SinkError("the web output is not open")
@@ -147,11 +142,11 @@ class WebSink:
             self._sound,
         )
 
-    def _pictures(self, frame: Frame) -> dict:
+    def _pictures(self, frame: Frame) -> dict[str, Any]:
         # Functions: called only where somebody takes that kind, and not on this thread.
         from avatar_stream.broadcast.stream_set import AVATAR, DRIVER, OVERLAY
 
-        pictures = {AVATAR: frame.image}
+        pictures: dict[str, Any] = {AVATAR: frame.image}
         if frame.person is not None:
             pictures[OVERLAY] = partial(self._packer.pack, frame.person, frame.synthetic)
         if self.options.driver and frame.driver is not None:

@@ -6,11 +6,12 @@ import asyncio
 import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from avatar_stream import stages
 from avatar_stream.broadcast.settings import EncodingOptions, IceServer
 from avatar_stream.errors import SinkError
 from avatar_stream.types import TICKS_PER_S, Frame, Sound
@@ -27,32 +28,28 @@ logger = logging.getLogger(__name__)
 _START_TIMEOUT_S, _CLOSE_TIMEOUT_S = 10.0, 15.0
 
 
-class WhipSink:
+class WhipSink(stages.Sink):
     """Publishes to a WHIP endpoint; reconnects by itself. `write` never waits: the newest picture wins."""
 
-    class Options(EncodingOptions):
-        """Where to, and how well.
-
-        Attributes:
-            url: of the WHIP endpoint, https://HOST/PATH.
-            token: sent as `Authorization: Bearer`.
-            ice_servers: STUN and TURN for this connection; none: those of the section `server`. Those that the
-                server names come on top.
-            relay_only: only by way of a TURN server, for networks that let nothing else through.
-            sound: the pipeline gives it: a show's sound comes along.
-            server: the pipeline gives it: its ICE servers and UDP ports are used here too.
-        """
+    class Options(EncodingOptions, stages.SinkOptions):
+        """Where to, and how well."""
 
         url: str
+        """The WHIP endpoint, https://HOST/PATH."""
         token: Annotated[str, Field(min_length=1, pattern=r"^[!-~]+$")] | None = None
+        """Sent as `Authorization: Bearer`."""
         ice_servers: tuple[IceServer, ...] = ()
+        """STUN and TURN for this connection; none: those of the section `server`. Those that the server
+        names come on top."""
         relay_only: bool = False
-        sound: bool = False
-        server: Any = None
+        """Only by way of a TURN server, for networks that let nothing else through."""
 
-    def __init__(self, options: WhipSink.Options):
+    options: Options
+    needs_server = True  # its ICE servers and UDP ports are used here too
+
+    def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` starts the thread."""
-        self.options = options
+        super().__init__(options, context)
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -86,7 +83,7 @@ class WhipSink:
         options = self.options
         self._check_address()
         self._streams, self._start_s, self._error = StreamSet(options), None, None
-        self._sound = SoundStream() if options.sound else None
+        self._sound = SoundStream() if self.context.sound else None
         self._client = WhipClient(
             options.url,
             options.token,
@@ -157,15 +154,15 @@ class WhipSink:
 
         from avatar_stream.broadcast.exchange import rtc_servers
 
-        options = self.options
-        servers = options.ice_servers or (options.server.options.ice_servers if options.server else ())
+        options, server = self.options, self.context.server
+        servers = options.ice_servers or (server.options.ice_servers if server is not None else ())
         policy = RTCIceTransportPolicy.RELAY if options.relay_only else RTCIceTransportPolicy.ALL
         return RTCConfiguration(rtc_servers(servers), iceTransportPolicy=policy)
 
     def _run(self) -> None:
         from avatar_stream.broadcast.ports import make_loop
 
-        server = self.options.server
+        server = self.context.server
         ports = server.options.udp_ports if server is not None else None
         try:
             with asyncio.Runner(loop_factory=partial(make_loop, ports)) as runner:

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.controls import Controls, Status, Wish
-from avatar_stream.errors import EndOfStream, SinkError
+from avatar_stream.errors import OutputClosed, SinkError
 from avatar_stream.lettering import Patch, draw_lines
 from avatar_stream.types import Frame
 
@@ -48,34 +48,32 @@ _GAP_PX = 14
 _MOST_MESSAGES = 3
 
 
-class WindowSink:
+class WindowSink(stages.Sink):
     """Shows the newest frame; keys become wishes of the attached Controls.
 
     All its calls must come from the program's main thread: window systems ask for that.
     """
 
-    class Options(stages.Options):
-        """How it looks.
-
-        Attributes:
-            title: of the window.
-            height_px: the picture's height on the screen at the start; the window can be resized.
-            mirror: begin mirrored, as in a mirror (key m).
-            help: begin with the list of hotkeys (key h).
-            driver: show the source's own picture small in a corner.
-        """
+    class Options(stages.SinkOptions):
+        """How it looks."""
 
         title: str = "avatar_stream"
+        """Title of the window."""
         height_px: Annotated[int, Field(ge=120, le=4320)] = 720
+        """The picture's height on the screen at the start; the window can be resized."""
         mirror: bool = False
+        """Begin mirrored, as in a mirror (key m)."""
         help: bool = True
+        """Begin with the list of hotkeys (key h)."""
         driver: bool = True
+        """Show the source's own picture small in a corner."""
 
+    options: Options
     on_main_thread = True
 
-    def __init__(self, options: WindowSink.Options | None = None):
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` makes the window."""
-        self.options = options or WindowSink.Options()
+        super().__init__(options, context)
         self._controls: Controls | None = None
         self._mirror, self._help = self.options.mirror, self.options.help
         self._open = False
@@ -111,7 +109,7 @@ class WindowSink:
             frame: image (H, W, 3) uint8 RGB; `driver` of any size, or None.
 
         Raises:
-            EndOfStream: the window was closed, or q or Esc pressed.
+            OutputClosed: the window was closed, or q or Esc pressed.
             SinkError: the window is not open.
         """
         if not self._open:
@@ -132,7 +130,7 @@ class WindowSink:
         """Act on keys and the window's cross; call it at least every 50 ms where no frame comes.
 
         Raises:
-            EndOfStream: the window was closed, or q or Esc pressed.
+            OutputClosed: the window was closed, or q or Esc pressed.
         """
         if not self._open:
             return
@@ -142,7 +140,7 @@ class WindowSink:
             self._press(key & 0xFF)
         if cv2.getWindowProperty(self.options.title, cv2.WND_PROP_VISIBLE) < 1:
             self._ask(Wish.QUIT)
-            raise EndOfStream
+            raise OutputClosed
 
     def close(self) -> None:
         """Take the window away. May be called twice."""
@@ -160,7 +158,7 @@ class WindowSink:
         letter = chr(key).lower()
         if key == _ESCAPE or letter == "q":
             self._ask(Wish.QUIT)
-            raise EndOfStream
+            raise OutputClosed
         if letter == "m":
             self._mirror = not self._mirror
         elif letter == "h":

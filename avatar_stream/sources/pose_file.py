@@ -12,11 +12,13 @@ import struct
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.errors import EndOfStream, SinkError, SourceError
+from avatar_stream.options import InputPath
 from avatar_stream.types import (
     BODY,
     FACE,
@@ -53,7 +55,7 @@ _DARK_RGB = (28, 30, 36)
 _MAX_PICTURE_SIDE_PX = 1280
 
 
-class PoseFileSource:
+class PoseFileSource(stages.Source):
     """Reads a `.pose` file as frames with a plain dark picture and the pose already in them.
 
     Attributes:
@@ -61,23 +63,22 @@ class PoseFileSource:
         frame_count: number of frames in the file, known after `open()`.
     """
 
-    class Options(stages.Options):
-        """Which file.
+    class Options(options.Options):
+        """Which file."""
 
-        Attributes:
-            path: the `.pose` file.
-        """
-
-        path: Path
+        path: InputPath
+        """The `.pose` file."""
 
     live = False
 
-    def __init__(self, options: PoseFileSource.Options):
+    options: Options
+
+    def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` reads."""
-        self.options = options
+        super().__init__(options, context)
         self.frame_count: int | None = None
         self._poses: list[Pose] | None = None
-        self._picture: np.ndarray | None = None
+        self._picture: Any = None  # (H, W, 3) uint8 RGB
         self._index = 0
 
     def open(self) -> None:
@@ -126,7 +127,7 @@ def read_pose_file(path: Path | str) -> list[Pose]:
     file = _parse(path)
     size, fps = _checked_size_and_rate(path, file)
     data = np.asarray(
-        file.body.data.data if np.ma.isMaskedArray(file.body.data) else file.body.data, np.float32
+        file.body.data.data if isinstance(file.body.data, np.ma.MaskedArray) else file.body.data, np.float32
     )
     points, confidence, world = _arrange(
         path, file.header.components, data[:, 0], file.body.confidence[:, 0], size
@@ -187,16 +188,16 @@ def write_pose_rows(
             header.write(file)
             file.write(struct.pack("<fIH", fps, count, 1))  # one person
             for data, _ in rows():
-                file.write(np.ascontiguousarray(data, "<f4"))
+                file.write(np.ascontiguousarray(data, "<f4").data)
             for _, confidence in rows():
-                file.write(np.ascontiguousarray(confidence, "<f4"))
+                file.write(np.ascontiguousarray(confidence, "<f4").data)
         part_path.replace(path)
     except OSError as error:
         part_path.unlink(missing_ok=True)
         raise SinkError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _parse(path: Path):
+def _parse(path: Path) -> Any:
     from pose_format import Pose as PoseFile
 
     try:
@@ -212,7 +213,7 @@ def _parse(path: Path):
         ) from error
 
 
-def _checked_size_and_rate(path: Path, file) -> tuple[tuple[int, int], float]:
+def _checked_size_and_rate(path: Path, file: Any) -> tuple[tuple[int, int], float]:
     dimensions, fps = file.header.dimensions, float(file.body.fps)
     if not any(component.name in _STARTS for component in file.header.components):
         found = ", ".join(component.name for component in file.header.components) or "nothing"
@@ -230,7 +231,9 @@ def _checked_size_and_rate(path: Path, file) -> tuple[tuple[int, int], float]:
     return (int(dimensions.width), int(dimensions.height)), fps
 
 
-def _arrange(path: Path, components, data: np.ndarray, confidence: np.ndarray, size: tuple[int, int]):
+def _arrange(
+    path: Path, components: Any, data: np.ndarray, confidence: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # (F, P, 3) in the file's order -> (F, 553, 3) px, (F, 553), (F, 33, 3) metres.
     if data.shape[2] != 3:
         raise SourceError(f"{path} has no depth, only {data.shape[2]} coordinates a point: 3 are needed")
@@ -246,7 +249,7 @@ def _arrange(path: Path, components, data: np.ndarray, confidence: np.ndarray, s
         start = columns.stop
         rows, kept = _rows_of(component)
         if component.name == _WORLD:
-            world[:, rows] = data[:, columns][:, kept] / np.float32([*size, 1])
+            world[:, rows] = data[:, columns][:, kept] / np.array([*size, 1], np.float32)
         elif component.name in _STARTS:
             rows = rows + _STARTS[component.name]
             points[:, rows] = data[:, columns][:, kept]
@@ -284,7 +287,7 @@ def _settle_depth(points: np.ndarray) -> None:
     points[..., 2] *= _FACE_DEPTH_PER_WIDTH * width / depth if usable else 0.0
 
 
-def _rows_of(component) -> tuple[np.ndarray, np.ndarray]:
+def _rows_of(component: Any) -> tuple[np.ndarray, np.ndarray]:
     # Which of our rows a component's points are, and which of its points have one.
     names = [str(name) for name in component.points]
     if component.name == "FACE_LANDMARKS":
@@ -311,8 +314,8 @@ def pose_rows(pose: Pose | None, size: tuple[int, int]) -> tuple[np.ndarray, np.
     confidence = np.zeros(POINT_COUNT + _BODY_COUNT, np.float32)
     if pose is None:
         return data, confidence
-    data[:POINT_COUNT] = pose.points / np.float32([1, 1, size[0]])
-    data[POINT_COUNT:] = pose.world * np.float32([*size, 1])
+    data[:POINT_COUNT] = pose.points / np.array([1, 1, size[0]], np.float32)
+    data[POINT_COUNT:] = pose.world * np.array([*size, 1], np.float32)
     confidence[:POINT_COUNT] = pose.confidence
     # A world landmark has the confidence of its body point, but at least a little: it is there.
     confidence[POINT_COUNT:] = np.maximum(pose.confidence[BODY], 1e-3)

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.errors import EndOfStream, SourceError
 from avatar_stream.types import BODY, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Frame, Pose
 
@@ -20,34 +20,34 @@ _PLACES = {
 }  # fmt: skip
 
 
-class SyntheticSource:
+class SyntheticSource(stages.Source):
     """Gives `frames` frames (or endless ones) with a stripe that moves and a right hand that goes up and down.
 
     Attributes:
         live: at its own pace, with times of `time.monotonic()`; else as fast as asked, times from 0.
     """
 
-    class Options(stages.Options):
-        """What it looks like.
-
-        Attributes:
-            width, height: of the picture, px.
-            fps: frames a second.
-            frames: how many; null: without end.
-            live: newest frame wins, at its own pace; else every frame as fast as asked.
-            poses: give a pose with each frame, so that no tracker is needed.
-        """
+    class Options(options.Options):
+        """What it looks like."""
 
         width: Annotated[int, Field(ge=1, le=8192)] = 640
+        """Width of the picture, px."""
         height: Annotated[int, Field(ge=1, le=8192)] = 480
+        """Height of the picture, px."""
         fps: Annotated[float, Field(gt=0, le=1000)] = 25.0
+        """Frames a second."""
         frames: Annotated[int, Field(ge=0)] | None = None
+        """How many; null: without end."""
         live: bool = True
+        """Newest frame wins, at its own pace; else every frame as fast as asked."""
         poses: bool = True
+        """Give a pose with each frame, so that no tracker is needed."""
 
-    def __init__(self, options: SyntheticSource.Options | None = None):
+    options: Options
+
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options."""
-        self.options = options or SyntheticSource.Options()
+        super().__init__(options, context)
         self.live = self.options.live
         self.frame_count = self.options.frames
         self._start_s: float | None = None

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.errors import EndOfStream, SourceError
+from avatar_stream.options import InputPath
 from avatar_stream.types import Frame
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _SMALLEST_STEP_S = 1e-3
 _LATEST_S = 0.5
 
 
-class VideoFileSource:
+class VideoFileSource(stages.Source):
     """Reads a clip from its first frame to its last; sound is ignored.
 
     Attributes:
@@ -33,22 +33,21 @@ class VideoFileSource:
         frame_count: how many frames the file says it has, an estimate, or None where it says nothing.
     """
 
-    class Options(stages.Options):
-        """Which file.
+    class Options(options.Options):
+        """Which file."""
 
-        Attributes:
-            path: the clip.
-            own_pace: play it as a camera would, live; else as fast as frames are asked for.
-            loop: begin anew at the end.
-        """
-
-        path: Path
+        path: InputPath
+        """The clip."""
         own_pace: bool = False
+        """Play it as a camera would, live; else as fast as frames are asked for."""
         loop: bool = False
+        """Begin anew at the end."""
 
-    def __init__(self, options: VideoFileSource.Options):
+    options: Options
+
+    def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` reads."""
-        self.options = options
+        super().__init__(options, context)
         self.live = options.own_pace
         self.frame_count: int | None = None
         self._container: av.container.InputContainer | None = None

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.errors import EndOfStream, SourceError
 from avatar_stream.types import Frame
 
@@ -29,7 +29,7 @@ _NUMBERS_TRIED = 10
 _COMMON_MODES = ((640, 480), (1280, 720), (1920, 1080))
 
 
-class WebcamSource:
+class WebcamSource(stages.Source):
     """Reads a camera. Where it is unplugged, `read` waits and tries again each second until it is back.
 
     Attributes:
@@ -38,36 +38,39 @@ class WebcamSource:
         mode: (width, height, fps) that the camera really gives, known after `open()`.
     """
 
-    class Options(stages.Options):
-        """Which camera, and the mode to ask for.
-
-        Attributes:
-            index: number of the camera, or its path (/dev/video2, /dev/v4l/by-id/...).
-            width, height: px. What the camera makes of it is told where it differs.
-            fps: frames a second.
-            flip: the camera's picture comes mirrored (some drivers and phone cameras do): turn it back, because
-                left and right must be the signer's own.
-        """
+    class Options(options.Options):
+        """Which camera, and the mode to ask for."""
 
         index: Annotated[int, Field(ge=0)] | str = 0
+        """Number of the camera, or its path (/dev/video2, /dev/v4l/by-id/...)."""
         width: Annotated[int, Field(ge=16, le=7680)] = 1280
+        """Width of the picture, px. Where the camera gives another size, a warning says so."""
         height: Annotated[int, Field(ge=16, le=4320)] = 720
+        """Height of the picture, px."""
         fps: Annotated[float, Field(gt=0, le=240)] = 30.0
+        """Frames a second."""
         flip: bool = False
+        """The camera's picture comes mirrored (some drivers and phone cameras do): turn it back, because
+        left and right must be the signer's own."""
 
+    options: Options
     live = True
+    notice = ""
 
     def __init__(
-        self, options: WebcamSource.Options | None = None, capture: Callable[[int | str], Any] | None = None
+        self,
+        options: Options | None = None,
+        context: stages.Context | None = None,
+        capture: Callable[[int | str], Any] | None = None,
     ):
         """Store the options.
 
         Args:
             options: which camera.
+            context: what the pipeline lends; nothing of it is needed.
             capture: opens a camera by index or path and returns what behaves as `cv2.VideoCapture`.
         """
-        self.options = options or WebcamSource.Options()
-        self.notice = ""
+        super().__init__(options, context)
         self.mode: tuple[int, int, float] | None = None
         self._make = capture or _open_capture
         self._capture: Any = None
@@ -138,7 +141,7 @@ class WebcamSource:
         wanted = self.options
         for what, value in (
             # Most cameras give more than 640x480 at 30 fps only as Motion-JPEG.
-            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG")),
+            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
             (cv2.CAP_PROP_FRAME_WIDTH, wanted.width),
             (cv2.CAP_PROP_FRAME_HEIGHT, wanted.height),
             (cv2.CAP_PROP_FPS, wanted.fps),
@@ -214,7 +217,7 @@ def probe_modes(index: int | str) -> list[str]:
     capture, modes = _open_capture(index), []
     try:
         for width, height in _COMMON_MODES if capture.isOpened() else ():
-            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*"MJPG"))
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
             names = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS)

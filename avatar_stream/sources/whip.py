@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.controls import Wish
 from avatar_stream.errors import EndOfStream, SourceError
 from avatar_stream.types import Frame
@@ -27,7 +27,7 @@ _NOBODY_GREY = 40
 _ROTATIONS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
-class WhipSource:
+class WhipSource(stages.Source):
     """Takes the pictures of one signer at a time, the newest wins. A signer who leaves is silence, not an end.
 
     Attributes:
@@ -35,23 +35,20 @@ class WhipSource:
         notice: what people should know about the signer's connection now, or empty; read from any thread.
     """
 
-    class Options(stages.Options):
-        """What to do with the pictures.
-
-        Attributes:
-            flip: they come mirrored (some cameras and OBS scenes are): turn them back, because left and right must
-                be the signer's own.
-            server: the pipeline's web server; None: one of its own with default options.
-        """
+    class Options(options.Options):
+        """What to do with the pictures."""
 
         flip: bool = False
-        server: Any = None
+        """The pictures come mirrored (some cameras and OBS scenes are): turn them back, because left and right must
+        be the signer's own."""
 
+    options: Options
     live = True
+    needs_server = True
 
-    def __init__(self, options: WhipSource.Options | None = None):
-        """Store the options; `open()` takes the port."""
-        self.options = options or WhipSource.Options()
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
+        """Store the options; without a server in the context it makes one of its own, with default options."""
+        super().__init__(options, context)
         self._server: Server | None = None
         self._stopped = threading.Event()
         self._index, self._last_s = 0, float("-inf")
@@ -73,12 +70,12 @@ class WhipSource:
         """Open the server to signers.
 
         Raises:
-            SinkError: the server's port is taken, or its host is none of this machine's.
+            ServerError: the server's port is taken, or its host is none of this machine's.
             SourceError: another source takes its signer already.
         """
         from avatar_stream.broadcast.server import Server
 
-        server = self.options.server or Server()
+        server = self.context.server or Server()
         if server.ingest.opened:
             raise SourceError("a pipeline has one source of the type whip")
         server.ingest.opened = True  # before the first request can come
@@ -100,7 +97,7 @@ class WhipSource:
         Raises:
             EndOfStream: `stop` was called.
             SourceError: the source is not open.
-            SinkError: the server has died.
+            ServerError: the server has died.
         """
         if self._server is None:
             raise SourceError("the source whip is not open")

@@ -7,24 +7,25 @@ import importlib.util
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from avatar_stream import stages
 from avatar_stream.errors import ModelError
+from avatar_stream.options import look_up
 from avatar_stream.places import bundled
-from avatar_stream.types import CANVAS_PX, Avatar, Pose
+from avatar_stream.types import Avatar, Pose
 
 if TYPE_CHECKING:
-    from avatar_stream.modeling.live import LiveSigner, LiveSource
+    from avatar_stream.modeling.live import LiveSigner
     from avatar_stream.modeling.pipeline import PreparedSource
 
 DEFAULT_MODEL = "signer-small"
 
 
-class FlowSynthesizer:
+class FlowSynthesizer(stages.Synthesizer):
     """Makes the avatar's picture with the learned model.
 
     Attributes:
@@ -33,36 +34,38 @@ class FlowSynthesizer:
 
     quality_levels = ("everything", "hands and face at half their resolution")
 
-    class Options(stages.Options):
-        """Which avatar, which weights, how many steps.
+    class Options(stages.SynthesizerOptions):
+        """Which avatar, which weights, how many steps."""
 
-        Attributes:
-            avatar: who.
-            model: a folder's name under models/, a path, or a hub id.
-            steps: of the flow.
-            seed: of the fixed noise; None: the model's own.
-            device: None: CUDA when there, CPU else.
-            engine: what runs the network, see docs/engines.md.
-            threads: of the engine; None: half of the processors, for the tracker needs the rest.
-            windows: make hands and face at full resolution, in windows of their own.
-            size_px: side of the picture.
-        """
-
-        avatar: Avatar
         model: str = DEFAULT_MODEL
+        """The weights: a folder's name under models/, a path, or a hub id."""
         steps: Annotated[int, Field(ge=1, le=50)] = 1
+        """Steps of the flow a frame."""
         seed: int | None = None
+        """Of the fixed noise; null: the model's own."""
         device: str | None = None
+        """`cpu`, `cuda`, `cuda:1`; null: CUDA where there is one, else the CPU."""
         engine: Literal["auto", "eager", "compile", "openvino", "openvino-int8", "openvino-float32"] = "auto"
+        """What runs the network, see docs/engines.md."""
         threads: Annotated[int, Field(ge=1)] | None = None
+        """Threads of the engine; null: half of the processors, for the tracker needs the rest."""
         windows: bool = True
-        size_px: stages.PersonSide = CANVAS_PX
+        """Make hands and face at full resolution, in windows of their own."""
 
-    def __init__(self, options: Options):
-        self.options = options
-        self._signer: LiveSigner | _AnySigner | None = None
-        self._source: LiveSource | PreparedSource | None = None
-        self._avatar, self._quality = options.avatar, 0
+        @field_validator("model")
+        @classmethod
+        def _is_known(cls, model: str, info: ValidationInfo) -> str:
+            look_up(info, find_model, model)
+            return model
+
+    options: Options
+
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
+        """Store the options; `open()` loads."""
+        super().__init__(options, context)
+        self._signer: Any = None  # LiveSigner, or _AnySigner
+        self._source: Any = None  # what that one has prepared
+        self._avatar, self._quality = self.context.avatar, 0
 
     def open(self) -> None:
         """Load the weights, encode the avatar and make the engine ready, once.
@@ -70,11 +73,13 @@ class FlowSynthesizer:
         Raises:
             ModelError: unknown or incomplete weights, an impossible device, engine or number of steps.
         """
-        place = find_model(self.options.model)
+        place, avatar = find_model(self.options.model), self._avatar
+        if avatar is None:
+            raise ModelError("the synthesizer 'flow' was given no avatar: make it with Context(avatar=...)")
         try:
             self._signer = _live_signer(place, self.options) or _AnySigner(place, self.options)
-            self.set_avatar(self._avatar)
-            self._signer.warm_up(self._source, self.options.size_px)
+            self.set_avatar(avatar)
+            self._signer.warm_up(self._source, self.size_px)
         except (OSError, ValueError, KeyError, RuntimeError) as error:  # the last: what OpenVINO raises
             raise ModelError(
                 f"model '{self.options.model}' cannot be loaded: {_first_line(error)}"
@@ -83,12 +88,13 @@ class FlowSynthesizer:
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (size_px, size_px, 4) uint8 RGBA, straight alpha, of the avatar in `pose` (canvas px, all finite)."""
         windows = self.options.windows and self._quality == 0
-        return self._signer.picture(self._source, pose, windows, self.options.size_px)
+        return self._signer.picture(self._source, pose, windows, self.size_px)
 
-    def set_avatar(self, avatar: Avatar) -> None:
-        """Go on as another person; the weights stay."""
-        self._source = self._signer.prepare(avatar.image, avatar.pose, avatar.looks, self.options.size_px)
+    def set_avatar(self, avatar: Avatar) -> bool:
+        """Go on as another person; the weights stay, only the picture is encoded anew."""
         self._avatar = avatar
+        self._source = self._signer.prepare(avatar.image, avatar.pose, avatar.looks, self.size_px)
+        return True
 
     def set_quality(self, level: int) -> None:
         """Take a level of `quality_levels`, from the next picture on."""
@@ -149,7 +155,9 @@ def _live_signer(place: str, options: FlowSynthesizer.Options) -> LiveSigner | N
         return None
     from avatar_stream.modeling.live import LiveSigner, fits, read_index
 
-    if not fits(Path(place)) or (options.engine == "openvino-int8" and not read_index(place).get("ranges")):
+    if not fits(Path(place)) or (
+        options.engine == "openvino-int8" and not read_index(Path(place)).get("ranges")
+    ):
         return None
     eight_bits = options.engine in ("auto", "openvino-int8")
     return LiveSigner(Path(place), eight_bits, options.engine != "openvino-float32", options.threads)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from avatar_stream import stages
 from avatar_stream.errors import RenderError
-from avatar_stream.types import CANVAS_PX, Avatar, Pose
+from avatar_stream.types import CANVAS_PX, Pose
 
 
-class RigSynthesizer:
+class RigSynthesizer(stages.Synthesizer):
     """Draws `avatar.rig_path` in the pose: what a user would otherwise use, and the model's baseline."""
 
-    class Options(stages.Options):
-        """Whose person, and how large its picture is."""
+    class Options(stages.SynthesizerOptions):
+        """Which person, and how large the picture is."""
 
-        avatar: Avatar | None = None
-        size_px: stages.PersonSide = CANVAS_PX
+    options: Options
 
-    def __init__(self, options: Options):
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Keep the options."""
-        self.options = options
-        self._renderer = self._rig = self._solver = self._camera = None
+        super().__init__(options, context)
+        self._renderer: Any = None
+        self._rig: Any = None
+        self._solver: Any = None
+        self._camera: Any = None
 
     def open(self) -> None:
         """Load the person and start OpenGL.
@@ -29,7 +33,7 @@ class RigSynthesizer:
         Raises:
             RenderError: the avatar has no rigged person, its file is broken, or OpenGL is missing.
         """
-        avatar = self.options.avatar
+        avatar = self.context.avatar
         if avatar is None or avatar.rig_path is None:
             name = f"avatar '{avatar.name}' has" if avatar else "there is"
             raise RenderError(
@@ -48,7 +52,7 @@ class RigSynthesizer:
             neutral=avatar.pose,
             distance_m=self._camera.distance_m,
         )
-        self._renderer = Renderer(self.options.size_px)
+        self._renderer = Renderer(self.size_px)
 
     def synthesize(self, pose: Pose) -> np.ndarray:
         """Return (size_px, size_px, 4) uint8 RGBA, straight alpha, of the rigged person in `pose` (canvas px)."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.errors import TrackerError
 from avatar_stream.trackers._one_person import OnePerson
 from avatar_stream.types import BODY, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Frame, Pose
@@ -18,26 +18,25 @@ from avatar_stream.types import BODY, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, 
 _SMALLEST_SIDE_PX = 16
 
 
-class HolisticTracker:
+class HolisticTracker(stages.Tracker):
     """Finds one person's 553 points; frames must come in order, as in a video.
 
     What it finds depends on the frames before: a fresh tracker for each clip gives the same poses each time.
     """
 
-    class Options(stages.Options):
-        """Whom it follows, and what it gives.
-
-        Attributes:
-            one_person: keep the person followed when others come into view.
-            segmentation: fill `Pose.matte`, which pixels show the person.
-        """
+    class Options(options.Options):
+        """Whom it follows, and what it gives."""
 
         one_person: bool = True
+        """Keep the person followed when others come into view."""
         segmentation: bool = False
+        """Fill `Pose.matte`, which pixels show the person."""
 
-    def __init__(self, options: HolisticTracker.Options | None = None):
+    options: Options
+
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` loads the networks."""
-        self.options = options or HolisticTracker.Options()
+        super().__init__(options, context)
         self._holistic = None
         self._first = True
         self._person = OnePerson()

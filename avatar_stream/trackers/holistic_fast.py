@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from avatar_stream import stages
+from avatar_stream import options, stages
 from avatar_stream.errors import TrackerError
 from avatar_stream.trackers._body import Body, BodyReader
 from avatar_stream.trackers._face import FaceReader
@@ -22,29 +22,28 @@ _MOST_TRIED = 2  # people in one frame
 _PATIENCE_S = 3.0  # a passer-by who hides the signer is gone by then
 
 
-class HolisticFastTracker:
+class HolisticFastTracker(stages.Tracker):
     """Finds one person's 553 points; frames must come in order, as in a video.
 
     The networks are MediaPipe's own, read from its package and run by OpenVINO on one thread. What looks where is
     decided here: see `_body.py`, `_face.py` and `_hands.py`.
     """
 
-    class Options(stages.Options):
-        """Whom it follows, and what it gives.
-
-        Attributes:
-            one_person: keep the person followed when others come into view.
-            smooth: filter body points and their confidence as MediaPipe does.
-            segmentation: fill `Pose.matte`, which pixels show the person; takes 4 ms a frame more.
-        """
+    class Options(options.Options):
+        """Whom it follows, and what it gives."""
 
         one_person: bool = True
+        """Keep the person followed when others come into view."""
         smooth: bool = True
+        """Filter body points and their confidence as MediaPipe does."""
         segmentation: bool = False
+        """Fill `Pose.matte`, which pixels show the person; takes 4 ms a frame more."""
 
-    def __init__(self, options: HolisticFastTracker.Options | None = None):
+    options: Options
+
+    def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` loads the networks."""
-        self.options = options or HolisticFastTracker.Options()
+        super().__init__(options, context)
         self._body: BodyReader | None = None
         self._face: FaceReader | None = None
         self._hands: HandsReader | None = None
