@@ -110,5 +110,5 @@ def mirror_pose(pose: Pose) -> Pose:
     """Return the pose as a mirror shows it: x flipped within the picture, left and right points exchanged."""
     points = pose.points[MIRROR_ROWS].copy()
     points[:, 0] = pose.size[0] - points[:, 0]
-    world = pose.world[MIRROR_ROWS[BODY]] * np.float32([-1, 1, 1])
+    world = pose.world[MIRROR_ROWS[BODY]] * np.array([-1, 1, 1], np.float32)
     return replace(pose, points=points, confidence=pose.confidence[MIRROR_ROWS], world=world)
