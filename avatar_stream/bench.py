@@ -110,7 +110,7 @@ def measure_with_page(pipeline: Pipeline, seconds: float, warm_up_s: float = _WA
     from avatar_stream.sinks.web import WebSink
 
     sink = WebSink(context=stages.Context(server=Server(ServerOptions(port=0))))
-    pipeline.composer = ClockedComposer(pipeline.composer)
+    pipeline.composer = ClockedComposer(pipeline.composer.options)
     pipeline.outputs = [*pipeline.outputs, Output(sink, "page")]
     watcher = PageWatcher(lambda: sink.address)
     watcher.start()
@@ -124,7 +124,8 @@ def measure_with_page(pipeline: Pipeline, seconds: float, warm_up_s: float = _WA
 def measure_pipeline(pipeline: Pipeline, seconds: float, warm_up_s: float = _WARM_UP_S) -> dict[str, Any]:
     """Run a live pipeline for `warm_up_s + seconds` after its first frame; returns `summarize`'s figures."""
     process = psutil.Process()
-    begun_s, marks = time.monotonic(), {}
+    begun_s = time.monotonic()
+    marks: dict[str, Any] = {}
 
     def mark(_: Frame) -> None:
         now_s = time.monotonic()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from avatar_stream.compose import Composer
 from avatar_stream.errors import ConfigError
 from avatar_stream.types import Frame
 
@@ -68,20 +69,12 @@ def _check(value: int) -> int:
     return sum(value >> place & 15 for place in range(0, _TIME_BITS, 4)) % 13 + 1
 
 
-class ClockedComposer:
+class ClockedComposer(Composer):
     """A composer whose pictures carry the capture time."""
-
-    def __init__(self, composer):
-        """Take the composer whose pictures they are."""
-        self._composer = composer
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else is asked of the composer."""
-        return getattr(self._composer, name)
 
     def compose(self, frame: Frame, person: np.ndarray) -> Frame:
         """Return the frame with the avatar's picture, and the clock in it; see `Composer.compose`."""
-        shown = self._composer.compose(frame, person)
+        shown = super().compose(frame, person)
         image = shown.image.copy()
         draw_clock(image, frame.time_s)
         return dataclasses.replace(shown, image=image)
@@ -134,10 +127,10 @@ class PageWatcher:
             raise ConfigError(f"bench --page: the browser failed: {self._error}") from self._error
         offset_s = min(self._offsets)[1] if self._offsets else 0.0
         shown = [(at_ms / 1000 + offset_s, number) for number, at_ms in self._seen]
-        shown = [
+        clocks = [
             (at_s, read_clock(number, at_s)) for at_s, number in shown if at_s >= shown[0][0] + warm_up_s
         ]
-        read = np.array([(at_s, delay_ms) for at_s, delay_ms in shown if delay_ms is not None])
+        read = np.array([(at_s, delay_ms) for at_s, delay_ms in clocks if delay_ms is not None])
         if len(read) < 3:
             raise ConfigError("bench --page: the page showed too few pictures: give more --seconds")
         percentiles = {f"p{part}": round(float(np.percentile(read[:, 1], part)), 1) for part in (50, 95)}
@@ -146,7 +139,7 @@ class PageWatcher:
             "delay_ms": percentiles,
             "fps": round(float(fps), 2),
             "pictures": len(read),
-            "misread": len(shown) - len(read),
+            "misread": len(clocks) - len(read),
         }
 
     def _shell(self) -> None:

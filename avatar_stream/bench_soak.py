@@ -10,6 +10,7 @@ import random
 import tempfile
 import threading
 import time
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,12 @@ def soak(
     """Run the broadcast; see `summarize` for what is returned, to which it adds what was done meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
         pipeline = build_pipeline(check_pipeline(_pipeline(clip, synthesizer, folder), "soak"))
-        controls, watcher = Controls(), _Watcher()
+        controls, watcher, server = Controls(), _Watcher(), pipeline.server
         crowd = _Crowd(seed)
         crew = threading.Thread(target=_keep_busy, args=(controls, watcher, pipeline.avatars), daemon=True)
 
         def begin() -> None:
-            crowd.start(pipeline.server.address + "whep")
+            crowd.start(server.address + "whep" if server is not None else "")
             watcher.start(controls)
             crew.start()
 
@@ -204,7 +205,7 @@ class _Crowd:
         return self._figures
 
 
-def _visit(address: str, seed: int, ended: Event, talk) -> None:
+def _visit(address: str, seed: int, ended: Event, talk: Connection) -> None:
     counted = dict.fromkeys(_COUNTS, 0)
 
     async def all_of_them() -> None:

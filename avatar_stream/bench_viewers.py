@@ -354,7 +354,7 @@ class _Receivers:
 
     async def _watch(self, track: MediaStreamTrack, place: int) -> None:
         while True:
-            frame = await track.recv()
+            frame: Any = await track.recv()  # of video: a VideoFrame
             self._frames[place] += 1
             self._widths[place] = frame.width
 

@@ -74,7 +74,9 @@ def turn_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return np.eye(3) + skew + skew @ skew / (1.0 + cosine)
 
 
-def solve_elbow(shoulder: np.ndarray, elbow: np.ndarray, wrist: np.ndarray, upper: float, fore: float):
+def solve_elbow(
+    shoulder: np.ndarray, elbow: np.ndarray, wrist: np.ndarray, upper: float, fore: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Put an arm's wrist somewhere and find the elbow nearest to where it was.
 
     Args:

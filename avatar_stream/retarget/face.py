@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -102,7 +103,7 @@ class FaceTransfer:
 
     def reset(self) -> None:
         """Forget the driver."""
-        self._neutral: np.ndarray | None = None
+        self._neutral: Any = None  # (478, 3), once it is known
         self._neutral_unrest = 0.0
         self._samples: list[tuple[float, np.ndarray]] = []
         self._seen_s = 0.0

@@ -100,9 +100,10 @@ class HandGate:
         return accepted
 
     def _jumps(self, side: int, time_s: float) -> bool:
-        if self._last[side] is None:
+        last = self._last[side]
+        if last is None:
             return False
-        palm, last_s = self._last[side]
+        palm, last_s = last
         return time_s - last_s < _JUMP_S and not 1 / _JUMP < self.palms[side] / palm < _JUMP
 
     def _find_double(self, hands: np.ndarray, wrist_gaps: np.ndarray) -> int | None:

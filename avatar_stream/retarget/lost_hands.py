@@ -128,7 +128,9 @@ class HandMemory:
         past = self._past[side]
         return past[-1].gap * math.exp(-self._age_s[side] / _GAP_S) if past else np.zeros(2)
 
-    def complete(self, side: int, points: np.ndarray, seen: np.ndarray, ways: PalmWays, step_s: float):
+    def complete(
+        self, side: int, points: np.ndarray, seen: np.ndarray, ways: PalmWays, step_s: float
+    ) -> np.ndarray:
         """Guess a lost hand.
 
         Args:
@@ -154,19 +156,22 @@ class HandMemory:
         past = self._past[side]
         if not past:
             return None
-        if self._usual[side] is None:
-            self._usual[side] = _most_alike(past)
+        before = self._usual[side]
+        if before is None:
+            before = self._usual[side] = _most_alike(past)
         # What was known well turns no faster than this: the rest is a turn in depth, which leaves the thumb up.
         sudden = _TURN_AT_ONCE + _TURN_PER_S * self._age_s[side]
         most = sudden + (np.pi - sudden) * smooth_step(self._known[side], 0.9, 0.6)
         # The last frames before a hand is lost are often wrong already: it eases to how it was before them.
         last, usual = (
             turn_in_picture(each.shape, min(max(ways.turn(side, each.angle), -most), most))
-            for each in (past[-1], self._usual[side])
+            for each in (past[-1], before)
         )
         return blend_hands(last, usual, min(self._age_s[side] / _EASE_S, 1.0))
 
-    def _join(self, side: int, place: np.ndarray, held: np.ndarray | None, other: np.ndarray):
+    def _join(
+        self, side: int, place: np.ndarray, held: np.ndarray | None, other: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Wrist (3,) and shape (21, 3) of a lost hand beside a seen one (21, 3), and `touching`."""
         mirrored = _from_wrist(other) * [-1.0, 1.0, 1.0]
         palm = max(palm_px(other), 1e-6)

@@ -138,7 +138,13 @@ class Observer:
         return float(pose.world[WRISTS[0], 2] - pose.world[WRISTS[1], 2])
 
     def _complete_arms(
-        self, points, confidence, seen, last: Observation | None, shoulders: float, step_s: float
+        self,
+        points: np.ndarray,
+        confidence: np.ndarray,
+        seen: np.ndarray,
+        last: Observation | None,
+        shoulders: float,
+        step_s: float,
     ) -> None:
         for side in (0, 1):
             shoulder, elbow, wrist = points[SHOULDERS[side]], points[ELBOWS[side]], points[WRISTS[side]]
@@ -165,7 +171,7 @@ class Observer:
                 if not seen[FORE][side]:
                     wrist[:] = elbow + last.points[WRISTS[side]] - last.points[ELBOWS[side]]
 
-    def _complete_face(self, points, seen, last: Observation | None) -> np.ndarray:
+    def _complete_face(self, points: np.ndarray, seen: np.ndarray, last: Observation | None) -> np.ndarray:
         seen[FACE_PART] = np.isfinite(points[FACE][STABLE_FACE]).all(axis=1).sum() >= 6
         if seen[FACE_PART] or last is None:
             return np.zeros(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -144,12 +145,12 @@ class Tracked:
         self, percentile: float = 50.0, up_s: float = 10.0, down_s: float = 10.0, first_s: float = 1.0
     ):
         """`up_s` and `down_s` are the time constants after the first `first_s` seconds of samples."""
-        self.value: np.ndarray | None = None
+        self.value: Any = None
         self._percentile, self._up_s, self._down_s, self._first_s = percentile, up_s, down_s, first_s
-        self._samples: list[np.ndarray] = []
+        self._samples: list[np.ndarray | float] = []
         self._seen_s = 0.0
 
-    def update(self, sample: np.ndarray | float, step_s: float) -> np.ndarray:
+    def update(self, sample: np.ndarray | float, step_s: float) -> Any:
         """Take a sample, `step_s` seconds after the last; returns the estimate. NaN is left out."""
         if not np.isfinite(sample).all():
             return self.value

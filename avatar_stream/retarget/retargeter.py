@@ -265,11 +265,11 @@ class Retargeter:
         hands = contacts.smooth_steps(np.minimum(weights[HAND], weights[FORE]), 0.2, 0.8) * seen.known_hands
         if not hands.any():
             return
-        face_seen = self._head is not None and bool(np.isfinite(seen.points[FACE][MESH]).all())
+        head = self._head if np.isfinite(seen.points[FACE][MESH]).all() else None
         driver_hands, usual = both_hands(seen.points), float(self._driver.palm_px.value)
         palm = float(hand_work.palm_px(driver_hands[hands > 0]).max())
         palm = min(max(palm, 0.85 * usual), 1.25 * usual)  # from the edge a hand looks too small
-        face = self._face.height * (self._head.scale if face_seen else 1.0)
+        face = self._face.height * (1.0 if head is None else head.scale)
         driver = contacts.Scene(
             seen.points, self._driver.shoulders, face, palm, driver_hands, self._front.right_before
         )
@@ -277,7 +277,7 @@ class Retargeter:
         palm = float(avatar.hand.sum()) / PALMS_IN_BONES
         scene = contacts.Scene(made.points, avatar.shoulders, self._face.height, palm, placed)
         shifts, made.joined = contacts.contact_shifts(
-            driver, scene, hands, float(weights[FACE_PART]) if face_seen else 0.0
+            driver, scene, hands, 0.0 if head is None else float(weights[FACE_PART])
         )
         for side in np.flatnonzero(shifts.any(axis=1)):
             shoulder, elbow, wrist = SHOULDERS[side], ELBOWS[side], WRISTS[side]

@@ -204,13 +204,16 @@ class _Run:
         try:
             on_air = self._open_outlet(outlet)
             while on_air:
-                on_air = self._write(outlet, outlet.frames.take())
+                on_air = self._write(outlet, outlet.frames.get())
         finally:
             self._finish(outlet)
 
-    def _write(self, outlet: Outlet, item: Rendered | Frame) -> bool:
-        """Give an output a frame; returns whether it can take more."""
+    def _write(self, outlet: Outlet, item: Rendered | Frame | None) -> bool:
+        """Give an output a frame, or a moment where none came (None); returns whether it can take more."""
         try:
+            if item is None:
+                outlet.sink.idle()
+                return True
             frame = outlet.write(self._pipeline, item)
         except OutputClosed:
             self._stop()
@@ -348,15 +351,7 @@ class _Run:
             self._fail(error, window.worker)
 
     def _serve_window(self, window: Outlet) -> bool:
-        item = window.frames.get(_PAUSE_S)
-        if item is not None:
-            return self._write(window, item)
-        try:
-            window.sink.idle()
-        except OutputClosed:
-            self._stop()
-            return False
-        return True
+        return self._write(window, window.frames.get(_PAUSE_S))
 
     def _tick(self) -> None:
         now_s = time.monotonic()
