@@ -181,3 +181,11 @@ def test_face_hair_neck_and_trunk_of_a_turned_head_meet(mei: figure.Figure) -> N
         seam = ((left == a) & (right == b)) | ((left == b) & (right == a))
         assert seam.sum() > 20
         assert np.median(steps[seam]) < 3.0
+
+
+def test_an_eye_whose_iris_is_not_seen_is_no_hole(mei: figure.Figure) -> None:
+    without = mei.points.copy()
+    without[FACE.start + 468 : FACE.start + 478] = np.nan
+    owner, flow, places = drawn(mei, figure.measure_figure(without, mei.girth))
+    assert (owner == geometry.EYE).sum() > 20
+    assert np.abs(flow - places)[owner == geometry.EYE].max() < 5.0

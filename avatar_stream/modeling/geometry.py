@@ -276,8 +276,9 @@ def _place_look(table: np.ndarray, rows: slice | int, look: Figure, column: int)
 
 
 def _seen(table: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    """Leave out solids that have no place; those without a source look show nothing."""
+    """Leave out solids that have no place; those without a source look show nothing, irises what is within the lids."""
     placed = finite[:, : r.SOURCE_A].all(axis=1)
+    placed[figure.IRISES] &= finite[figure.IRISES].all(axis=1)
     table, lost = table[placed], ~finite[placed].all(axis=1)
     table[lost, r.SOURCE_A : r.SOURCE_RADIUS_B + 1] = 0.0
     table[lost, r.SOURCE_A : r.SOURCE_RADIUS_A] = NOWHERE
