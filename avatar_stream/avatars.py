@@ -117,7 +117,7 @@ def _read_portrait(path: Path) -> np.ndarray:
         with Image.open(path) as picture:
             image = np.array(picture.convert("RGBA"))
     except (OSError, ValueError) as error:
-        raise AvatarError(f"cannot read the picture {path}: is it there, and a picture?") from error
+        raise AvatarError(f"cannot read {path}: is it there, and a picture?") from error
     height_px, width_px = image.shape[:2]
     if height_px != width_px or not CANVAS_PX <= width_px <= _LARGEST_PX:
         raise AvatarError(

@@ -90,7 +90,7 @@ def test_nothing_is_cut_off_and_the_nearest_wins(mirrored: bool) -> None:
 
 NO_HEAD = np.ones(head.HEAD_NUMBERS, np.float32)
 NO_HEAD[head.NECK_AXIS : head.FACE_MIDDLE] = 0  # nothing turns with it
-NO_HEAD[[3, 4, head.OVAL, head.OVAL + 1, head.OVAL + 4, head.OVAL + 5]] = head.NOWHERE
+NO_HEAD[[3, 4, head.OVAL, head.OVAL + 1, head.OVAL + 4, head.OVAL + 5]] = r.NOWHERE
 
 
 def shaded_by_map(image: np.ndarray, owner: np.ndarray, torso_map: np.ndarray) -> np.ndarray:
