@@ -206,7 +206,6 @@ def test_the_command_measures_clips_and_shows_them(tmp_path, capsys):
 
 def test_the_command_measures_against_truth(tmp_path):
     people = shared("people")
-    pytest.importorskip("moderngl")
     given = ["bench", "tracker", "--trackers", "holistic", "--frames", "2", "--people", str(people)]
     assert main([*given, "--json", str(tmp_path / "a.json")]) == 0
     truth = json.loads((tmp_path / "a.json").read_text())["trackers"][0]["truth"]
