@@ -75,7 +75,7 @@ def load_avatar(name: str | Path) -> Avatar:
     if rig_path is not None and not rig_path.is_file():
         raise AvatarError(f"avatar '{folder.name}' is incomplete: there is no {rig_path}")
     credit = Credit(license=card.license, source_url=card.source_url, consent=card.consent)
-    pose = _on_canvas(pose, folder.name)
+    pose = _on_canvas(pose, folder / "portrait.pose")
     return Avatar(folder.name, image, pose, credit, rig_path, _read_looks(folder))
 
 
@@ -118,7 +118,7 @@ def _read_portrait(path: Path) -> np.ndarray:
         with Image.open(path) as picture:
             image = np.array(picture.convert("RGBA"))
     except (OSError, ValueError) as error:
-        raise AvatarError(f"cannot read the portrait {path}: is it there, and a picture?") from error
+        raise AvatarError(f"cannot read {path}: is it there, and a picture?") from error
     height_px, width_px = image.shape[:2]
     if height_px != width_px or not CANVAS_PX <= width_px <= _LARGEST_PX:
         raise AvatarError(
@@ -138,16 +138,16 @@ def _read_looks(folder: Path) -> tuple[Look, ...]:
             pose = read_pose_file(path.with_suffix(".pose"))[0]
         except SourceError as error:
             raise AvatarError(f"avatar '{folder.name}' is incomplete: {error}") from error
-        looks.append(Look(image, _on_canvas(pose, folder.name)))
+        looks.append(Look(image, _on_canvas(pose, path.with_suffix(".pose"))))
     return tuple(looks)
 
 
-def _on_canvas(pose: Pose, name: str) -> Pose:
+def _on_canvas(pose: Pose, path: Path) -> Pose:
     # In canvas pixels, also where it was tracked in a larger portrait.
     width_px, height_px = pose.size
     if width_px != height_px:
         raise AvatarError(
-            f"avatar '{name}': portrait.pose is of a picture of {width_px}x{height_px}, not a square"
+            f"{path} is of a picture of {width_px}x{height_px}: it must be the pose in the square picture beside it"
         )
     if width_px == CANVAS_PX:
         return pose

@@ -27,7 +27,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from aiortc.mediastreams import MediaStreamError
 
 from avatar_stream.broadcast import exchange
-from avatar_stream.broadcast.encoder import TICKS_PER_S, TIME_BASE, as_yuv
+from avatar_stream.broadcast.encoder import TIME_BASE, as_yuv
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import EncodingOptions, ServerOptions
 from avatar_stream.broadcast.stream_set import AVATAR
@@ -35,6 +35,7 @@ from avatar_stream.broadcast.whep import Audience, codec_preferences
 from avatar_stream.errors import ConfigError
 from avatar_stream.figures import check_output, tell
 from avatar_stream.places import bundled
+from avatar_stream.types import TICKS_PER_S
 
 _CONNECTING_AT_ONCE = 5
 _CONNECT_TIMEOUT_S, _WARM_UP_S, _ANSWER_TIMEOUT_S = 90.0, 4.0, 60.0

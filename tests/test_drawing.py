@@ -90,7 +90,7 @@ def test_nothing_is_cut_off_and_the_nearest_wins(mirrored: bool) -> None:
 
 NO_HEAD = np.ones(head.HEAD_NUMBERS, np.float32)
 NO_HEAD[head.NECK_AXIS : head.FACE_MIDDLE] = 0  # nothing turns with it
-NO_HEAD[[3, 4, head.OVAL, head.OVAL + 1, head.OVAL + 4, head.OVAL + 5]] = head.NOWHERE
+NO_HEAD[[3, 4, head.OVAL, head.OVAL + 1, head.OVAL + 4, head.OVAL + 5]] = r.NOWHERE
 
 
 def shaded_by_map(image: np.ndarray, owner: np.ndarray, torso_map: np.ndarray) -> np.ndarray:
@@ -181,3 +181,11 @@ def test_face_hair_neck_and_trunk_of_a_turned_head_meet(mei: figure.Figure) -> N
         seam = ((left == a) & (right == b)) | ((left == b) & (right == a))
         assert seam.sum() > 20
         assert np.median(steps[seam]) < 3.0
+
+
+def test_an_eye_whose_iris_is_not_seen_is_no_hole(mei: figure.Figure) -> None:
+    without = mei.points.copy()
+    without[FACE.start + 468 : FACE.start + 478] = np.nan
+    owner, flow, places = drawn(mei, figure.measure_figure(without, mei.girth))
+    assert (owner == geometry.EYE).sum() > 20
+    assert np.abs(flow - places)[owner == geometry.EYE].max() < 5.0

@@ -23,10 +23,10 @@ def test_critic_trains_and_is_remembered(tmp_path: Path) -> None:
     """A critic learns beside the networks, is in the checkpoint, and goes on from there."""
     critic = CriticConfig(verdict=0.01, likeness=0.1, width=8, learning_rate=2e-3)
     config = small_config(tmp_path / "run", write_data_set(tmp_path / "data"))
-    config = config.model_copy(update={"critic": critic, "max_steps": 15})
+    config = config.model_copy(update={"critic": critic, "max_steps": 3})
     train(config)
     first = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=False)["adversary"]["critic"]
-    train(config.model_copy(update={"max_steps": 16}))
+    train(config.model_copy(update={"max_steps": 4}))
     second = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=False)["adversary"]["critic"]
     moved = max((first[name] - second[name]).abs().max() for name in first if "original" in name)
     assert 0 < moved < 0.05  # one step further, not begun anew

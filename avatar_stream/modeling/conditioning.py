@@ -111,7 +111,9 @@ def prepare_source(
     texture_px = min(image.shape[0], max(size_px, CANVAS_PX))
     pictures = [source_image.make_ready(*each, girth, texture_px) for each in ((image, points), *looks)]
     picture = geometry.join_pictures([each for each, _ in pictures])
-    fine = replace(picture, pixels=np.stack([geometry.framed(each) for _, each in pictures]))
+    fine = picture
+    if texture_px != CANVAS_PX:
+        fine = replace(picture, pixels=np.stack([geometry.framed(each) for _, each in pictures]))
     body, windows = cut_views(geometry.unframed(pictures[0][0])[0], views.corners, body_px)
     views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
     figures = (person, *(figure.measure_figure(each, girth) for _, each in looks))

@@ -21,7 +21,7 @@ from avatar_stream.modeling.girth import (
     measure_girth,
     shoulder_insets,
 )
-from avatar_stream.modeling.head import NOWHERE
+from avatar_stream.modeling.rasterizer import NOWHERE
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
 # Rows of the capsules: two irises, four bones of the arms, neck and skull, the left hand, the right hand.
@@ -54,6 +54,7 @@ SURFACE_POINTS = TRUNK_POINTS.stop
 _BEFORE_TRUNK_PX = 20.0  # how far at least wrists are before the trunk
 _NECK_PX = 25.0  # half the neck's thickness, canvas px
 _AXIS = 0.45  # how far behind the ears a head turns, in radii of the skull; fitted to mattes of turned heads
+_LIDS, _IRIS_OF_EYE = np.array([LEFT_EYE, RIGHT_EYE]), [473, 468]
 _IN_LIDS = 0.6  # how far an iris may be off their middle, of half the eye's width and height
 # Joint thickness of one hand's 21 landmarks, in palm lengths (wrist to knuckles).
 _HAND_RADII = np.array(
@@ -248,10 +249,8 @@ def _surface(points: np.ndarray, girth: Girth) -> np.ndarray:
     face = points[FACE]
     surface = np.empty((SURFACE_POINTS, 3), np.float32)
     surface[:FACE_POINTS] = face[:FACE_POINTS]
-    for row, ring in enumerate((LIPS, LEFT_EYE, RIGHT_EYE), FACE_POINTS):
-        surface[row] = face[ring].mean(axis=0)
-    for row, ring, iris in ((FACE_POINTS + 1, LEFT_EYE, 473), (FACE_POINTS + 2, RIGHT_EYE, 468)):
-        surface[row, :2] += _gaze(face[ring, :2], face[iris, :2])
+    surface[FACE_POINTS] = face[LIPS].mean(axis=0)
+    surface[FACE_POINTS + 1 : FACE_POINTS + 3] = _eye_middles(face)
     # Mouth and eyes are a little behind.
     surface[FACE_POINTS : FACE_POINTS + 3, 2] += 0.02 * abs(face[_FOREHEAD, 1] - face[_CHIN, 1])
     left, right, left_hip, right_hip = points[_TRUNK]
@@ -261,10 +260,14 @@ def _surface(points: np.ndarray, girth: Girth) -> np.ndarray:
     return surface
 
 
-def _gaze(ring: np.ndarray, iris: np.ndarray) -> np.ndarray:
-    """(2,) px by which an iris is off the middle of its lids, (16, 2): what is white moves with it, within the lids."""
-    most = _IN_LIDS * np.ptp(ring, axis=0) / 2
-    return np.clip(np.nan_to_num(iris - ring.mean(axis=0)), -most, most)
+def _eye_middles(face: np.ndarray) -> np.ndarray:
+    """(2, 3) middles of both eyes, where their irises are: what is white moves with the gaze, within the lids."""
+    lids = face[_LIDS]
+    middles = lids.mean(axis=1)
+    most = _IN_LIDS * np.ptp(lids[..., :2], axis=1) / 2
+    gaze = np.nan_to_num(face[_IRIS_OF_EYE, :2] - middles[:, :2])
+    middles[:, :2] += np.minimum(np.maximum(gaze, -most), most)
+    return middles
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from avatar_stream.modeling.conditioning import FACE_WINDOW, WINDOWS, Drawn, Vie
 from avatar_stream.modeling.denoiser import BODY, FACE, HAND, Memory
 from avatar_stream.modeling.detail import Prediction, Transfer
 from avatar_stream.modeling.finishing import MadeViews
-from avatar_stream.modeling.head import NOWHERE
+from avatar_stream.modeling.rasterizer import NOWHERE
 from avatar_stream.modeling.shading import EMPTY
 from avatar_stream.modeling.texture import CLEAR, OPAQUE
 from avatar_stream.types import CANVAS_PX

@@ -19,7 +19,7 @@ from avatar_stream import types
 from avatar_stream.modeling import figure, rasterizer, shading
 from avatar_stream.modeling import rasterizer as r
 from avatar_stream.modeling.figure import Figure, cross
-from avatar_stream.modeling.head import NOWHERE, SEAM_ROWS, find_seam
+from avatar_stream.modeling.head import SEAM_ROWS, find_seam
 from avatar_stream.modeling.looks import (
     CHOSEN_PARTS,
     FACE_PART,
@@ -105,7 +105,7 @@ class Drawing:
         look: (V, S, S, 4) uint8, the picture warped to this pose; zeros without a picture.
         parts: (V, 6, S/16, S/16) float32, share of each part in each cell.
         owner: (V, S, S) uint8, group (NOTHING ... COLLAR).
-        flow: (V, S, S, 2) float32, canvas px x, y of the source that each pixel shows; `NOWHERE`: none.
+        flow: (V, S, S, 2) float32, canvas px x, y of the source that each pixel shows; `rasterizer.NOWHERE`: none.
     """
 
     maps: np.ndarray
@@ -276,11 +276,12 @@ def _place_look(table: np.ndarray, rows: slice | int, look: Figure, column: int)
 
 
 def _seen(table: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    """Leave out solids that have no place; those without a source look show nothing."""
+    """Leave out solids that have no place; those without a source look show nothing, irises what is within the lids."""
     placed = finite[:, : r.SOURCE_A].all(axis=1)
+    placed[figure.IRISES] &= finite[figure.IRISES].all(axis=1)
     table, lost = table[placed], ~finite[placed].all(axis=1)
     table[lost, r.SOURCE_A : r.SOURCE_RADIUS_B + 1] = 0.0
-    table[lost, r.SOURCE_A : r.SOURCE_RADIUS_A] = NOWHERE
+    table[lost, r.SOURCE_A : r.SOURCE_RADIUS_A] = r.NOWHERE
     return table
 
 
@@ -338,7 +339,7 @@ def _torso_map(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     turn = (np.array([[d, -b], [-c, a]]) @ (x.T @ y + _TRUNK_PULL)).T / (a * d - b * c)
     place = source_middle - turn @ middle
     if not np.isfinite(place).all():
-        return np.array([[0, 0, NOWHERE], [0, 0, NOWHERE]], np.float32)
+        return np.array([[0, 0, r.NOWHERE], [0, 0, r.NOWHERE]], np.float32)
     return np.array([[*turn[0], place[0]], [*turn[1], place[1]]], np.float32)
 
 
@@ -347,7 +348,7 @@ def _head(target: Figure, source: Figure, face: Figure) -> np.ndarray:
     turn = face.axes @ target.axes.T
     ball = np.array([*target.ball, *face.ball, *turn.ravel()], np.float32)
     if not np.isfinite(ball).all():
-        ball[:] = [0, 0, 1, NOWHERE, NOWHERE, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1]
+        ball[:] = [0, 0, 1, r.NOWHERE, r.NOWHERE, 1, 1, 0, 0, 0, 1, 0, 0, 0, 1]
     start = target.starts[figure.NECK, :2]
     way = ball[:2] - start
     neck = np.array([*start, *(way / max(float(way @ way), 1.0))], np.float32)

@@ -9,22 +9,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from avatar_stream.modeling.rasterizer import COMPILED, INNER
+from avatar_stream.modeling.rasterizer import COMPILED, INNER, NOWHERE
 
-# Of the head's numbers: the ball (centre x, y and radius in the target, the same in the source, rotation (3, 3) from
-# the target's axes to the source's); the neck's axis in the target (where it begins, x and y, and per px how much
-# nearer to the head's middle, x and y); the face's middle there; centre and half-axes of the head with its hair,
+# Of the head's numbers, first the ball: centre x, y and radius in the target, the same in the source, rotation (3, 3)
+# from the target's axes to the source's. Then the neck's axis in the target (where it begins, x and y, and per px how
+# much nearer to the head's middle, x and y); the face's middle there; centre and half-axes of the head with its hair,
 # source px, in the look of the head and in that of the trunk.
-BALL, NECK_AXIS, FACE_MIDDLE, OVAL = 0, 15, 19, 21
+NECK_AXIS, FACE_MIDDLE, OVAL = 15, 19, 21
 HEAD_NUMBERS = 29
 SEAM_ROWS = 65  # of directions from the face's middle
-_STAYS, _PER_TURN = (
-    np.float32(0.1),
-    np.float32(2.0),
-)  # from here on hair moves with the head, and how soon wholly
+# From here on, of the way from the shoulders to the head's middle, hair moves with the head; and how soon wholly.
+_STAYS, _PER_TURN = np.float32(0.1), np.float32(2.0)
 _PER_PULL = np.float32(1.0 / 0.45)  # the face pulls what is round it, as far as this share of its own size
 CHIN = 0.6  # how far down the head's oval its own look reaches; below is neck and collar
-NOWHERE = -1e4  # a place in the source image that is in no picture
 
 _ZERO, _ONE, _THREE, _FOUR, _TINY = map(np.float32, (0.0, 1.0, 3.0, 4.0, 1e-6))
 _NOWHERE, _CHIN = np.float32(NOWHERE), np.float32(CHIN)
@@ -44,11 +41,8 @@ def find_seam(rim, there, head, most):  # noqa: D417 - pragma: no cover - compil
         the face ends, and by how much its place in the source differs there from the ball's.
     """
     count = rim.shape[0]
-    ways, values, seam = (
-        np.empty(count, np.float32),
-        np.empty((count, 3), np.float32),
-        np.empty((SEAM_ROWS, 3), np.float32),
-    )
+    ways, values = np.empty(count, np.float32), np.empty((count, 3), np.float32)
+    seam = np.empty((SEAM_ROWS, 3), np.float32)
     cosine, sine = _roll(head)
     for i in range(count):
         dx, dy = rim[i, 0] - head[FACE_MIDDLE], rim[i, 1] - head[FACE_MIDDLE + 1]

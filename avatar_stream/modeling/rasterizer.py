@@ -22,6 +22,8 @@ END_FROM, END_GROUP = 26, 27
 END_SOURCE_A, END_SOURCE_B, END_SOURCE_RADIUS_A, END_SOURCE_RADIUS_B = 28, 30, 32, 33  # of the whole capsule
 CAPSULE_COLUMNS = 34
 
+NOWHERE = -1e4  # a place in the source image that is in no picture
+
 # Columns of a vertex (float32): place, normal, two painted values, place in the source image.
 VERTEX_COLUMNS = 10
 # Columns of a triangle's paint (float32): face, eye, limb, group.

@@ -18,7 +18,6 @@ NORMAL_X, NORMAL_Y, DEPTH, PALM, CODE_A, CODE_B, HAND_CODE, FACE_CODE, LIMB_CODE
 CHANNELS = 10
 DEPTH_SCALE_PX = 64.0
 
-
 _ZERO, _HALF, _ONE, _TINY = map(np.float32, (0.0, 0.5, 1.0, 1e-6))
 _PER_DEPTH, _MOST_DEPTH = np.float32(1.0 / DEPTH_SCALE_PX), np.float32(3.0)
 # Places in the source image count in 32nds of its pixels, as OpenCV's do; its frame of nothing is two pixels wide.
@@ -54,7 +53,7 @@ def shade(  # noqa: D417 - pragma: no cover - compiled
         maps: (V, CHANNELS, H, W) float32 out. owner: (V, H, W) uint8 out, groups, 0 = none.
         look: (V, H, W) uint32 out, the source image warped to this pose.
         shares: (V, P, n, n) float32 out, how much of each cell belongs to each part.
-        flow: (V, H, W, 2) float32 out, canvas px of the source whose look belongs there, x and y; `head.NOWHERE`.
+        flow: (V, H, W, 2) float32 out, canvas px of the source whose look belongs there, x and y; `rasterizer.NOWHERE`.
     """
     height, width = which.shape[1:]
     places, row_flow = np.empty(width, np.float32), np.empty((2, width), np.float32)

@@ -13,10 +13,8 @@ from avatar_stream.types import CANVAS_PX, LEFT_SHOULDER, RIGHT_SHOULDER
 _OWNER_PX = 256
 _SEEN = 250  # matte (of 255) that shows the person itself
 _FILL_PX = 8  # how far a hand's colour reaches beyond it
-_RIM_PX, _CLOTH_PX = (
-    2.5,
-    8,
-)  # how far within a hand's solids what is behind it may be seen, and how far beside them
+_RIM_PX = 2.5  # how far within a hand's solids what is behind it may be seen
+_CLOTH_PX = 8  # how far beside them that is looked at
 # Radius, at half scale, in which trunk and a neutral arm share their cloth: the arm's end and its margin.
 _SHOULDER_CELLS = 17
 _CLOTH_CELLS = 6  # how far round the shoulder its cloth is looked at, at half scale

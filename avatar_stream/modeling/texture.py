@@ -14,13 +14,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from avatar_stream.modeling.head import NOWHERE
-from avatar_stream.modeling.rasterizer import COMPILED, INNER
+from avatar_stream.modeling.rasterizer import COMPILED, INNER, NOWHERE
 from avatar_stream.modeling.shading import EMPTY, FRAME_PX, read_pixel
 
 DISPLACEMENT_PX = 8.0  # the most by which a place moves, px of the view
 MOVES = 5  # channels of a `moves` array: displacement x and y, gain of red, green and blue
 OPAQUE, CLEAR = 0.95, 0.7  # alpha of the source above which its colour counts fully, below which not at all
+SEAM_PX = 1.5  # the same where they are of two groups
 JUMP_PX = 6.0  # neighbours whose places in the source are farther apart, px of the source per px, are no one surface
 
 _ZERO, _HALF, _ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
@@ -28,8 +28,8 @@ _BYTE, _FAINT = np.float32(1.0 / 255.0), np.float32(0.02)
 _CLEAR, _PER_OPACITY = np.float32(CLEAR), np.float32(1.0 / (OPAQUE - CLEAR))
 _SUBPIXELS, _SHIFT, _BELOW = np.float32(32.0), np.int32(5), np.int32(31)  # as `shading.read_pixel` counts
 _LOWEST, _8, _16, _24 = np.uint32(255), np.uint32(8), np.uint32(16), np.uint32(24)
-_SEAM = np.float32(1.5)
-_NEVER, _NO_PLACE, _JUMP = np.float32(1e9), np.float32(NOWHERE / 2), np.float32(JUMP_PX)
+_NEVER, _NO_PLACE = np.float32(1e9), np.float32(NOWHERE / 2)
+_JUMP, _SEAM = np.float32(JUMP_PX), np.float32(SEAM_PX)
 
 
 # Rows of what a row of a view says of its surface: how the place in the source changes to the right (x, y) and down
