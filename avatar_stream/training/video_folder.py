@@ -17,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from avatar_stream.errors import ConfigError, EndOfStream, SinkError, SourceError, TrackerError
 from avatar_stream.sources.video_file import VideoFileSource
-from avatar_stream.trackers.holistic import HolisticTracker
+from avatar_stream.trackers.holistic_fast import HolisticFastTracker
 from avatar_stream.training import matting
 from avatar_stream.training.video_frame import (
     CutFinder,
@@ -155,7 +155,7 @@ def find_shots(clip: Path, every: int) -> list[Shot]:
         SourceError: the clip cannot be read.
         TrackerError: the tracker failed on it.
     """
-    tracker, finder, shots = HolisticTracker(), CutFinder(), [Shot()]
+    tracker, finder, shots = HolisticFastTracker(), CutFinder(), [Shot()]
     with closing(tracker):
         tracker.open()
         for frame in tqdm(_frames(clip, every), clip.name, leave=False, unit="frame", disable=None):
