@@ -53,13 +53,13 @@ def test_the_page_s_delay_holds_the_pipeline_s():
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         pytest.skip("needs Chromium")
     options = SyntheticSource.Options(live=True, fps=25, width=64, height=48)
-    synthesizer = Slow(pause_s=0.25)
+    synthesizer = Slow(pause_s=0.15)
     synthesizer.options = None
     cast = Cast("one", Still(), synthesizer)
     pipeline = Pipeline(SyntheticSource(options), None, cast, Composer(), [Output(Collector(), "viewer")])
-    figures = measure_with_page(pipeline, 10.0, warm_up_s=1.0)
+    figures = measure_with_page(pipeline, 4.0, warm_up_s=0.5)
     page = figures["page"]
     assert page["pictures"] > 5 and page["misread"] <= 1
-    assert page["delay_ms"]["p50"] > 250, "the synthesizer alone takes that long"
+    assert page["delay_ms"]["p50"] > 150, "the synthesizer alone takes that long"
     assert page["delay_ms"]["p50"] > figures["latency_ms"]["p50"] - 20
-    assert page["delay_ms"]["p50"] < figures["latency_ms"]["p50"] + 2000
+    assert page["delay_ms"]["p50"] < figures["latency_ms"]["p50"] + 10_000, "a clock that is off is off by far more"

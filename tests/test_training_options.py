@@ -25,10 +25,10 @@ def test_critic_trains_and_is_remembered(tmp_path: Path) -> None:
     """A critic learns beside the networks, is in the checkpoint, and goes on from there."""
     critic = CriticConfig(verdict=0.01, likeness=0.1, width=8, learning_rate=2e-3)
     config = small_config(tmp_path / "run", write_data_set(tmp_path / "data"))
-    config = config.model_copy(update={"critic": critic, "max_steps": 15})
+    config = config.model_copy(update={"critic": critic, "max_steps": 3})
     train(config)
     first = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=False)["adversary"]["critic"]
-    train(config.model_copy(update={"max_steps": 16}))
+    train(config.model_copy(update={"max_steps": 4}))
     second = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=False)["adversary"]["critic"]
     moved = max((first[name] - second[name]).abs().max() for name in first if "original" in name)
     assert 0 < moved < 0.05  # one step further, not begun anew
@@ -52,7 +52,7 @@ def test_source_net_reads_image_tokens(tmp_path: Path) -> None:
     config = small_config(
         tmp_path / "run", write_data_set(tmp_path / "data"), image_encoder=str(tmp_path / "encoder")
     )
-    train(config.model_copy(update={"max_steps": 20}))
+    train(config.model_copy(update={"max_steps": 5}))
     weights = tmp_path / "run" / "weights"
     first = make(weights)
     pipe = SignerPipeline.from_pretrained(weights, torch_dtype=torch.float32)
