@@ -188,7 +188,7 @@ class Rtsp(OnAir):
 
 
 class Hls(OnAir):
-    """Segments of a second in a folder that a web server shows."""
+    """Segments of half a second in a folder that a web server shows."""
 
     def __init__(self, folder: Path):
         self._folder = folder / "hls"
@@ -214,7 +214,7 @@ class Hls(OnAir):
 
     def _send(self):
         # A broadcast has no end mark; the next one's pieces have other names.
-        settings = {"hls_time": "1", "hls_list_size": "6", "hls_flags": "delete_segments+omit_endlist"}
+        settings = {"hls_time": "0.5", "hls_list_size": "6", "hls_flags": "delete_segments+omit_endlist"}
         settings["hls_segment_filename"] = str(self._folder / f"{time.monotonic_ns()}-%d.ts")
         playlist = str(self._folder / "programme.m3u8")
         with av.open(playlist, "w", format="hls", options=settings) as container:
