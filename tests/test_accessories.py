@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from support.places import ROOT
 
 from avatar_stream.errors import RenderError
 from avatar_stream.rendering import parts
@@ -22,7 +21,7 @@ from avatar_stream.rendering.skeleton import INDEX, RigPose, rest_rotations
 from avatar_stream.rendering.surface import UNKNOWN
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
-AVATARS = Path(__file__).parents[1] / "assets" / "avatars"
+AVATARS = ROOT / "assets" / "avatars"
 SIDE_PX = 512
 
 

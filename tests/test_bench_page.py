@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from test_runner import Collector, Slow, Still
+from support.stages import Collector, Slow, Still
 
 from avatar_stream import bench_page
 from avatar_stream.bench import measure_with_page

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import SHARED
-from test_retarget import DOWN, FPS, STILL, avatar_pose, make_person, reach_for, settle, without
+from support.places import SHARED
+from support.signers import DOWN, FPS, STILL, avatar_pose, make_person, reach_for, settle, without
 
 from avatar_stream.avatars import load_avatar
 from avatar_stream.evaluation.contact import contact_values

@@ -9,10 +9,10 @@ import urllib.request
 
 import numpy as np
 import pytest
-from pages import wait_for
 from prometheus_client.parser import text_string_to_metric_families
-from test_runner import Asking, Slow, make_pipeline
-from test_web import browser  # noqa: F401
+from support.pages import wait_for
+from support.stages import Asking, Slow, make_pipeline
+from support.web import ask_server as ask
 
 from avatar_stream.avatars import list_portraits
 from avatar_stream.broadcast.guard import Guard, Pace
@@ -41,19 +41,6 @@ def opened():
     yield make
     for server in servers:
         server.close()
-
-
-def ask(server, path, body=None, method=None, token=None, **headers):
-    """Code, headers and bytes of an answer."""
-    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-    headers = ({"Content-Type": "application/json"} if body is not None else {}) | headers
-    headers |= {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(server.address + path, data, headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as response:
-            return response.status, response.headers, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read()
 
 
 def test_the_crew_must_show_the_token_and_the_network_is_told_nothing_without_it(opened):
@@ -266,7 +253,7 @@ def test_the_api_keeps_to_its_description(opened):
     assert ask(server, "healthz")[0] == 200
 
 
-def test_the_control_page_is_one_press_away_from_everything(browser, opened):  # noqa: F811
+def test_the_control_page_is_one_press_away_from_everything(browser, opened):
     server = opened(token=TOKEN)
     controls = server.api.controls
     controls.tell(
@@ -314,7 +301,7 @@ def test_the_control_page_is_one_press_away_from_everything(browser, opened):  #
     page.close()
 
 
-def test_a_viewer_with_a_wrong_token_closes_the_server_to_nobody(browser, opened):  # noqa: F811
+def test_a_viewer_with_a_wrong_token_closes_the_server_to_nobody(browser, opened):
     server = opened(token=TOKEN, private=True)
     server.guard._wrong = Pace(6, 0.01)
     page = browser.new_page()

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
-from outward import Signer, free_port, reachable, running, until
-from pages import launched, playwright_tool, wait_for
+from support.certificates import make_certificate
+from support.outward import Signer, free_port, reachable, running
+from support.pages import wait_for
+from support.places import ROOT
+from support.waiting import until
 
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.sinks.web import WebSink
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
-
-
-def certificate(folder: Path) -> None:
-    """A certificate of its own for 127.0.0.1: fullchain.pem, privkey.pem."""
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1"
-    files = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+DEPLOY = ROOT / "deploy"
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is missing: apt-get install nginx")
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is missing")
-def test_chromium_watches_by_https_through_nginx(tmp_path):
-    certificate(tmp_path)
+def test_chromium_watches_by_https_through_nginx(browser, tmp_path):
+    certificate, key = make_certificate(tmp_path, "127.0.0.1")
     plain, secure = free_port(), free_port()
     server = Server(ServerOptions(port=0, origins=(f"https://127.0.0.1:{secure}",)))
     sink = WebSink(WebSink.Options(server=server))
-    with playwright_tool() as tool, launched(tool) as browser, Signer(sink, size=(320, 240)):
+    with Signer(sink, size=(320, 240)):
         text = (DEPLOY / "nginx/avatar.conf").read_text()
         for before, after in {
-            "/etc/letsencrypt/live/avatar.example.org": str(tmp_path),
+            "/etc/letsencrypt/live/avatar.example.org/fullchain.pem": str(certificate),
+            "/etc/letsencrypt/live/avatar.example.org/privkey.pem": str(key),
             "avatar.example.org": "127.0.0.1",
             "listen 80": f"listen 127.0.0.1:{plain}",
             "listen 443": f"listen 127.0.0.1:{secure}",
@@ -49,10 +45,10 @@ def test_chromium_watches_by_https_through_nginx(tmp_path):
         )
         with running(["nginx", "-p", str(tmp_path), "-e", "stderr", "-c", str(tmp_path / "nginx.conf")]):
             until(lambda: reachable(secure))
-            page = browser.new_page(ignore_https_errors=True)
-            page.goto(f"https://127.0.0.1:{secure}/")
-            wait_for(page, "() => document.querySelector('video').videoWidth === 320")
-            assert server.audience.connected == 1
+            with contextlib.closing(browser.new_page(ignore_https_errors=True)) as page:
+                page.goto(f"https://127.0.0.1:{secure}/")
+                wait_for(page, "() => document.querySelector('video').videoWidth === 320")
+                assert server.audience.connected == 1
 
 
 @pytest.mark.skipif(shutil.which("turnserver") is None, reason="coturn is missing: apt-get install coturn")

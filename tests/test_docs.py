@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.places import ROOT
 
 from avatar_stream import cli
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "pipelines/README.md", *ROOT.glob("docs/*.md")]
 # A command as it stands in a block or between backticks; a line may go on after a backslash.
 COMMAND = re.compile(r"avatar-stream ([a-z](?:[^\n`\\|#]|\\\n)*)")

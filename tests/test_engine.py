@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_modeling import as_pose, picture, small_networks, standing_points
+from support.networks import as_pose, picture, small_networks, standing_points
+from support.places import SHARED
 
 from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ModelError
@@ -35,7 +36,6 @@ from avatar_stream.places import bundled
 from avatar_stream.sources.pose_file import PoseFileSource
 from avatar_stream.synthesizers import flow as flow_stage
 
-SHARED = Path(__file__).parents[1].parent / "shared"
 # Of 255, over a grey background, of bfloat16 against float32; see docs/engines.md.
 MOST_STEPS, MEAN_STEPS = 16.0, 0.5  # a rim is made steep, and a difference in it with it
 MEAN_EIGHT_BIT_STEPS = 1.5  # the look of single pixels at a finger's edge may change

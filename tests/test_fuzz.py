@@ -1,12 +1,12 @@
 """Offers that nobody sane would send: clear answers, never a 500, nobody left behind, the show goes on."""
 
-import asyncio
 import json
 import random
 
 import pytest
-from test_control import ask
-from test_web import wait_until, whep_offer
+from support.waiting import run_async, wait_until
+from support.web import ask_server as ask
+from support.web import whep_offer
 
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import EncodingOptions, ServerOptions
@@ -25,7 +25,7 @@ def offer():
         await connection.close()
         return sdp
 
-    return asyncio.run(make())
+    return run_async(make())
 
 
 @pytest.fixture

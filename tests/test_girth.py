@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from test_modeling import standing_points
+from support.networks import standing_points
 
 from avatar_stream.modeling import conditioning, figure, geometry
 from avatar_stream.modeling.girth import TRUNK_WIDTHS, Girth

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from support.places import SHARED
 
 from avatar_stream import compiled
 from avatar_stream.errors import EndOfStream
@@ -23,7 +23,7 @@ from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.trackers.holistic_fast import HolisticFastTracker
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Frame
 
-VIDEO = Path(__file__).parents[1].parent / "shared" / "video"
+VIDEO = SHARED / "video"
 
 
 def read_clip(name: str, first: int, last: int) -> list[Frame]:

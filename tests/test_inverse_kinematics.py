@@ -1,10 +1,10 @@
 """Landmarks to joint rotations: round trips, noise, missing parts, faces, mirroring."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.places import SHARED
 
 from avatar_stream.rendering import face_fit
 from avatar_stream.rendering.handshapes import Hand, shape
@@ -14,7 +14,7 @@ from avatar_stream.rendering.rig import Rig
 from avatar_stream.rendering.skeleton import INDEX, forward
 from avatar_stream.types import LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Pose
 
-PEOPLE = Path(__file__).parents[1].parent / "shared" / "people"
+PEOPLE = SHARED / "people"
 SIZE = 512
 METRES_PER_PX = 1.2 / SIZE
 BODY = {

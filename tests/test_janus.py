@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
-from outward import STRIPES, Signer, answers, free_port, running, until
-from pages import PATIENCE_MS, launched, playwright_tool
+from support.outward import STRIPES, Signer, answers, free_port, running
+from support.pages import PATIENCE_MS
+from support.places import ROOT
+from support.waiting import until
 
 from avatar_stream.sinks.whip import WhipSink
 
-FOLDER = Path(__file__).parents[1] / "deploy" / "janus"
+FOLDER = ROOT / "deploy" / "janus"
 TOKEN = "a-good-token"
 
 pytestmark = pytest.mark.skipif(
@@ -60,10 +62,9 @@ def janus(tmp_path):
             yield address
 
 
-def test_chromium_watches_in_janus_what_is_published_there(janus, tmp_path):
+def test_chromium_watches_in_janus_what_is_published_there(browser, janus, tmp_path):
     sink = WhipSink(WhipSink.Options(url=f"{janus}whip", token=TOKEN))
-    with playwright_tool() as tool, launched(tool) as browser:
-        page = browser.new_page()
+    with contextlib.closing(browser.new_page()) as page:
         page.goto(janus)
         page.get_by_text("Nobody is signing yet").wait_for(timeout=PATIENCE_MS)
         with Signer(sink, size=(320, 240)):
@@ -77,7 +78,7 @@ def test_chromium_watches_in_janus_what_is_published_there(janus, tmp_path):
     assert np.abs(np.array(seen["colours"]) - STRIPES).max() < 30, seen
 
 
-def test_a_viewer_who_closed_the_browser_is_forgotten(janus):
+def test_a_viewer_who_closed_the_browser_is_forgotten(browser, janus):
     asked = []
 
     def known() -> bool:
@@ -87,15 +88,14 @@ def test_a_viewer_who_closed_the_browser_is_forgotten(janus):
             return error.code != 404
         return True
 
-    with playwright_tool() as tool, launched(tool) as browser:
-        with Signer(WhipSink(WhipSink.Options(url=f"{janus}whip", token=TOKEN)), size=(320, 240)):
-            page = browser.new_page()
-            page.on("request", lambda request: "/watch/" in request.url and asked.append(request.url))
-            page.goto(janus)
-            page.wait_for_function(f"({_LOOK})()?.seen > 3", timeout=PATIENCE_MS)
-            assert known()
-            page.close()
-            until(lambda: not known())
+    with Signer(WhipSink(WhipSink.Options(url=f"{janus}whip", token=TOKEN)), size=(320, 240)):
+        page = browser.new_page()
+        page.on("request", lambda request: "/watch/" in request.url and asked.append(request.url))
+        page.goto(janus)
+        page.wait_for_function(f"({_LOOK})()?.seen > 3", timeout=PATIENCE_MS)
+        assert known()
+        page.close()
+        until(lambda: not known())
 
 
 def test_janus_behind_the_adapter_wants_the_token(janus):

@@ -19,46 +19,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_runner import Asking, Collector, Slow, Still
-from test_sources import Camera, picture
+from support.cameras import Camera, picture
+from support.live import Until, make_pipeline, synthetic
+from support.stages import Asking, Collector, Slow, Still
 
 from avatar_stream.bench import measure_pipeline, summarize
 from avatar_stream.cli import main
-from avatar_stream.compose import Composer
 from avatar_stream.controls import Controls, Wish
 from avatar_stream.errors import EndOfStream
-from avatar_stream.pipeline import Cast, Output, Pipeline
+from avatar_stream.pipeline import Cast
 from avatar_stream.retarget.framing import FramingGuard
 from avatar_stream.running import runner
 from avatar_stream.running.meter import Report
 from avatar_stream.sinks.video_file import VideoFileSink
-from avatar_stream.sources.synthetic import SyntheticSource
 from avatar_stream.sources.webcam import WebcamSource
 from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.types import LEFT_WRIST, NOSE, Frame
-
-
-class Until(Asking):
-    """Ends the run some frames after something was told."""
-
-    def __init__(self, words, frames=5):
-        super().__init__({})
-        self.words, self.left = words, frames
-
-    def write(self, frame):
-        super().write(frame)
-        self.left -= any(self.words in message for message in self.told[-1].messages)
-        if self.left == 0:
-            self.controls.ask(Wish.QUIT)
-
-
-def make_pipeline(source, *sinks, tracker=None, guard=None):
-    outputs = [Output(sink, f"o{k}") for k, sink in enumerate(sinks)]
-    return Pipeline(source, tracker, Cast("one", Still(), Slow()), Composer(), outputs, guard=guard)
-
-
-def synthetic(**options):
-    return SyntheticSource(SyntheticSource.Options(**{"width": 64, "height": 48, **options}))
 
 
 def webcam(*cameras):
@@ -78,8 +54,10 @@ TWO_HUNDRED = """
     import gc, sys
     import psutil
     sys.path.insert(0, {tests!r})
-    from test_live import Collector, make_pipeline, runner, synthetic
-    from test_runner import avatar_threads
+    from avatar_stream.running import runner
+    from support.stages import Collector
+    from support.live import make_pipeline, synthetic
+    from support.stages import avatar_threads
 
     process, found = psutil.Process(), []
     for count in range(200):
@@ -190,7 +168,9 @@ LIVE = """
     sys.path.insert(0, {tests!r})
     from pathlib import Path
     from avatar_stream.sinks import video_file
-    from test_live import Until, VideoFileSink, make_pipeline, runner, synthetic
+    from avatar_stream.sinks.video_file import VideoFileSink
+    from avatar_stream.running import runner
+    from support.live import Until, make_pipeline, synthetic
 
     video_file._RESERVE_BYTES = 200_000  # so that few frames fill the disk, also on a slow machine
 

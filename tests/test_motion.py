@@ -1,9 +1,8 @@
 """The signing sampler: handshapes, poses, clips, and that no limb goes through a body."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from support.places import SHARED
 
 from avatar_stream.errors import ConfigError
 from avatar_stream.rendering import handshapes
@@ -14,7 +13,7 @@ from avatar_stream.rendering.rig import Rig
 from avatar_stream.rendering.skeleton import INDEX, JOINTS, forward
 from avatar_stream.types import SIDE_PER_SHOULDERS_AND_TORSO
 
-PEOPLE = Path(__file__).parents[1].parent / "shared" / "people"
+PEOPLE = SHARED / "people"
 
 
 @pytest.fixture(scope="module", params=["person-01-a", "person-22-a"])

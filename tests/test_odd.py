@@ -1,7 +1,8 @@
 """Every odd file: what can be read is read; what cannot gets one line, status 1, no traceback and no file."""
 
 import pytest
-from conftest import SHARED, make_upright_pose
+from support.people import make_upright_pose
+from support.places import SHARED
 
 from avatar_stream.cli import main
 from avatar_stream.stages import Options

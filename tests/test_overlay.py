@@ -8,19 +8,18 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from outward import free_port
-from pages import Player, launched, on_air, playwright_tool, wait_for
 from PIL import Image
+from support.outward import free_port
+from support.pages import Player, launched, on_air, wait_for
+from support.places import ROOT
 
 from avatar_stream.broadcast.overlay import MATTE_RANGE, OverlayPacker
 from avatar_stream.types import CANVAS_PX
 
-ROOT = Path(__file__).parents[1]
 SKIN, HIDDEN = (205, 140, 105), (0, 255, 0)
 # A disc left of the middle, so that a mirrored picture is another one; on the right, patches of the matte's levels.
 DISC, RADIUS_PX, EDGE_PX = (180, 300), 120, 12
@@ -110,20 +109,6 @@ def test_packing_is_quick():
 
 
 # ---- with a browser ----
-
-
-@pytest.fixture(scope="module")
-def tool():
-    """Playwright, for browsers with other options than usual too."""
-    with playwright_tool() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser(tool):
-    """Headless Chromium."""
-    with launched(tool) as running:
-        yield running
 
 
 @contextlib.contextmanager
@@ -305,9 +290,9 @@ def test_a_browser_that_does_not_tell_of_pictures(browser):
         assert not seen(page).any()
 
 
-def test_a_browser_without_webgl_says_so(tool):
+def test_a_browser_without_webgl_says_so(playwright):
     with (
-        launched(tool, "--disable-3d-apis") as bare,
+        launched(playwright, "--disable-3d-apis") as bare,
         on_air(drawn_person()) as sink,
         overlay(bare, sink) as page,
     ):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import make_upright_pose
+from support.people import make_upright_pose
 
 from avatar_stream.compose import Composer
 from avatar_stream.controls import Status

@@ -13,10 +13,10 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from support.places import ROOT
 
 from avatar_stream.places import KINDS
 
-ROOT = Path(__file__).parents[1]
 METADATA = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
 LEFT_OUT = ("__pycache__",)
 

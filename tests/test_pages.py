@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import TONES_HZ, Player, launched, on_air, playwright_tool, wait_for
+from support.pages import TONES_HZ, Player, on_air, wait_for
 
 from avatar_stream.avatars import load_avatar
 from avatar_stream.controls import Status
@@ -23,14 +23,6 @@ STATUS = Status(
     notices=(MESSAGE,),
     framing=(MESSAGE,),
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, with a camera that shows a test picture."""
-    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-    with playwright_tool() as tool, launched(tool, *camera) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outward import STRIPES, Signer, until
-from pages import PATIENCE_MS, launched, playwright_tool
+from support.outward import STRIPES, Signer
+from support.pages import PATIENCE_MS
+from support.waiting import until
 
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
@@ -20,7 +21,6 @@ from avatar_stream.sinks.web import WebSink
 
 NPM = Path(__file__).parent / "npm"
 TOKEN = "a-good-token"
-CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 pytestmark = pytest.mark.skipif(
     not (NPM / "node_modules" / "whip-whep").is_dir(), reason="clients from npm are missing: make test-tools"
@@ -112,10 +112,9 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def opened(elsewhere, *arguments):
+def opened(browser, elsewhere):
     """The page elsewhere, in Chromium."""
-    with playwright_tool() as tool, launched(tool, *arguments) as browser:
-        page = browser.new_page()
+    with contextlib.closing(browser.new_page()) as page:
         page.problems = []
         page.on("pageerror", lambda error: page.problems.append(str(error)))
         page.goto(elsewhere)
@@ -124,10 +123,10 @@ def opened(elsewhere, *arguments):
 
 
 @pytest.mark.parametrize("player", ["medooze", "eyevinn"])
-def test_a_player_from_npm_watches(elsewhere, player):
+def test_a_player_from_npm_watches(browser, elsewhere, player):
     server = Server(ServerOptions(port=0, origins=(elsewhere,)))
     sink = WebSink(WebSink.Options(server=server))
-    with opened(elsewhere) as page, Signer(sink, size=(320, 240)):
+    with opened(browser, elsewhere) as page, Signer(sink, size=(320, 240)):
         page.evaluate("(rest) => begin('watch', ...rest)", [player, f"{sink.address}whep"])
         page.wait_for_function(f"({_COLOURS})()", timeout=PATIENCE_MS)
         colours = [page.evaluate(_COLOURS) for _ in range(5) if not page.wait_for_timeout(150)]
@@ -139,17 +138,17 @@ def test_a_player_from_npm_watches(elsewhere, player):
 
 
 @pytest.mark.parametrize("client", ["medooze", "eyevinn"])
-def test_a_whip_client_from_npm_is_the_camera(elsewhere, client):
+def test_a_whip_client_from_npm_is_the_camera(browser, elsewhere, client):
     server = Server(ServerOptions(port=0, origins=(elsewhere,), token=TOKEN))
     server.open()
     try:
         server.ingest.opened = True
-        with opened(elsewhere, *CAMERA) as page:
+        with opened(browser, elsewhere) as page:
             page.evaluate("(rest) => begin('send', ...rest)", [client, f"{server.address}whip", TOKEN])
             until(lambda: server.ingest.state == "sending", timeout_s=30)
             arrival = server.ingest.take(10)
             assert (arrival.picture.width, arrival.picture.height) == (320, 240)
-            assert arrival.picture.to_ndarray(format="rgb24").std() > 20, "Chromium's camera shows a pattern"
+            assert arrival.picture.to_ndarray(format="rgb24").std() > 20, "Chromium's camera plays a clip"
             page.evaluate("finish()")
             until(lambda: server.ingest.state == "nobody")
             assert page.problems == []

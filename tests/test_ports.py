@@ -8,6 +8,7 @@ import socket
 import aiohttp
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
+from support.waiting import run_async
 
 from avatar_stream.broadcast.ports import RangeLoop, make_loop
 from avatar_stream.broadcast.server import Server
@@ -135,7 +136,7 @@ def test_media_of_viewers_and_signers_lie_in_the_servers_range():
                 await connection.close()
             return told
 
-        ports = candidate_ports(asyncio.run(answers()))
+        ports = candidate_ports(run_async(answers()))
         assert len(ports) >= 2 and all(first <= port <= last for port in ports)
     finally:
         sink.close()

@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from outward import free_port
-from show_cases import FPS, SIZE, Station, beginnings_s, draw_number, read_number
-from stations import Hls, Rtmp, Rtsp, Srt, SrtCaller, needs_srt
-from test_show import Collector, Numbered, make_show, signer_number
+from support.outward import free_port
+from support.programmes import FPS, SIZE, Station, beginnings_s, draw_number, read_number
+from support.shows import Collector, Numbered, make_show, signer_number
+from support.stations import Hls, Rtmp, Rtsp, Srt, SrtCaller, needs_srt
+from support.waiting import until
 
 from avatar_stream.controls import Wish
 from avatar_stream.running import runner
@@ -19,7 +20,6 @@ from avatar_stream.show.options import ShowOptions
 from avatar_stream.show.programme import Programme
 
 TARGET_MS = 500
-PATIENCE_S = 60.0
 
 
 class Crew(Collector):
@@ -77,13 +77,6 @@ def run_beside(show, start_s, work, kind=Crew):
     return crew
 
 
-def soon(condition):
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("kind", [Rtmp, Srt, SrtCaller, Rtsp, Hls])
 def test_an_address_is_followed_lost_told_and_found_again(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("avatar_stream.show.feed._SILENT_S", 1.5)
@@ -91,15 +84,15 @@ def test_an_address_is_followed_lost_told_and_found_again(kind, tmp_path, monkey
     with kind(tmp_path) as station:
 
         def work(crew):
-            soon(lambda: crew.fresh > 3 * FPS)
+            until(lambda: crew.fresh > 3 * FPS)
             station.end()
-            soon(lambda: any("its last picture stays" in text for text in crew.notices))
+            until(lambda: any("its last picture stays" in text for text in crew.notices))
             # The signer goes on, whatever the programme does.
             signers = len(crew.signers)
-            soon(lambda: len(crew.signers) > signers + FPS // 2)
+            until(lambda: len(crew.signers) > signers + FPS // 2)
             before, crew.back_s = crew.fresh, time.monotonic()
             station.begin()
-            soon(lambda: crew.fresh > before + FPS)
+            until(lambda: crew.fresh > before + FPS)
 
         crew = run_beside(ShowOptions(source=station.address), station.start_s, work)
     check_pace(crew)
@@ -116,9 +109,11 @@ def test_an_address_that_gives_nothing_at_first_fits_into_what_leaves_already(mo
     sizes = set()
 
     def work(crew):
-        soon(lambda: any("the signer stands alone" in text for text in crew.notices) and len(crew.frames) > 5)
+        until(
+            lambda: any("the signer stands alone" in text for text in crew.notices) and len(crew.frames) > 5
+        )
         station.silent.clear()
-        soon(lambda: crew.fresh > FPS)
+        until(lambda: crew.fresh > FPS)
 
     class Seeing(Crew):
         def look_at(self, image):
@@ -144,7 +139,7 @@ def test_a_show_that_waits_for_a_caller_ends_and_leaves_no_program_behind(monkey
         return [child for child in me.children() if "ffmpeg" in child.name()]
 
     programme.open()
-    soon(programs)
+    until(programs)
     start_s = time.monotonic()
     programme.close()
     assert time.monotonic() - start_s < 4 and not programs()
@@ -223,9 +218,9 @@ def test_a_capture_card_is_in_step_with_the_signer_and_may_be_unplugged(monkeypa
     monkeypatch.setattr("avatar_stream.sources.webcam._open_capture", open_capture)
 
     def work(crew):
-        soon(lambda: any("camera 3 is gone: plug it in again" in text for text in crew.notices))
+        until(lambda: any("camera 3 is gone: plug it in again" in text for text in crew.notices))
         before = crew.fresh
-        soon(lambda: crew.fresh > before + FPS)
+        until(lambda: crew.fresh > before + FPS)
 
     crew = run_beside(ShowOptions(source=3), start_s, work)
     assert set(asked) == {3} and len(asked) == 4

@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from outward import FPS, Signer, assert_stripes, free_port, picture, reachable, running, until
+from support.outward import FPS, Signer, assert_stripes, free_port, picture, running
+from support.rtmp import KEY, needs_nginx, nginx
+from support.waiting import until
 
 from avatar_stream.broadcast.push import hide_secrets, shown_address
 from avatar_stream.errors import SinkError
 from avatar_stream.sinks.push import PushSink
 from avatar_stream.types import Frame, Sound
 
-NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
-KEY = "secretkey"
-
-needs_nginx = pytest.mark.skipif(
-    shutil.which("nginx") is None or not NGINX_MODULE.exists(),
-    reason="nginx with RTMP is missing: apt-get install nginx libnginx-mod-rtmp",
-)
 needs_ffmpeg = pytest.mark.skipif(
     shutil.which("ffmpeg") is None, reason="ffmpeg is missing: apt-get install ffmpeg"
 )
-
-
-@contextlib.contextmanager
-def nginx(folder: Path, port: int, extra: str = ""):
-    """Debian's nginx with nginx-rtmp: application `live`, which writes down what is published."""
-    (folder / "record").mkdir(exist_ok=True)
-    configuration = folder / "nginx.conf"
-    configuration.write_text(
-        f"""load_module {NGINX_MODULE};
-user {getpass.getuser()}; daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr warn;
-events {{}}
-rtmp {{ server {{ listen 127.0.0.1:{port};
-  application live {{ live on; {extra} }} }} }}
-"""
-    )
-    with running(["nginx", "-p", str(folder), "-e", "stderr", "-c", str(configuration)]) as process:
-        until(lambda: reachable(port))
-        yield process
 
 
 def watch(url: str, frames: int, patience_s: float = 0.5) -> tuple[list[float], list[np.ndarray], dict]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED
-from test_training_data import cut_clip
+from support.people import cut_clip
+from support.places import SHARED
 
 from avatar_stream.errors import ConfigError, SourceError
 from avatar_stream.evaluation import cross, evaluate, warping

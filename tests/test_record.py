@@ -10,8 +10,8 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import SHARED
 from PIL import Image
+from support.places import SHARED
 
 from avatar_stream.avatars import load_avatar
 from avatar_stream.cli import main

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support.places import ROOT, SHARED
 
 from avatar_stream.errors import ConfigError, RenderError, SinkError
 from avatar_stream.rendering import look, parts, people, prints
@@ -27,7 +28,7 @@ from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose, rest_rotati
 from avatar_stream.rendering.surface import UNKNOWN, chart
 from avatar_stream.types import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
-PEOPLE = Path(__file__).parents[1].parent / "shared" / "people"
+PEOPLE = SHARED / "people"
 needs_people = pytest.mark.skipif(not PEOPLE.is_dir(), reason="the rigged people are not here")
 
 
@@ -422,7 +423,7 @@ def test_a_data_set_is_whole_and_repeats(tmp_path, renderer):
 
 
 def test_two_renderers_of_one_thread_do_not_disturb_each_other():
-    rig = Rig.load(Path(__file__).parents[1] / "assets" / "avatars" / "mei" / "person.glb")
+    rig = Rig.load(ROOT / "assets" / "avatars" / "mei" / "person.glb")
     with Renderer(64) as first:
         alone = first.draw(rig, arms_down()).image
         with Renderer(32) as second:

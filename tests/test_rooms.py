@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.places import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "avatar_stream"
+PACKAGE = ROOT / "avatar_stream"
 # From the ground up; a room imports from itself and from rooms before it.
 ROOMS = (
     "errors figures types provenance places compiled controls lettering fitting stages broadcast sources trackers "

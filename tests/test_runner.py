@@ -1,6 +1,5 @@
 """Threads: live drops frames but not order or freshness, offline loses nothing, and every end leaves order."""
 
-import dataclasses
 import gc
 import os
 import platform
@@ -15,118 +14,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.stages import Asking, Collector, Slow, Still, Tracking, Window, avatar_threads, make_pipeline
 
-from avatar_stream.compose import Composer
 from avatar_stream.controls import Controls, Wish
 from avatar_stream.errors import AvatarStreamError, EndOfStream, SinkError, SourceError, TrackerError
-from avatar_stream.pipeline import Cast, Output, Pipeline
+from avatar_stream.pipeline import Cast, Output
 from avatar_stream.running import runner
 from avatar_stream.running.handover import Handover, Turns
 from avatar_stream.running.meter import Meter, QualityGovernor, Worker
-from avatar_stream.sources.synthetic import SyntheticSource
-
-
-class Still:
-    """Carries a pose over unchanged; remembers how often it began anew."""
-
-    def __init__(self):
-        self.resets, self.nobody = 0, 0
-
-    def retarget(self, pose, time_s):
-        self.nobody += pose is None
-        return pose
-
-    def reset(self):
-        self.resets += 1
-
-
-class Slow:
-    """Takes a while for each picture, and is told on which threads it lives."""
-
-    def __init__(self, pause_s=0.0, colour=120):
-        self.pause_s, self.colour, self.threads = pause_s, colour, set()
-
-    def open(self):
-        self.threads.add(threading.get_ident())
-
-    def synthesize(self, pose):
-        self.threads.add(threading.get_ident())
-        time.sleep(self.pause_s)
-        person = np.full((512, 512, 4), self.colour, np.uint8)
-        person[..., 3] = 255
-        return person
-
-    def close(self):
-        self.threads.add(threading.get_ident())
-
-
-class Collector:
-    """An output that keeps what it is given."""
-
-    def __init__(self, pause_s=0.0):
-        self.frames, self.pause_s, self.delays_s = [], pause_s, []
-        self.closed = self.discarded = 0
-        self.threads = set()
-
-    def open(self):
-        self.threads.add(threading.get_ident())
-
-    def write(self, frame):
-        self.threads.add(threading.get_ident())
-        time.sleep(self.pause_s)
-        self.frames.append(
-            dataclasses.replace(frame, image=frame.image[:1, :1], driver=None, alpha=None, person=None)
-        )
-        self.delays_s.append(time.monotonic() - frame.time_s)
-
-    def close(self):
-        self.threads.add(threading.get_ident())
-        self.closed += 1
-
-    def discard(self):
-        self.discarded += 1
-
-
-class Window(Collector):
-    on_main_thread = True
-
-
-def make_pipeline(sinks, live=False, frames=30, fps=30.0, synthesizer=None, tracker=None, **more):
-    options = SyntheticSource.Options(live=live, frames=frames, fps=fps, width=32, height=24)
-    cast = Cast("one", Still(), synthesizer or Slow())
-    outputs = [sink if isinstance(sink, Output) else Output(sink, f"o{k}") for k, sink in enumerate(sinks)]
-    return Pipeline(SyntheticSource(options), tracker, cast, Composer(), outputs, **more)
-
-
-def avatar_threads():
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("avatar-")]
 
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
     yield
     assert not avatar_threads()
-
-
-class Tracking:
-    """Gives the pose that the frame has; takes its time."""
-
-    def __init__(self, pause_s=0.0, fail_at=None, error=None):
-        self.pause_s, self.fail_at, self.error = pause_s, fail_at, error or TrackerError("it broke")
-        self.closed = 0
-
-    def open(self):
-        pass
-
-    def track(self, frame):
-        time.sleep(self.pause_s)
-        if self.fail_at is not None and frame.index >= self.fail_at:  # live, a single one may be dropped
-            self.failed_at = frame.index
-            raise self.error
-        return frame.pose
-
-    def close(self):
-        self.closed += 1
 
 
 def test_a_file_loses_nothing_and_keeps_its_order():
@@ -287,23 +188,6 @@ def test_a_window_shows_the_camera_until_the_avatar_is_there():
     assert all(tuple(frame.image[0, 0]) == (255, 255, 255) for frame in other.frames), "only in windows"
 
 
-class Asking(Collector):
-    """Asks for something at some frames, and looks at what it is told."""
-
-    def __init__(self, wishes):
-        super().__init__()
-        self.wishes, self.told = wishes, []
-
-    def attach(self, controls):
-        self.controls = controls
-
-    def write(self, frame):
-        super().write(frame)
-        self.told.append(self.controls.status)
-        for wish in self.wishes.get(len(self.frames), ()):
-            self.controls.ask(wish)
-
-
 def test_wishes_are_answered():
     synthesizers, recording = {"one": Slow(colour=10), "two": Slow(colour=200)}, Collector()
     sink = Asking({
@@ -373,7 +257,8 @@ def test_measurements_of_a_long_run_take_no_more_memory(monkeypatch):
 HEAPS = """
     import ctypes, sys
     sys.path.insert(0, {tests!r})
-    from test_runner import Collector, make_pipeline, runner
+    from avatar_stream.running import runner
+    from support.stages import Collector, make_pipeline
 
     libc = ctypes.CDLL(None)
     libc.fopen.restype = ctypes.c_void_p

@@ -2,12 +2,12 @@
 
 import argparse
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.places import ROOT
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = ROOT / "scripts"
 
 
 def load(name):

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_upright_pose
-from show_cases import FPS, SIZE, Station, beginnings_s, draw_number, read_back, read_number, write_programme
+from support.people import make_upright_pose
+from support.programmes import FPS, SIZE, Station, beginnings_s, read_back, read_number, write_programme
+from support.shows import Collector, Numbered, make_show, signer_number
+from support.waiting import wait_until
 
 from avatar_stream.compose import Composer
 from avatar_stream.config import ProblemsError, check_pipeline
 from avatar_stream.controls import Setting, Wish
 from avatar_stream.errors import ConfigError, EndOfStream, SourceError
-from avatar_stream.pipeline import Cast, Output, Pipeline, Rendered, build_pipeline
+from avatar_stream.pipeline import Output, Rendered, build_pipeline
 from avatar_stream.provenance import COMPOSITE, read_source_type
 from avatar_stream.running import runner
 from avatar_stream.running.meter import Meter, Worker
@@ -29,57 +31,9 @@ from avatar_stream.show.programme import Programme
 from avatar_stream.show.sound_line import SoundLine
 from avatar_stream.show.vision import InVision
 from avatar_stream.sinks.video_file import VideoFileSink
-from avatar_stream.sources.synthetic import SyntheticSource
 from avatar_stream.types import Frame, Sound
 
 ONE_FRAME_S = 1 / FPS
-
-
-class Timed:
-    """Hands the frame's time on to the synthesizer, as a retargeter hands on the pose; nobody: the last one."""
-
-    last = None
-
-    def retarget(self, pose, time_s):
-        self.last = pose or self.last
-        return dataclasses.replace(self.last, time_s=time_s)
-
-    def reset(self):
-        pass
-
-
-class Numbered:
-    """Draws a signer whose picture says, in hundredths of a second, which moment it belongs to."""
-
-    def __init__(self, pause_s=0.0, start_s=0.0):
-        self.pause_s, self.start_s = pause_s, start_s
-
-    def open(self):
-        pass
-
-    def synthesize(self, pose):
-        time.sleep(self.pause_s)
-        person = np.zeros((512, 512, 4), np.uint8)
-        person[100:, 30:482] = (150, 60, 60, 255)
-        draw_number(person, round(100 * (pose.time_s - self.start_s)) % 4096, 40, 300, 36)
-        return person
-
-    def close(self):
-        pass
-
-
-def make_show(sinks, show, live=False, frames=100, fps=25.0, synthesizer=None, **more):
-    options = SyntheticSource.Options(live=live, frames=frames, fps=fps, width=32, height=24)
-    outputs = [Output(sink, f"o{place}") for place, sink in enumerate(sinks)]
-    cast = Cast("one", Timed(), synthesizer or Numbered())
-    return Pipeline(SyntheticSource(options), None, cast, Composer(), outputs, show=show, **more)
-
-
-def signer_number(image, show, size=SIZE):
-    """What the signer in the picture's lower right corner says."""
-    side_px = signer_side_px(show, *size)
-    scale = side_px / 512
-    return read_number(image, size[0] - side_px + 40 * scale, size[1] - side_px + 300 * scale, 36 * scale)
 
 
 def test_a_recorded_show_keeps_every_picture_with_the_signer_and_the_sound_of_its_moment(tmp_path):
@@ -99,33 +53,6 @@ def test_a_recorded_show_keeps_every_picture_with_the_signer_and_the_sound_of_it
     for second, begin_s in enumerate(beginnings_s(sound)):
         assert begin_s == pytest.approx(second, abs=ONE_FRAME_S / 2)
     assert len(beginnings_s(sound)) == 4
-
-
-class Collector:
-    """An output that keeps when each frame and sound came, and small pictures."""
-
-    def __init__(self, look=None, controls_seen=None):
-        self.look, self.frames, self.sounds, self.statuses = look, [], [], []
-
-    def attach(self, controls):
-        self.controls = controls
-
-    def open(self):
-        pass
-
-    def write(self, frame):
-        self.frames.append((time.monotonic(), frame.time_s, self.look(frame) if self.look else None))
-        self.statuses.append(self.controls.status)
-
-    def hear(self, sound):
-        self.sounds.append((time.monotonic(), sound.time_s, sound.samples))
-
-    def close(self):
-        pass
-
-    @property
-    def delays_ms(self):
-        return 1000 * np.array([came_s - time_s for came_s, time_s, _ in self.frames])
 
 
 def test_live_without_a_programme_nothing_leaves_before_the_target_delay():
@@ -418,8 +345,8 @@ def test_srt_comes_through_ffmpeg_and_its_address_is_in_no_list_of_processes():
     programme = Programme(ShowOptions(source=f"srt://127.0.0.1:{port}?mode=caller&streamid=secretword"), 1.0)
     try:
         programme.open()
-        assert wait_for(lambda: programme.next_picture_s() is not None, 20)
-        assert programme.size == (320, 180) and wait_for(lambda: programme.take_sounds(float("inf")), 5)
+        assert wait_until(lambda: programme.next_picture_s() is not None, 20)
+        assert programme.size == (320, 180) and wait_until(lambda: programme.take_sounds(float("inf")), 5)
         assert not any(b"secretword" in read(path) for path in Path("/proc").glob("[0-9]*/cmdline"))
     finally:
         programme.close()
@@ -432,15 +359,6 @@ def read(path):
         return path.read_bytes()
     except OSError:  # it has ended
         return b""
-
-
-def wait_for(condition, timeout_s):
-    end_s = time.monotonic() + timeout_s
-    while time.monotonic() < end_s:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_a_programme_that_is_gone_when_it_begins_anew_is_an_error(tmp_path):

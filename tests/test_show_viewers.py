@@ -6,11 +6,12 @@ import time
 
 import numpy as np
 import pytest
-from outward import free_port
-from show_cases import FPS, SIZE, beginnings_s, read_back, read_number, write_programme
-from test_push import KEY, needs_nginx, nginx
-from test_show import make_show
-from test_web import ask, post_offer, sink_at, status_of, wait_until
+from support.outward import free_port
+from support.programmes import FPS, SIZE, beginnings_s, read_back, read_number, write_programme
+from support.rtmp import KEY, needs_nginx, nginx
+from support.shows import make_show
+from support.waiting import run_async, wait_until
+from support.web import ask, post_offer, sink_at, status_of
 
 from avatar_stream.controls import Controls, Wish
 from avatar_stream.running import runner
@@ -84,7 +85,7 @@ def on_air(tmp_path):
 @pytest.mark.parametrize("kinds", [("video", "audio"), ("audio", "video")])
 def test_a_viewer_hears_the_programme_in_step_with_its_picture(on_air, kinds):
     assert status_of(on_air)["sound"] is True
-    check_watched(*asyncio.run(watch_and_listen(on_air, kinds, 4.5)))
+    check_watched(*run_async(watch_and_listen(on_air, kinds, 4.5)))
 
 
 def check_watched(pictures, sounds):
@@ -129,7 +130,7 @@ def test_page_push_and_recording_at_once_have_picture_and_sound_in_step(tmp_path
         try:
             assert wait_until(lambda: web.address and status_of(web)["silent_s"] is not None)
             assert wait_until(lambda: push.connections == 1)
-            watched = asyncio.run(watch_and_listen(web, ["video", "audio"], 4.5))
+            watched = run_async(watch_and_listen(web, ["video", "audio"], 4.5))
         finally:
             controls.ask(Wish.QUIT)
             thread.join(30)
@@ -149,7 +150,7 @@ def test_an_offer_without_sound_gets_the_picture_alone(on_air):
         finally:
             await connection.close()
 
-    asyncio.run(watch())
+    run_async(watch())
 
 
 def test_where_there_is_no_sound_an_audio_section_is_left_empty():
@@ -165,6 +166,6 @@ def test_where_there_is_no_sound_an_audio_section_is_left_empty():
     sink.open()
     try:
         assert status_of(sink)["sound"] is False and ask(sink.address)[0] == 200
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
     finally:
         sink.close()

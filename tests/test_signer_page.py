@@ -2,15 +2,15 @@
 
 import contextlib
 import dataclasses
-import datetime
-import ipaddress
-from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
-from pages import launched, playwright_tool
-from test_whip import TOKEN, ask, receiving, wait_until
+from support.camera_clip import CORNER_PX
+from support.certificates import make_certificate
+from support.ingest import TOKEN, receiving
+from support.pages import launched, wait_for
+from support.waiting import wait_until
+from support.web import ask
 
 from avatar_stream.broadcast.listening import reachable_host
 from avatar_stream.broadcast.server import Server
@@ -22,44 +22,19 @@ from avatar_stream.sinks.web import WebSink
 PATIENCE_MS = 20_000
 FAKE_DEVICE, FAKE_YES = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
-CORNER_PX = 96
-
-
-def write_camera(path, frames=50):
-    """The bundled clip as Motion-JPEG, with a green block in the picture's left upper corner."""
-    clip = bundled("assets") / "clips" / "signer.mp4"
-    with av.open(str(clip)) as source, av.open(str(path), "w", format="mjpeg") as out:
-        stream = out.add_stream("mjpeg", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
-        stream.codec_context.time_base = Fraction(1, 25)
-        for index, frame in zip(range(frames), source.decode(video=0), strict=False):
-            image = frame.to_ndarray(format="rgb24", width=640, height=480)
-            image[:CORNER_PX, :CORNER_PX] = (0, 200, 0)
-            picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuvj420p")
-            picture.pts, picture.time_base = index, Fraction(1, 25)
-            out.mux(stream.encode(picture))
-        out.mux(stream.encode(None))
 
 
 @pytest.fixture(scope="module")
-def launch(tmp_path_factory):
-    """A function that starts Chromium with a camera that plays the clip."""
-    with playwright_tool() as tool, contextlib.ExitStack() as running:
-        camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
-        write_camera(camera)
+def launch(playwright, camera):
+    """A function that starts another Chromium with a camera that plays the clip."""
+    with contextlib.ExitStack() as running:
 
         def start(*arguments):
             return running.enter_context(
-                launched(tool, f"--use-file-for-fake-video-capture={camera}", *arguments)
+                launched(playwright, f"--use-file-for-fake-video-capture={camera}", *arguments)
             )
 
         yield start
-
-
-@pytest.fixture(scope="module")
-def browser(launch):
-    """Chromium whose user allows the camera."""
-    return launch(FAKE_DEVICE, FAKE_YES)
 
 
 @contextlib.contextmanager
@@ -75,11 +50,6 @@ def opened(browser, address, viewport=DESKTOP, **options):
         assert errors == []
     finally:
         context.close()
-
-
-def until(page, expression):
-    """Wait until it is true in the page; Playwright's own way is evaluated there, which our policy forbids."""
-    assert wait_until(lambda: page.evaluate(expression)), expression
 
 
 def start_sending(page):
@@ -110,7 +80,7 @@ def test_a_signer_sends_from_the_page(browser, viewport):
         assert frame.image.shape[2] == 3 and frame.image.shape[1] > frame.image.shape[0]
         page.locator("#badge").wait_for()
         page.get_by_text("Your left hand leaves the picture").wait_for()
-        until(page, "document.getElementById('quality').textContent.length > 1")
+        wait_for(page, "document.getElementById('quality').textContent.length > 1")
         assert " × " in page.inner_text("#sent") and " ms" in page.inner_text("#way")
         assert "mirrored" in page.locator("#own").get_attribute("class")
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], (
@@ -154,7 +124,7 @@ def test_the_signer_sees_the_avatar_and_its_delay(browser):
             assert wait_until(
                 lambda: np.abs(page.evaluate(AVATAR_CORNER) - np.array((255, 55, 255))).max() < 60
             )
-            until(page, "document.getElementById('delay').textContent.endsWith(' ms')")
+            wait_for(page, "document.getElementById('delay').textContent.endsWith(' ms')")
             page.get_by_text("You are seen well").wait_for()
             controls.tell(Status(fps=25.0, notices=("Step back a little",)))
             page.get_by_text("Step back a little").wait_for()
@@ -202,11 +172,11 @@ def test_the_signer_comes_back_by_itself(browser):
 
 def test_a_camera_that_went_comes_back_also_before_anything_is_sent(browser):
     with receiving() as (server, _), opened(browser, f"{server.address}signer") as page:
-        until(page, "avatarStream.state.stream !== null")
+        wait_for(page, "avatarStream.state.stream !== null")
         page.evaluate("avatarStream.state.stream.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
         page.get_by_text("The camera is gone. Connect it again: this goes on by itself.").wait_for()
         page.evaluate("navigator.mediaDevices.dispatchEvent(new Event('devicechange'))")
-        until(page, "avatarStream.state.stream !== null && document.getElementById('trouble').hidden")
+        wait_for(page, "avatarStream.state.stream !== null && document.getElementById('trouble').hidden")
 
 
 def test_who_leaves_the_page_has_left(browser):
@@ -226,8 +196,8 @@ def test_the_signer_picks_an_avatar(browser):
     with receiving(controls) as (server, _):
         server.api.portraits = {name: folder / name / "portrait.png" for name in ("mei", "ben", "elena")}
         with opened(browser, f"{server.address}signer") as page:
-            until(page, "document.querySelector('input[value=mei]')?.checked")
-            until(page, "document.querySelector('.face img').naturalWidth === 512")
+            wait_for(page, "document.querySelector('input[value=mei]')?.checked")
+            wait_for(page, "document.querySelector('.face img').naturalWidth === 512")
             controls.take()
             page.get_by_text("elena").click()
             asked = []
@@ -289,7 +259,7 @@ def test_words_where_nobody_waits_for_a_signer(browser):
             with receiving(server=server) as (_, reader):
                 reader.wait_for(shows_the_clip)
                 page.locator("#badge").wait_for()
-                until(page, "document.getElementById('trouble').hidden")
+                wait_for(page, "document.getElementById('trouble').hidden")
     finally:
         server.close()
 
@@ -300,25 +270,6 @@ def test_words_where_the_page_is_not_secure(browser):
             pytest.skip("this machine has no other address")
         with opened(browser, f"{server.address}signer#token={TOKEN}") as page:
             page.get_by_text("only on pages by https").wait_for()
-
-
-def make_certificate(folder, host):
-    """A self-made certificate for an address, as `mkcert` makes one; (certificate, key)."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, host)])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
-    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
-    return folder / "certificate.pem", folder / "key.pem"
 
 
 def test_a_signer_on_another_machine_sends_by_https(browser, tmp_path):

@@ -9,9 +9,9 @@ import time
 import cv2
 import numpy as np
 import pytest
-from pages import launched, on_air, playwright_tool, wait_for
 from PIL import Image
-from show_cases import read_back, write_programme
+from support.pages import on_air, wait_for
+from support.programmes import read_back, write_programme
 
 from avatar_stream.avatars import load_avatar
 from avatar_stream.broadcast.overlay import OverlayPacker
@@ -26,13 +26,6 @@ from avatar_stream.types import Frame
 
 LARGE_PX = (768, 1024)
 GROUND = 60  # of what `drawing_synthesizer` draws on
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium."""
-    with playwright_tool() as tool, launched(tool) as running:
-        yield running
 
 
 def checked(side_px, cell_px=8):

@@ -8,7 +8,8 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import SHARED
+from support.cameras import Camera, picture
+from support.places import SHARED
 
 from avatar_stream.errors import EndOfStream, SinkError, SourceError
 from avatar_stream.sources.pose_file import PoseFileSource, read_pose_file, write_pose_file
@@ -278,44 +279,6 @@ def test_the_synthetic_source_moves_and_keeps_its_pace():
     begun_s = time.monotonic()
     frames = read_all(live)
     assert frames[-1].time_s - frames[0].time_s == pytest.approx(0.04) and frames[0].time_s >= begun_s
-
-
-class Camera:
-    """Stands at the hardware's edge, where a real one cannot be in a test: behaves as `cv2.VideoCapture`."""
-
-    def __init__(self, pictures, mode=(64, 48, 30.0), opens=True):
-        self.pictures, self.mode, self.opens, self.asked, self.released = (
-            iter(pictures),
-            mode,
-            opens,
-            {},
-            False,
-        )
-
-    def isOpened(self):  # noqa: N802
-        return self.opens
-
-    def set(self, what, value):
-        self.asked[what] = value
-
-    def get(self, what):
-        names = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS)
-        return self.mode[names.index(what)]
-
-    def read(self):
-        picture = next(self.pictures, None)
-        if isinstance(picture, cv2.error):
-            raise picture
-        return picture is not None, picture
-
-    def release(self):
-        self.released = True
-
-
-def picture(blue=200, size=(64, 48)):
-    image = np.zeros((size[1], size[0], 3), np.uint8)
-    image[:, : size[0] // 2, 0] = blue
-    return image
 
 
 def webcam(*cameras, **options):

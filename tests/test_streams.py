@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from aiortc.mediastreams import MediaStreamError
+from support.waiting import run_async
 
 from avatar_stream.broadcast import streams
 from avatar_stream.broadcast.encoder import TICKS_PER_S
@@ -33,7 +34,7 @@ def run(body, *arguments, **options):
         finally:
             await asyncio.to_thread(stream.close)
 
-    return asyncio.run(inside())
+    return run_async(inside())
 
 
 async def feed(stream, stopped, apart_s=0.02):

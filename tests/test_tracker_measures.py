@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import SHARED, make_upright_pose, read_video
+from support.people import make_upright_pose, read_video
+from support.places import SHARED
 
 from avatar_stream.cli import main
 from avatar_stream.evaluation import tracker_measures as measures

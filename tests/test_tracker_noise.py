@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.places import ROOT
 
 from avatar_stream import cli
 from avatar_stream.retarget.layout import HAND_PARENTS, HANDS
@@ -24,7 +24,7 @@ from avatar_stream.training.tracker_noise import (
 from avatar_stream.training.tracker_study import measure
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
-PORTRAIT = Path(__file__).parents[1] / "assets" / "avatars" / "mei" / "portrait.pose"
+PORTRAIT = ROOT / "assets" / "avatars" / "mei" / "portrait.pose"
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from conftest import SHARED
+from support.places import SHARED
 
 from avatar_stream.config import find_stage, stage_names
 from avatar_stream.errors import TrackerError

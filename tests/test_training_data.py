@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import yaml
+from support.people import cut_clip
+from support.places import ROOT, SHARED
 
 from avatar_stream import cli
 from avatar_stream.errors import ConfigError, SinkError, SourceError
@@ -21,23 +21,9 @@ from avatar_stream.training.video_folder import find_shots, prepare_videos
 from avatar_stream.training.video_frame import CutFinder, SigningFrame, neutrality, usable_pose
 from avatar_stream.types import FACE, LEFT_HAND, LEFT_WRIST, NOSE, RIGHT_HAND
 
-SHARED = Path(__file__).parents[1].parent / "shared"
-PORTRAIT = Path(__file__).parents[1] / "assets" / "avatars" / "mei" / "portrait.pose"
+PORTRAIT = ROOT / "assets" / "avatars" / "mei" / "portrait.pose"
 needs_videos = pytest.mark.skipif(not (SHARED / "video").is_dir(), reason="needs ../shared/video")
 needs_people = pytest.mark.skipif(not (SHARED / "people").is_dir(), reason="needs ../shared/people")
-
-
-def cut_clip(source: Path, target: Path, first: int, count: int) -> None:
-    """Write some frames of a clip as a clip of its own."""
-    with av.open(str(source)) as clip, av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "12"})
-        for index, frame in enumerate(clip.decode(video=0)):
-            if index == first:
-                stream.width, stream.height = frame.width, frame.height
-            if first <= index < first + count:
-                picture = av.VideoFrame.from_ndarray(frame.to_ndarray(format="rgb24"), format="rgb24")
-                container.mux(stream.encode(picture))
-        container.mux(stream.encode(None))
 
 
 @pytest.fixture(scope="module")

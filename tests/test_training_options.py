@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_modeling import as_pose, picture, small_config, standing_points, write_data_set
+from support.networks import as_pose, picture, small_config, standing_points, write_data_set
 
 from avatar_stream.errors import ModelError
 from avatar_stream.modeling.pipeline import SignerPipeline

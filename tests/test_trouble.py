@@ -2,9 +2,9 @@
 
 import time
 
-from pages import wait_for
-from test_web import Feeder, browser, sink_at, wait_for_pictures  # noqa: F401
-from trouble import BadNetwork
+from support.bad_network import BadNetwork
+from support.pages import wait_for
+from support.web import Feeder, sink_at, wait_for_pictures
 
 BACK_WITHIN_S = 3.0
 OUTAGE_S = 4.0
@@ -48,7 +48,7 @@ def wait_for_more(page, pictures):
     wait_for(page, f"{SHOWN} > {page.evaluate(SHOWN) + pictures}")
 
 
-def test_loss_and_jitter_cost_some_pictures_and_an_outage_is_over_when_the_network_is_back(browser):  # noqa: F811
+def test_loss_and_jitter_cost_some_pictures_and_an_outage_is_over_when_the_network_is_back(browser):
     sink, state = sink_at(), {"answers": 0}
     sink.open()
     context = browser.new_context()

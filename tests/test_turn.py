@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
-from outward import Signer, assert_stripes, free_port, running, until
+from support.outward import Signer, assert_stripes, free_port, running
+from support.waiting import run_async, until
 
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import IceServer, ServerOptions
@@ -98,7 +99,7 @@ def test_a_viewer_behind_coturn_and_our_own_relay(turn):
     )
     sink = WebSink(WebSink.Options(server=server))
     with Signer(sink):
-        answer, picture = asyncio.run(_watch(f"{sink.address}whep", turn))
+        answer, picture = run_async(_watch(f"{sink.address}whep", turn))
         assert_stripes(picture)
     ports = [int(port) for port in re.findall(r"^a=candidate:(?:\S+ ){5}(\d+) typ relay", answer, re.M)]
     assert ports and all(map(is_relayed, ports)), "the server's own way by TURN is in its answer"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from aiortc import RTCRtpReceiver
 from aiortc.mediastreams import MediaStreamError
-from test_web import Feeder, drawn, opened, post_offer, sink_at, status_of, whep_offer
+from support.waiting import run_async
+from support.web import Feeder, drawn, opened, post_offer, sink_at, status_of, whep_offer
 
 from avatar_stream.broadcast.rung import Rung
 from avatar_stream.cli import main
@@ -60,7 +61,7 @@ def test_h264_for_those_who_have_it_and_vp8_for_the_others(offered, got):
             assert (frame.width, frame.height) == (320, 256)
 
     with opened(sink_at(keyframe_interval_s=60)) as sink, Feeder(sink):
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
 
 
 def test_an_offer_without_the_wanted_codec_is_told_why():
@@ -69,7 +70,7 @@ def test_an_offer_without_the_wanted_codec_is_told_why():
             assert code == 400 and "h264" in text
 
     with opened(sink_at(codec="h264")) as sink:
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
         assert status_of(sink)["viewers"] == 0
 
 
@@ -80,7 +81,7 @@ def test_a_picture_that_is_not_sent_is_told(picture, word):
             assert code == 400 and word in text
 
     with opened(sink_at()) as sink:
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
 
 
 def test_the_driver_alone_and_the_overlay_with_its_matte():
@@ -103,7 +104,7 @@ def test_the_driver_alone_and_the_overlay_with_its_matte():
         driver = np.full((60, 80, 3), (20, 200, 20), np.uint8)
         image = np.zeros((512, 512, 3), np.uint8)
         sink.write(Frame(image=image, time_s=5.0, index=0, person=person, driver=driver))
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
 
 
 def test_the_largest_picture_arrives_whole():
@@ -121,7 +122,7 @@ def test_the_largest_picture_arrives_whole():
 
     with opened(sink_at()) as sink:
         sink.write(Frame(image=person[..., :3].copy(), time_s=5.0, index=0, person=person))
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
 
 
 def test_viewers_are_encoded_for_once():
@@ -148,7 +149,7 @@ def test_viewers_are_encoded_for_once():
         return seen
 
     with opened(sink_at(keyframe_interval_s=60)) as sink, Feeder(sink):
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
 
 
 def test_nobody_there_nothing_encoded():
@@ -176,7 +177,7 @@ def test_a_viewer_that_takes_nothing_is_dropped_and_holds_up_nobody():
         viewer.lines[0].sending.waiting_bytes = lambda: 10**6
 
     with opened(sink_at(viewer_timeout_s=2)) as sink, Feeder(sink):
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
 
 
 def test_a_poor_network_gets_half_the_side_and_only_that_one():
@@ -208,7 +209,7 @@ def test_a_poor_network_gets_half_the_side_and_only_that_one():
                 assert (await track.recv()).width == 320
 
     with opened(sink_at()) as sink, Feeder(sink):
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
 
 
 def test_what_viewers_report_is_heard():
@@ -225,7 +226,7 @@ def test_what_viewers_report_is_heard():
         assert sending.loss < 0.5 and sending.waiting_bytes() == 0
 
     with opened(sink_at()) as sink, Feeder(sink):
-        asyncio.run(watch(sink))
+        run_async(watch(sink))
 
 
 # ---- what decides about the rung ----

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import re
 import signal
@@ -11,130 +10,31 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 
 import numpy as np
 import psutil
 import pytest
-from outward import free_port
-from pages import CHROMIUM, launched, playwright_tool, wait_for
+from support.outward import free_port
+from support.pages import CHROMIUM, wait_for
+from support.waiting import run_async, wait_until
+from support.web import (
+    CLOCK_MS,
+    COLLECT,
+    Feeder,
+    ask,
+    drawn,
+    opened,
+    post_offer,
+    sink_at,
+    status_of,
+    wait_for_pictures,
+    watching,
+    whep_offer,
+)
 
-from avatar_stream.broadcast.server import Server
-from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import SinkError
-from avatar_stream.sinks.web import WebSink
 from avatar_stream.types import Frame
-
-BITS, BLOCK_PX = 16, 64  # a number as 4 x 4 black and white blocks
-CLOCK_MS = 20  # what one step of the number means
-PATIENCE_MS = 20_000
-
-
-def sink_at(port=0, **options):
-    """A sink with a server of its own; `host`, `origins` and so on are the server's options."""
-    of_server = {name: options.pop(name) for name in list(options) if name in ServerOptions.model_fields}
-    server = Server(ServerOptions(port=port, **of_server))
-    return WebSink(WebSink.Options(server=server, **options))
-
-
-@contextlib.contextmanager
-def opened(sink, controls=None):
-    if controls is not None:
-        sink.attach(controls)
-    sink.open()
-    try:
-        yield sink
-    finally:
-        sink.close()
-        sink.close()
-
-
-def drawn(number, size=(320, 256)):
-    """(256, 320, 3) uint8 RGB: the number's 16 bits as blocks, highest first, on grey."""
-    image = np.full((size[1], size[0], 3), 120, np.uint8)
-    for bit in range(BITS):
-        row, column = divmod(bit, 4)
-        lit = number >> (BITS - 1 - bit) & 1
-        image[row * BLOCK_PX :, column * BLOCK_PX : 256][:BLOCK_PX, :BLOCK_PX] = 255 * lit
-    return image
-
-
-class Feeder(threading.Thread):
-    """Writes 25 frames a second; each shows the clock at its capture, which is `capture_delay_s` ago."""
-
-    def __init__(self, sink, capture_delay_s=0.0, driver=True):
-        super().__init__(name="feeder")
-        self.sink, self.capture_delay_s, self.driver = sink, capture_delay_s, driver
-        self.start_s, self.stopped, self.paused = time.monotonic(), threading.Event(), threading.Event()
-
-    def run(self):
-        index = 0
-        driver = np.full((240, 640, 3), (200, 40, 40), np.uint8) if self.driver else None
-        while not self.stopped.wait(0.04):
-            if self.paused.is_set():
-                continue
-            captured_s = time.monotonic() - self.capture_delay_s
-            number = round((captured_s - self.start_s) * 1000 / CLOCK_MS) % 2**BITS
-            self.sink.write(Frame(image=drawn(number), time_s=captured_s, index=index, driver=driver))
-            index += 1
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.join(10)
-
-
-def ask(url, method="GET", body=None, **headers):
-    """Status, headers and text of an answer, whatever it is."""
-    request = urllib.request.Request(url, body and body.encode(), headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as response:
-            return response.status, response.headers, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read().decode()
-
-
-def status_of(sink):
-    return json.loads(ask(sink.address + "status")[2])
-
-
-def wait_until(condition, timeout_s=60.0):
-    end_s = time.monotonic() + timeout_s
-    while time.monotonic() < end_s:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
-
-
-async def whep_offer(sections=1):
-    from aiortc import RTCConfiguration, RTCPeerConnection
-
-    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    for _ in range(sections):
-        connection.addTransceiver("video", direction="recvonly")
-    await connection.setLocalDescription(await connection.createOffer())
-    return connection
-
-
-async def post_offer(sink, connection, picture="avatar"):
-    from aiortc import RTCSessionDescription
-
-    code, headers, sdp = await asyncio.to_thread(
-        ask,
-        f"{sink.address}whep?picture={picture}",
-        "POST",
-        connection.localDescription.sdp,
-        **{"Content-Type": "application/sdp"},
-    )
-    if code == 201:
-        await connection.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="answer"))
-    return code, headers, sdp
 
 
 def count_objects():
@@ -203,7 +103,7 @@ def test_whep_speaks_its_protocol():
         assert ask(sink.address + "whep/nobody", "PATCH", candidate, **given)[0] == 404
 
     with opened(sink_at()) as sink:
-        asyncio.run(talk(sink))
+        run_async(talk(sink))
         sdp = {"Content-Type": "application/sdp"}
         assert ask(sink.address + "whep", "OPTIONS")[0] == 204
         assert ask(sink.address + "whep", "GET")[0] == 405
@@ -230,20 +130,20 @@ def test_only_our_page_and_those_named_may_watch():
     with opened(sink_at(origins=(friend,))) as sink:
         own, port = sink.address.rstrip("/"), sink.address.split(":")[2].strip("/")
         for origin in (own, None):
-            code, allowed, _ = asyncio.run(post(sink, **({"Origin": origin} if origin else {})))
+            code, allowed, _ = run_async(post(sink, **({"Origin": origin} if origin else {})))
             assert (code, allowed) == (201, None)
-        assert asyncio.run(post(sink, Origin=friend))[:2] == (201, friend)
+        assert run_async(post(sink, Origin=friend))[:2] == (201, friend)
         assert (
             ask(sink.address + "whep", "OPTIONS", Origin=friend)[1]["Access-Control-Allow-Origin"] == friend
         )
         for origin in ("https://evil.example", "null", f"http://evil.example:{port}"):
-            code, allowed, text = asyncio.run(post(sink, Origin=origin))
+            code, allowed, text = run_async(post(sink, Origin=origin))
             assert (code, allowed) == (403, None) and "origins" in text
             for path, method in (("status", "GET"), ("whep/x", "DELETE"), ("whep", "OPTIONS")):
                 assert ask(sink.address + path, method, Origin=origin)[0] == 403
         rebound = f"evil.example:{port}"  # a name of the attacker's that leads to this machine
         assert ask(sink.address + "status", Host=rebound)[0] == 403
-        assert asyncio.run(post(sink, Host=rebound, Origin=f"http://{rebound}"))[0] == 403
+        assert run_async(post(sink, Host=rebound, Origin=f"http://{rebound}"))[0] == 403
         assert ask(sink.address + "status", Host=f"localhost:{port}")[0] == 200
 
 
@@ -259,7 +159,7 @@ def test_the_signer_is_sent_only_where_that_was_asked_for():
             sections = sdp.count("a=sendonly")
             await connection.close()
 
-        asyncio.run(offer())
+        run_async(offer())
         assert sections == 1
 
 
@@ -272,7 +172,7 @@ def test_no_more_viewers_than_allowed():
         return codes
 
     with opened(sink_at(max_viewers=1)) as sink:
-        assert asyncio.run(crowd(sink)) == [201, 503]
+        assert run_async(crowd(sink)) == [201, 503]
 
 
 def test_another_player_gets_both_pictures_at_their_capture_times():
@@ -291,7 +191,7 @@ def test_another_player_gets_both_pictures_at_their_capture_times():
         return avatar, driver, times_s
 
     with opened(sink_at(driver=True)) as sink, Feeder(sink):
-        avatar, driver, times_s = asyncio.run(watch(sink))
+        avatar, driver, times_s = run_async(watch(sink))
     assert (avatar.width, avatar.height) == (320, 256)
     assert (driver.width, driver.height) == (320, 120), "no wider than driver_width_px"
     assert abs(driver.to_ndarray(format="rgb24")[60, 160].astype(int) - (200, 40, 40)).max() < 25
@@ -310,7 +210,7 @@ def test_starts_and_stops_leave_nothing():
 
         with opened(sink_at()) as sink:
             sink.write(Frame(image=drawn(1), time_s=time.monotonic(), index=0))
-            asyncio.run(visit(sink))
+            run_async(visit(sink))
 
     once()
     objects = count_objects()
@@ -340,58 +240,6 @@ def test_a_sink_that_is_not_open_says_so():
 
 
 # ---- with a browser ----
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium."""
-    with playwright_tool() as tool, launched(tool) as running:
-        yield running
-
-
-READ_NUMBER = """() => {
-  const video = document.getElementById("avatar");
-  const canvas = Object.assign(document.createElement("canvas"), {width: 256, height: 256});
-  const pen = canvas.getContext("2d");
-  pen.drawImage(video, 0, 0, 256, 256, 0, 0, 256, 256);
-  const pixels = pen.getImageData(0, 0, 256, 256).data;
-  let number = 0;
-  for (let bit = 0; bit < 16; bit++) {
-    const x = (bit % 4) * 64 + 32, y = Math.floor(bit / 4) * 64 + 32;
-    number = number * 2 + (pixels[4 * (y * 256 + x)] > 127 ? 1 : 0);
-  }
-  return number;
-}"""
-# Reads the clock out of many pictures in the moment they are shown; with each, our own time.
-COLLECT = f"""(count) => new Promise((resolve) => {{
-  const read = {READ_NUMBER};
-  const video = document.getElementById("avatar");
-  const seen = [];
-  const step = () => {{
-    seen.push([read(), performance.now()]);
-    if (seen.length < count) video.requestVideoFrameCallback(step); else resolve(seen);
-  }};
-  video.requestVideoFrameCallback(step);
-}})"""
-
-
-@contextlib.contextmanager
-def watching(browser, sink, **options):
-    context = browser.new_context(**({"viewport": {"width": 1000, "height": 700}} | options))
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(sink.address)
-    try:
-        yield page
-        assert errors == []
-    finally:
-        context.close()
-
-
-def wait_for_pictures(page):
-    wait_for(page, "avatarStream.frameTimesMs.length > 3")
 
 
 @pytest.mark.parametrize("capture_delay_s", [0.0, 0.3])

@@ -2,106 +2,28 @@
 
 import asyncio
 import contextlib
-import threading
 import time
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
+from support.ingest import TOKEN, receiving
+from support.waiting import run_async, wait_until
+from support.web import ask
 
 from avatar_stream.broadcast.arriving import CaptureClock, PromptBuffer, is_keyframe
 from avatar_stream.broadcast.exchange import reachable
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Wish
-from avatar_stream.errors import EndOfStream, SinkError, SourceError
+from avatar_stream.errors import SinkError, SourceError
 from avatar_stream.sources.whip import WhipSource
 
-TOKEN = "a-token-for-tests"
 SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 RED, BLUE = (200, 40, 40), (40, 40, 200)
 
 
-def ask(url, method="GET", body=None, **headers):
-    """Status, headers and text of an answer, whatever it is."""
-    request = urllib.request.Request(url, body and body.encode(), headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as response:
-            return response.status, response.headers, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read().decode()
-
-
-class Reader(threading.Thread):
-    """Reads a source as the runner does, on one thread from open to close; keeps the newest frame."""
-
-    def __init__(self, source, on_frame=lambda frame: None):
-        super().__init__(name="reader")
-        self.source, self.on_frame, self.frames, self.error = source, on_frame, [], None
-        self.opened, self.changed = threading.Event(), threading.Condition()
-
-    def run(self):
-        try:
-            self.source.open()
-            self.opened.set()
-            while True:
-                frame = self.source.read()
-                self.on_frame(frame)
-                with self.changed:
-                    self.frames.append(frame)
-                    self.changed.notify_all()
-        except EndOfStream:
-            pass
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.source.close()
-            self.source.close()
-            self.opened.set()
-
-    def __enter__(self):
-        self.start()
-        assert self.opened.wait(20)
-        assert self.error is None, self.error
-        return self
-
-    def __exit__(self, *_):
-        self.source.stop()
-        self.join(20)
-        assert not self.is_alive() and self.error is None, self.error
-
-    def wait_for(self, accept, timeout_s=40, after=0):
-        """The first frame from number `after` on that is accepted."""
-        with self.changed:
-            seen = lambda: next((frame for frame in self.frames[after:] if accept(frame)), None)  # noqa: E731
-            assert self.changed.wait_for(lambda: seen() is not None, timeout_s), self.source.notice
-            return seen()
-
-
 def is_like(colour):
     return lambda frame: np.abs(frame.image.mean(axis=(0, 1)) - colour).max() < 25
-
-
-@contextlib.contextmanager
-def receiving(controls=None, server=None, on_frame=lambda frame: None, **options):
-    """A source, with a server of its own where none is given, read on a thread."""
-    server = server or Server(ServerOptions(port=0, **options))
-    source = WhipSource(WhipSource.Options(server=server))
-    if controls is not None:
-        server.attach(controls)
-    with Reader(source, on_frame) as reader:
-        yield server, reader
-
-
-def wait_until(condition, timeout_s=20.0):
-    """Whether it becomes true in time."""
-    end_s = time.monotonic() + timeout_s
-    while time.monotonic() < end_s:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 CLIENTS = []
@@ -117,7 +39,7 @@ def run(coroutine):
             while CLIENTS:
                 await CLIENTS.pop().close()
 
-    return asyncio.run(go())
+    return run_async(go())
 
 
 def make_client(colour=RED, size=(320, 240), audio=False, codec=None, draw=None):

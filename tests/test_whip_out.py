@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
-from outward import Signer, assert_stripes, until
+from support.outward import Signer, assert_stripes
+from support.waiting import until
 
 from avatar_stream.broadcast.backoff import Backoff
 from avatar_stream.broadcast.server import Server

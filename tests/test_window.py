@@ -1,4 +1,4 @@
-"""The window on a virtual screen (window_cases.py, a program of its own), and what is told where there is none."""
+"""The window on a virtual screen (support/window_cases.py, a program), and what is told where there is none."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import shutil
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.places import ROOT
 
 from avatar_stream.errors import SinkError
 from avatar_stream.sinks import window
 from avatar_stream.sinks.window import WindowSink
 
-CASES = Path(__file__).with_name("window_cases.py")
+CASES = ROOT / "tests" / "support" / "window_cases.py"
 NAMES = re.findall(r"^def (test_\w+)", CASES.read_text(encoding="utf-8"), re.MULTILINE)
 TOOLS = ("Xvfb", "xdotool", "import")
 
@@ -26,7 +26,8 @@ def outcomes():
     """Of each case, what went wrong; the program loads its libraries and starts the screen once for all."""
     if not sys.platform.startswith("linux") or any(shutil.which(tool) is None for tool in TOOLS):
         pytest.skip("needs Xvfb, xdotool and ImageMagick")
-    done = subprocess.run([sys.executable, str(CASES)], capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "support.window_cases"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=CASES.parents[1])
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

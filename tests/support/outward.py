@@ -77,14 +77,6 @@ class Signer:
             self._error = error
 
 
-def until(condition, timeout_s: float = 20.0) -> None:
-    """Wait until it is true; fails where it does not happen in time."""
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def free_port() -> int:
     """A port free for TCP and UDP at every address, below those that systems hand out: nobody gets it meanwhile.
 

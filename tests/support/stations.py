@@ -15,8 +15,10 @@ from pathlib import Path
 
 import av
 import pytest
-from outward import free_port, reachable, running, until
-from show_cases import send_live
+
+from support.outward import free_port, reachable, running
+from support.programmes import send_live
+from support.waiting import until
 
 NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 

@@ -13,12 +13,12 @@ import traceback
 
 import cv2
 import numpy as np
-from x11 import press_cross
 
 from avatar_stream.controls import Controls, Status, Wish
 from avatar_stream.errors import EndOfStream
 from avatar_stream.sinks.window import WindowSink
 from avatar_stream.types import Frame
+from support.x11 import press_cross
 
 
 @contextlib.contextmanager
