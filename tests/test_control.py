@@ -307,7 +307,7 @@ def test_a_viewer_with_a_wrong_token_closes_the_server_to_nobody(browser, opened
     page = browser.new_page()
     page.goto(f"{server.address}#token=not-the-right-one")
     page.get_by_text("This broadcast is private").wait_for()
-    page.wait_for_timeout(4000)
+    page.wait_for_timeout(2500)
     assert ask(server, "status", token=TOKEN)[0] == 200
     page.goto(f"{server.address}#token={TOKEN}")  # in the same tab: the page is not loaded anew
     page.get_by_text("This broadcast is private").wait_for(state="hidden")

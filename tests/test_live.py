@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from support.cameras import Camera, picture
 from support.live import Until, make_pipeline, synthetic
+from support.places import ROOT
 from support.stages import Asking, Collector, Slow, Still
 
 from avatar_stream.bench import measure_pipeline, summarize
@@ -74,7 +75,7 @@ TWO_HUNDRED = """
 
 def test_two_hundred_starts_and_stops_leave_nothing():
     # In a process of its own: in this one other tests' memory comes and goes.
-    code = textwrap.dedent(TWO_HUNDRED).format(tests=str(Path(__file__).parent))
+    code = textwrap.dedent(TWO_HUNDRED).format(tests=str(ROOT / "tests"))
     spoken = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
     ).stdout
@@ -198,7 +199,7 @@ LIVE = """
 
 
 def start_live(path, limit=0, seconds=60):
-    code = textwrap.dedent(LIVE).format(tests=str(Path(__file__).parent), limit=limit, seconds=seconds)
+    code = textwrap.dedent(LIVE).format(tests=str(ROOT / "tests"), limit=limit, seconds=seconds)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", code, str(path)], **pipes)
 

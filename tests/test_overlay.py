@@ -5,7 +5,6 @@ import http.server
 import io
 import json
 import threading
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ from PIL import Image
 from support.outward import free_port
 from support.pages import Player, launched, on_air, wait_for
 from support.places import ROOT
+from support.waiting import until
 
 from avatar_stream.broadcast.overlay import MATTE_RANGE, OverlayPacker
 from avatar_stream.types import CANVAS_PX
@@ -96,16 +96,6 @@ def test_several_streams_pack_at_once():
     with ThreadPoolExecutor(4) as pool:
         packed = list(pool.map(packer.pack, persons * 30))
     assert all((found == wanted[index % 4]).all() for index, found in enumerate(packed))
-
-
-def test_packing_is_quick():
-    packer, person = OverlayPacker(LABEL), drawn_person()
-    times_s = []
-    for _ in range(30):
-        begun_s = time.perf_counter()
-        packer.pack(person)
-        times_s.append(time.perf_counter() - begun_s)
-    assert min(times_s) < 0.004, "half a millisecond on a quiet machine"
 
 
 # ---- with a browser ----
@@ -359,21 +349,23 @@ def test_pages_that_are_named_may_frame_it(browser, named):
 
 def test_packs_only_while_an_overlay_is_watched(browser, monkeypatch):
     """Nobody pays for what nobody sees; all overlays share one stream."""
-    packed = []
+    packed, written = [], []
     pack = OverlayPacker.pack
     monkeypatch.setattr(
         OverlayPacker, "pack", lambda *given, **named: packed.append(1) or pack(*given, **named)
     )
     with on_air(drawn_person()) as sink:
-        time.sleep(0.5)
+        write = sink.write
+        sink.write = lambda frame: written.append(1) or write(frame)
+        until(lambda: len(written) > 10)
         assert not packed
         with overlay(browser, sink) as page, overlay(browser, sink) as other:
             wait_for_pictures(page)
             wait_for_pictures(other)
-            count, begun_s = len(packed), time.monotonic()
+            before = len(packed), len(written)
             page.wait_for_timeout(1500)
-            a_second = (len(packed) - count) / (time.monotonic() - begun_s)
-        assert 0 < a_second < 35, "25 pictures a second for both together"
+            packed_since, written_since = len(packed) - before[0], len(written) - before[1]
+        assert 0 < packed_since <= 1.2 * written_since, "each picture once for both together"
 
 
 def test_the_overlay_plays_sound_where_its_address_says_so(browser):

@@ -17,6 +17,9 @@ import numpy as np
 from avatar_stream.types import Frame
 
 FPS = 25
+PATIENT_S = (
+    2.0  # a `write` that waits for the network waits for 5 s and more; a busy machine for less than this
+)
 # From top to bottom; a white bar wanders over them.
 STRIPES = ((200, 30, 30), (30, 170, 40), (40, 60, 200))
 
