@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 # Before PyTorch is loaded: its threads wait for each other asleep, not turning in circles on a processor that is busy.
@@ -40,11 +41,25 @@ def camera(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser(playwright, camera):
-    """Headless Chromium, one for all tests; its camera plays the bundled clip and its user allows it."""
+def browsers(playwright, camera):
+    """Chromium for the whole session; another one where it was closed or has crashed."""
     allowed = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-    with launched(playwright, f"--use-file-for-fake-video-capture={camera}", *allowed) as running:
-        yield running
+    arguments = (f"--use-file-for-fake-video-capture={camera}", *allowed)
+    running = []
+
+    def give():
+        if not running or not running[-1].is_connected():
+            running.append(stack.enter_context(launched(playwright, *arguments)))
+        return running[-1]
+
+    with contextlib.ExitStack() as stack:
+        yield give
+
+
+@pytest.fixture
+def browser(browsers):
+    """Headless Chromium, one for all tests; its camera plays the bundled clip and its user allows it."""
+    return browsers()
 
 
 @pytest.fixture
