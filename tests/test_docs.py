@@ -4,7 +4,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 from support.places import ROOT
 
@@ -46,14 +45,3 @@ def test_commands_have_the_options_that_documents_name(capsys):
         options = [word.strip("[],.;:") for word in words if word.startswith("--")]
         unknown = [option for option in options if not re.search(rf"{option}\b(?!-)", helps[name[0]])]
         assert not unknown, f"{' '.join(words)}: there is no {unknown[0]}"
-
-
-def test_the_example_of_the_library_runs(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    (example,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    names: dict = {}
-    exec(example, names)
-    assert names["picture"].shape == (768, 768, 4) and names["picture"].dtype == np.uint8
-    assert 0.1 < (names["picture"][..., 3] > 127).mean() < 0.9, "a person stands there"
