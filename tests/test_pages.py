@@ -1,15 +1,14 @@
 """All pages in headless Chromium: axe-core finds no serious fault, fingers hit, keys reach all; the viewers' page."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from support.pages import TONES_HZ, Player, on_air, wait_for
+from support.places import ROOT
 
 from avatar_stream.avatars import load_avatar
 from avatar_stream.controls import Status
 
-AXE = Path(__file__).parent / "npm/node_modules/axe-core/axe.min.js"
+AXE = ROOT / "tests/npm/node_modules/axe-core/axe.min.js"
 PAGES = ("", "overlay", "signer", "control")
 PHONE, DESKTOP = (390, 844), (1280, 800)
 LEAST_TOUCH_PX = 44  # WCAG 2.2, 2.5.5

@@ -7,19 +7,19 @@ import functools
 import http.server
 import subprocess
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 from support.outward import STRIPES, Signer
 from support.pages import PATIENCE_MS
+from support.places import ROOT
 from support.waiting import until
 
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.sinks.web import WebSink
 
-NPM = Path(__file__).parent / "npm"
+NPM = ROOT / "tests" / "npm"
 TOKEN = "a-good-token"
 
 pytestmark = pytest.mark.skipif(
