@@ -20,7 +20,11 @@ from support.camera_clip import write_camera
 from support.pages import launched, playwright_tool
 from support.people import CARD, make_upright_pose, read_video
 
+from avatar_stream.avatars import list_portraits
+from avatar_stream.broadcast.server import Server
+from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.compose import draw_pose
+from avatar_stream.controls import Controls
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.synthesizers import flow
 
@@ -60,6 +64,24 @@ def browsers(playwright, camera):
 def browser(browsers):
     """Headless Chromium, one for all tests; its camera plays the bundled clip and its user allows it."""
     return browsers()
+
+
+@pytest.fixture
+def opened():
+    """A function that makes open servers with controls attached."""
+    servers = []
+
+    def make(**options):
+        server = Server(ServerOptions(port=0, **options))
+        server.attach(Controls())
+        server.api.portraits = list_portraits()
+        server.open()
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture
