@@ -52,10 +52,10 @@ async def until(condition):
 
 
 def test_nothing_is_encoded_without_a_taker():
-    threads = threading.active_count()
     worked = []
 
     async def body(stream):
+        threads = threading.active_count()
         for index in range(5):
             stream.put(lambda: worked.append(1) or grey(90), index * 3000)
             await asyncio.sleep(0.02)
