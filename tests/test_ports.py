@@ -35,8 +35,7 @@ def free_ports(count: int) -> tuple[int, int]:
 
 
 def run(udp_ports, coroutine):
-    with asyncio.Runner(loop_factory=lambda: make_loop(udp_ports)) as runner:
-        return runner.run(coroutine)
+    return run_async(coroutine, lambda: make_loop(udp_ports))
 
 
 def candidate_ports(sdp: str) -> list[int]:

@@ -20,7 +20,12 @@ def until(condition, timeout_s=60.0) -> None:
     assert wait_until(condition, timeout_s), "it did not happen in time"
 
 
-def run_async(coroutine):
+def run_async(coroutine, loop_factory=None):
     """Run a coroutine to its end on a thread of its own, for Playwright keeps this one's event loop."""
+
+    def run():
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(coroutine)
+
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+        return pool.submit(run).result()
