@@ -1,11 +1,10 @@
 """Pipelines of a source, and an output that ends the run when something was told."""
 
-from test_runner import Asking, Slow, Still
-
 from avatar_stream.compose import Composer
 from avatar_stream.controls import Wish
 from avatar_stream.pipeline import Cast, Output, Pipeline
 from avatar_stream.sources.synthetic import SyntheticSource
+from support.stages import Asking, Slow, Still
 
 
 class Until(Asking):
