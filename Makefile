@@ -1,4 +1,4 @@
-# setup: everything in .venv    test, lint, demo: on top of it
+# setup: everything in .venv    test, test-fast, lint, demo: on top of it
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -14,11 +14,12 @@ SERVER_PACKAGES := ffmpeg nginx libnginx-mod-rtmp janus coturn openssl gstreamer
 PACKAGES := libegl1 libgl1 libgl1-mesa-dri libegl-mesa0 libglib2.0-0
 TORCH := 2.13.0
 
-.PHONY: help setup test lint demo picture system test-tools
+.PHONY: help setup test test-fast lint demo picture system test-tools
 help:
 	@echo "make setup   install everything into $(VENV)"
 	@echo "make demo    show the bundled clip and the avatar live, in a page (and a window where there is a display)"
-	@echo "make test    run the tests"
+	@echo "make test    run all tests"
+	@echo "make test-fast    run those in which nothing is started"
 	@echo "make lint    check style and types"
 	@echo "make picture make the README's moving picture anew"
 	@echo "make test-tools   install other people's software that some tests run against (Debian, npm)"
@@ -53,6 +54,9 @@ system:
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest tests/unit
 
 test-tools:
 	@# RUNLEVEL: servers are installed and not started.

@@ -2,51 +2,87 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+
+# Before PyTorch is loaded: its threads wait for each other asleep, not turning in circles on a processor that is busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# ruff: noqa: E402
+
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
+from support.camera_clip import write_camera
+from support.pages import launched, playwright_tool
+from support.people import CARD, make_upright_pose, read_video
 
 from avatar_stream import stages
+from avatar_stream.avatars import list_portraits
+from avatar_stream.broadcast.server import Server
+from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.compose import draw_pose
+from avatar_stream.controls import Controls
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.synthesizers import flow
-from avatar_stream.types import FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Pose
-
-SHARED = Path(__file__).parents[1].parent / "shared"
-CARD = "license: MIT\nsource_url: https://example.org/person\nconsent: made for tests\n"
 
 
-def make_upright_pose(size: tuple[int, int] = (512, 512), time_s: float = 0.0, lift: float = 0.0) -> Pose:
-    """A person before the camera, arms down; `lift` 0..1 raises the right wrist and hand."""
-    points = np.zeros((POINT_COUNT, 3), np.float32)
-    world = np.zeros((33, 3), np.float32)
-    places = {0: (0, -0.5), 7: (0.16, -0.5), 8: (-0.16, -0.5), 11: (0.35, 0), 12: (-0.35, 0), 13: (0.45, 0.5)}
-    places |= {
-        14: (-0.45, 0.5),
-        15: (0.4, 0.95),
-        16: (-0.4, 0.95 - lift),
-        23: (0.25, 1.05),
-        24: (-0.25, 1.05),
-    }
-    unit = min(size) * 0.35
-    for row in range(33):
-        x, y = places.get(row, (0.1 * (row % 3 - 1), -0.5 if row < 11 else 1.5))
-        points[row] = (size[0] / 2 + x * unit, size[1] * 0.46 + y * unit, -0.1 * unit)
-        world[row] = (x * 0.5, (y - 1.05) * 0.5, -0.05)
-    angles = np.linspace(0, 2 * np.pi, 478, endpoint=False)
-    points[FACE, 0] = points[0, 0] + 0.15 * unit * np.sin(angles)
-    points[FACE, 1] = points[0, 1] - 0.2 * unit * np.cos(angles)
-    for hand, wrist in ((LEFT_HAND, 15), (RIGHT_HAND, 16)):
-        for k in range(21):
-            finger, joint = divmod(k - 1, 4)
-            offset = (0, 0) if k == 0 else (0.03 * (finger - 2), -0.05 * (joint + 1))
-            points[hand.start + k, :2] = points[wrist, :2] + np.array(offset) * unit
-    confidence = np.ones(POINT_COUNT, np.float32)
-    return Pose(points=points, confidence=confidence, world=world, size=size, time_s=time_s)
+@pytest.fixture(scope="session")
+def playwright():
+    """Playwright, for browsers with other options than usual too."""
+    with playwright_tool() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def camera(tmp_path_factory):
+    """A file that the browser's camera plays."""
+    path = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
+    write_camera(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def browsers(playwright, camera):
+    """Chromium for the whole session; another one where it was closed or has crashed."""
+    allowed = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    arguments = (f"--use-file-for-fake-video-capture={camera}", *allowed)
+    running = []
+
+    def give():
+        if not running or not running[-1].is_connected():
+            running.append(stack.enter_context(launched(playwright, *arguments)))
+        return running[-1]
+
+    with contextlib.ExitStack() as stack:
+        yield give
+
+
+@pytest.fixture
+def browser(browsers):
+    """Headless Chromium, one for all tests; its camera plays the bundled clip and its user allows it."""
+    return browsers()
+
+
+@pytest.fixture
+def opened():
+    """A function that makes open servers with controls attached."""
+    servers = []
+
+    def make(**options):
+        server = Server(ServerOptions(port=0, **options))
+        server.attach(Controls())
+        server.api.portraits = list_portraits()
+        server.open()
+        servers.append(server)
+        return server
+
+    yield make
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture
@@ -143,16 +179,6 @@ def drawing_synthesizer(monkeypatch):
     synthesizer = DrawingSynthesizer()
     monkeypatch.setattr(flow, "STAGE", synthesizer)
     return synthesizer
-
-
-def read_video(path: Path) -> tuple[list[float], list[np.ndarray]]:
-    """Times in seconds and RGB pictures of a finished video."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        frames = [
-            (float(f.pts * f.time_base), f.to_ndarray(format="rgb24")) for f in container.decode(stream)
-        ]
-    return [time for time, _ in frames], [image for _, image in frames]
 
 
 @pytest.fixture

@@ -58,16 +58,16 @@ class Pace:
         late: frames that came later than they were due, since the start.
     """
 
-    def __init__(self, target_ms: int):
-        """Take the target delay."""
-        self.target_ms, self.late = target_ms, 0
+    def __init__(self, target_ms: int, clock: Callable[[], float] = time.monotonic):
+        """Take the target delay, and the clock of capture times, s."""
+        self.target_ms, self.late, self._clock = target_ms, 0, clock
         self._came: deque[tuple[float, float]] = deque(maxlen=_KEPT)
         self._left: deque[tuple[float, float]] = deque(maxlen=_KEPT)
         self._lock = threading.Lock()
 
     def came(self, captured_s: float) -> None:
         """Count a finished frame that is here now."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self._lock:
             self._came.append((now_s, 1000 * (now_s - captured_s)))
             self.late += now_s - captured_s > self.target_ms / 1000
@@ -82,14 +82,14 @@ class Pace:
 
     def left(self, captured_s: float, counts: bool) -> None:
         """Count a picture that leaves now; `counts`: it is a programme's, that `came` has not seen."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self._lock:
             self._left.append((now_s, 1000 * (now_s - captured_s)))
             self.late += counts and now_s - captured_s > self.target_ms / 1000 + _LATE_LEAVING_S
 
     def add_to(self, status: Status, notice: str = "") -> Status:
         """Return the status with the figures of the last seconds, a warning where they are too late, and `notice`."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         with self._lock:
             came, left, late = _recent(self._came, now_s), _recent(self._left, now_s), self.late
         median_ms = spread_ms = 0.0

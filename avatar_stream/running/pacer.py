@@ -47,6 +47,8 @@ class Pacer(Direct):
         compose: Composer.Options,
         live: bool,
         put: Callable[[Rendered | Sound], None],
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ):
         """Prepare; nothing is open yet.
 
@@ -56,11 +58,14 @@ class Pacer(Direct):
             compose: of the pipeline: the label, and what is behind the signer before there is a programme.
             live: False: by media time, every frame, never waiting for a clock.
             put: takes what leaves.
+            clock: of capture times, s.
+            wait: lets this clock go on by so many seconds, or until the condition is told.
         """
         super().__init__(put)
         self._show, self._compose, self._live = show, compose, live
         self._delay_s = delay_ms / 1000
-        self._pace = Pace(delay_ms)
+        self._clock, self._wait = clock, wait
+        self._pace = Pace(delay_ms, clock)
         self._changed = threading.Condition()
         self._signers: deque[Rendered] = deque(maxlen=_MOST_SIGNERS)
         self._finished: Handover[Rendered] = Handover("render-pace", live=False)
@@ -142,9 +147,9 @@ class Pacer(Direct):
                 if self._is_done(worker):
                     return
                 due_s, action = min(self._events(), key=lambda event: event[0])
-                wait_s = due_s - time.monotonic()
+                wait_s = due_s - self._clock()
                 if wait_s > 0:
-                    self._changed.wait(min(wait_s, _MOST_WAIT_S))
+                    self._wait(self._changed, min(wait_s, _MOST_WAIT_S))
                     continue
             action(worker)
 
@@ -152,7 +157,7 @@ class Pacer(Direct):
         if not self._signers:
             return
         # The first picture may have taken long; what was due by then is not made up for.
-        earliest_s = time.monotonic() - max(0.0, self._delay_s - _STARTING_S)
+        earliest_s = self._clock() - max(0.0, self._delay_s - _STARTING_S)
         begin_s = max(self._signers[0].shown.time_s, earliest_s)
         self._programme.begin(begin_s)
         self._last_s = begin_s - 1e-6
@@ -170,7 +175,7 @@ class Pacer(Direct):
             events = [(self._next_moment_s() + self._delay_s - self._lead_s, self._prepare)]
         if self._sound is not None:
             events.append((self._sound.next_s + self._delay_s, self._sound_leaves))
-        return events or [(time.monotonic() + _MOST_WAIT_S, self._leave)]
+        return events or [(self._clock() + _MOST_WAIT_S, self._leave)]
 
     def _is_done(self, worker: Worker) -> bool:
         programme = self._programme
@@ -195,7 +200,7 @@ class Pacer(Direct):
 
     def _next_moment_s(self) -> float:
         # When the next picture to leave was captured; `_repeating`: the last one is shown again. The lock is held.
-        programme, now_s, step_s = self._programme, time.monotonic(), 1 / self._programme.fps
+        programme, now_s, step_s = self._programme, self._clock(), 1 / self._programme.fps
         next_s = programme.next_picture_s()
         while next_s is not None and (next_s <= self._last_s or self._is_passed(now_s)):
             self._picture = programme.take_picture()  # too late for its own moment; better than an older one
@@ -218,7 +223,7 @@ class Pacer(Direct):
         return following_s is not None and following_s + self._delay_s < now_s
 
     def _prepare(self, worker: Worker) -> None:
-        begun_s = time.monotonic()
+        begun_s = self._clock()
         with self._changed:
             moment_s = self._next_moment_s()
             if moment_s + self._delay_s - self._lead_s > begun_s:
@@ -232,7 +237,7 @@ class Pacer(Direct):
             return
         self._ready = self._compose_at(moment_s, self._signer, worker)
         # As much earlier as composing takes, so that what is ready waits and not what is due.
-        spent_s = time.monotonic() - begun_s
+        spent_s = self._clock() - begun_s
         self._lead_s = min(max(0.98 * self._lead_s, 1.5 * spent_s, _LEAST_LEAD_S), _MOST_LEAD_S)
 
     def _leave(self, worker: Worker) -> None:
@@ -245,7 +250,7 @@ class Pacer(Direct):
         with self._changed:
             for sound in self._programme.take_sounds(self._sound.next_s + BLOCK_S):
                 self._sound.add(sound)
-        for block in self._sound.take(time.monotonic() - self._delay_s):
+        for block in self._sound.take(self._clock() - self._delay_s):
             self._put(block)
 
     def _compose_at(self, moment_s: float, signer: Rendered, worker: Worker) -> Rendered:

@@ -1,0 +1,416 @@
+"""Engines: each makes the same pictures, starts fast the second time, and says what it cannot do."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from support.networks import as_pose, picture, small_networks, standing_points
+from support.places import SHARED
+
+from avatar_stream.avatars import list_avatars, load_avatar
+from avatar_stream.errors import ModelError
+from avatar_stream.modeling import (
+    conditioning,
+    denoiser,
+    engine,
+    finishing,
+    flow,
+    graphs,
+    live,
+    openvino_engine,
+    pasting,
+)
+from avatar_stream.modeling.autoencoder import PatchAutoencoder
+from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
+from avatar_stream.places import bundled
+from avatar_stream.sources.pose_file import PoseFileSource
+from avatar_stream.synthesizers import flow as flow_stage
+
+# Of 255, over a grey background, of bfloat16 against float32; see docs/engines.md.
+MOST_STEPS, MEAN_STEPS = 16.0, 0.5  # a rim is made steep, and a difference in it with it
+MEAN_EIGHT_BIT_STEPS = 1.5  # the look of single pixels at a finger's edge may change
+
+
+def over_grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint8 straight -> (H, W, 3) float; colours where nothing is seen do not count."""
+    alpha = image[..., 3:] / 255.0
+    return image[..., :3] * alpha + 127.0 * (1.0 - alpha)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A small untrained model whose every layer has something to say, also attention."""
+    torch.manual_seed(0)  # of the biases, which keep their own beginning
+    generator = torch.Generator().manual_seed(0)
+    autoencoder = PatchAutoencoder(latent_channels=16)
+    autoencoder.basis.copy_(torch.linalg.qr(torch.randn(256, 16, generator=generator))[0].T)
+    autoencoder.mean.copy_(torch.rand(256, generator=generator))
+    nets = small_networks()
+    for net in nets:
+        for parameter in net.parameters():
+            if parameter.dim() > 1:
+                with torch.no_grad():
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.08)
+    place = tmp_path_factory.mktemp("model") / "tiny"
+    save_pipeline(place, autoencoder, *nets, flow.START_SOURCE, 0)
+    return place
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    """Compiled graphs of this file's tests."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+def load(folder: Path, name: str, cache: Path | None = None) -> SignerPipeline:
+    pipe = SignerPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipe.use_engine(name, threads=1, cache=cache)
+    return pipe
+
+
+def make(pipe: SignerPipeline, **kwargs: object) -> np.ndarray:
+    source = pipe.prepare(picture(), as_pose(standing_points()))
+    return pipe(source=source, pose=as_pose(standing_points(70.0)), **kwargs).images[0]
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_openvino_in_float32_makes_what_eager_makes(folder, cache, steps):
+    """The graphs are the network: one whole frame with one step, a velocity with several."""
+    expected = make(load(folder, "eager"), num_inference_steps=steps)
+    made = make(load(folder, "openvino-float32", cache), num_inference_steps=steps)
+    assert np.abs(made.astype(int) - expected).max() <= 1
+    assert expected.std() > 10
+
+
+def test_openvino_follows_noise_and_seed(folder, cache):
+    """A path that begins at noise: the seed counts, and one seed gives the same bits twice."""
+    pipes = [load(folder, name, cache) for name in ("eager", "openvino-float32")]
+    for pipe in pipes:
+        pipe.register_to_config(start=flow.START_NOISE)
+    expected, made = (make(pipe, seed=3) for pipe in pipes)
+    assert np.abs(made.astype(int) - expected).max() <= 1
+    assert np.array_equal(made, make(pipes[1], seed=3))
+    assert not np.array_equal(made, make(pipes[1], seed=4))
+
+
+@pytest.mark.parametrize("name", ["eager", "openvino-float32"])
+def test_several_avatars_in_one_batch(folder, cache, name):
+    """Two people in two poses at once: to each what it gets alone."""
+    pipe = load(folder, name, cache)
+    pictures = (picture(), np.ascontiguousarray(picture()[::-1]))
+    sources = [pipe.prepare(each, as_pose(standing_points())) for each in pictures]
+    poses = [as_pose(standing_points(lift)) for lift in (20.0, 90.0)]
+    together = pipe(source=sources, pose=poses).images
+    for source, pose, image in zip(sources, poses, together, strict=True):
+        assert np.abs(pipe(source=source, pose=pose).images[0].astype(int) - image).max() <= 1
+    assert np.abs(together[0].astype(int) - together[1]).mean() > 5
+    with pytest.raises(ValueError, match="2 sources do not go with 1 poses"):
+        pipe(source=sources, pose=poses[:1])
+
+
+def test_second_start_compiles_nothing_and_a_damaged_file_does_no_harm(folder, tmp_path, monkeypatch):
+    """What the first start compiled is read from disk; half a file is as good as none."""
+    convert, converted = openvino_engine._convert, []
+    monkeypatch.setattr(openvino_engine, "_convert", lambda *args: (converted.append(1), convert(*args))[1])
+    first = make(load(folder, "openvino", tmp_path))
+    assert len(converted) == 2  # the body's view and the windows
+    assert np.array_equal(first, make(load(folder, "openvino", tmp_path)))
+    assert len(converted) == 2
+    for path in tmp_path.glob("*.graph"):
+        path.write_bytes(path.read_bytes()[:1000])
+    assert np.array_equal(first, make(load(folder, "openvino", tmp_path)))
+    assert len(converted) == 4
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_other_weights_are_not_read_from_the_cache(folder, cache):
+    """A newly trained model of the same shape must not show the old one's pictures."""
+    before = make(load(folder, "openvino-float32", cache))
+    pipes = [load(folder, name, cache) for name in ("eager", "openvino-float32")]
+    for pipe in pipes:
+        with torch.no_grad():
+            pipe.target_net.detail.to_velocity.bias.add_(0.5)
+    expected, made = (make(pipe) for pipe in pipes)
+    assert np.abs(made.astype(int) - expected).max() <= 1
+    assert not np.array_equal(made, before)
+
+
+def real_poses() -> list:
+    """Some moments of real signing, complete; the avatar's own pose where the files are missing."""
+    from avatar_stream.retarget import Retargeter
+
+    avatar = load_avatar(list_avatars()[0])
+    retargeter = Retargeter(avatar.pose)
+    paths = sorted((SHARED / "poses").glob("ase-*.pose"))[:2]
+    if not paths:
+        return [retargeter.retarget(None, 0.0)]
+    poses = []
+    for path in paths:
+        source = PoseFileSource(PoseFileSource.Options(path=path))
+        source.open()
+        frames = [source.read() for _ in range(20)]
+        source.close()
+        poses.append([retargeter.retarget(frame.pose, frame.time_s) for frame in frames][-1])
+    return poses
+
+
+def test_reduced_precision_is_close_enough_to_eager_float32_on_real_poses():
+    """What a user gets by default (eight bits), and bfloat16, draw what the exact network draws."""
+    model = bundled("models") / "signer-small"
+    exact = SignerPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    halves = SignerPipeline.from_pretrained(model, engine="openvino", threads=1)
+    default = SignerPipeline.from_pretrained(model, threads=1)
+    assert default.engine.name == "openvino-int8"
+    for name in list_avatars()[:2]:
+        avatar = load_avatar(name)
+        source = exact.prepare(avatar.image, avatar.pose)
+        for pose in real_poses():
+            expected, *made = (pipe(source=source, pose=pose).images[0] for pipe in (exact, halves, default))
+            half, eight = (np.abs(over_grey(expected) - over_grey(each)) for each in made)
+            assert half.max() <= MOST_STEPS
+            assert half.mean() <= MEAN_STEPS
+            assert eight.mean() <= MEAN_EIGHT_BIT_STEPS
+            assert over_grey(expected).std() > 10
+    assert np.array_equal(made[1], default(source=source, pose=pose).images[0])
+
+
+def test_the_live_way_makes_what_the_pipeline_makes(folder, cache):
+    """OpenVINO alone, with and without windows, against the whole pipeline; kinds are those of the network."""
+    assert (graphs.BODY, graphs.FACE, graphs.HAND) == (denoiser.BODY, denoiser.FACE, denoiser.HAND)
+    signer = live.LiveSigner(folder, eight_bits=False, reduced=False, threads=1, cache=cache)
+    source = signer.prepare(picture(), as_pose(standing_points()))
+    pose = as_pose(standing_points(70.0))
+    for windows in (True, False):
+        expected = make(load(folder, "eager"), windows=windows)
+        made = signer.picture(source, pose, windows)
+        assert np.abs(over_grey(expected) - over_grey(made)).max() <= 1
+    assert not np.array_equal(made, signer.picture(source, pose))
+
+
+def test_an_avatar_is_encoded_once_for_all_starts(folder, tmp_path, monkeypatch):
+    """A second start asks no network about an avatar that it knows; for another picture or half a file it does."""
+
+    def prepare(image: np.ndarray) -> live.LiveSource:
+        signer = live.LiveSigner(folder, eight_bits=False, reduced=False, threads=1, cache=tmp_path)
+        return signer.prepare(image, as_pose(standing_points()))
+
+    first = prepare(picture())
+    for path in tmp_path.glob("*.graph"):
+        path.unlink()
+    asked = []
+    trace = openvino_engine.trace_folder
+    monkeypatch.setattr(
+        openvino_engine, "trace_folder", lambda *args: (asked.append(args[1]), trace(*args))[1]
+    )
+    second = prepare(picture())
+    assert not asked
+    for entries, again in ((first.body, second.body), (first.windows, second.windows)):
+        assert all(map(np.array_equal, entries, again))
+    other = prepare(np.ascontiguousarray(picture()[::-1]))
+    assert asked and not np.array_equal(other.body[0], first.body[0])
+    for path in tmp_path.glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:1000])
+    assert all(map(np.array_equal, prepare(picture()).windows, first.windows))
+
+
+def test_the_live_way_is_for_models_that_it_can_run(folder, tmp_path):
+    """What begins at noise, has another autoencoder or lacks files goes the other way."""
+    assert live.fits(folder)
+    assert not live.fits(tmp_path)
+    index = (folder / "model_index.json").read_text()
+    for word, other in (('"source"', '"noise"'), ("PatchAutoencoder", "AutoencoderKL")):
+        (tmp_path / "model_index.json").write_text(index.replace(word, other))
+        assert word in index and not live.fits(tmp_path)
+
+
+def test_a_second_start_loads_no_pytorch(tmp_path):
+    """Its import, and that of diffusers, would take longer than all the rest until the first picture."""
+    if flow_stage._may_have_gpu():
+        pytest.skip("where a GPU may be, PyTorch is asked for it")
+    code = (
+        "import sys; from avatar_stream.avatars import *; from avatar_stream.stages import Context;"
+        "from avatar_stream.synthesizers.flow import STAGE;"
+        "avatar = load_avatar(list_avatars()[0]); stage = STAGE(context=Context(avatar=avatar)); stage.open();"
+        "assert stage.synthesize(avatar.pose)[..., 3].max() == 255;"
+        "print([name for name in ('torch', 'diffusers') if name in sys.modules])"
+    )
+    kept = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    told = [
+        subprocess.run([sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert [each.stdout.strip() for each in told] == ["['torch', 'diffusers']", "[]"]
+
+
+def test_auto_is_eager_where_openvino_is_missing_and_says_so_once(folder, monkeypatch, caplog):
+    """Without the library frames are made all the same."""
+    find_spec = engine.importlib.util.find_spec
+    monkeypatch.setattr(
+        engine.importlib.util, "find_spec", lambda name, *a: None if name == "openvino" else find_spec(name)
+    )
+    pipe = SignerPipeline.from_pretrained(folder)
+    with caplog.at_level(logging.WARNING, "avatar_stream"):
+        made = [make(pipe) for _ in range(2)]
+    assert pipe.engine.name == "eager"
+    assert np.array_equal(*made)
+    assert [record.message for record in caplog.records if "openvino" in record.message] == [
+        "engine 'eager' is used: openvino, which is faster, is not installed: pip install openvino"
+    ]
+    with pytest.raises(ModelError, match="needs openvino: pip install openvino"):
+        SignerPipeline.from_pretrained(folder, engine="openvino")
+
+
+def test_wrong_choices_are_told(folder):
+    """One clear message, before any network is loaded."""
+    with pytest.raises(ModelError, match="unknown engine 'tensorrt': choose one of auto, eager"):
+        SignerPipeline.from_pretrained(folder, engine="tensorrt")
+    with pytest.raises(ModelError, match="runs on the processor, not on 'cuda'"):
+        engine.choose("openvino", torch.device("cuda"))
+    with pytest.raises(ModelError, match="needs a model published with ranges: use engine openvino"):
+        SignerPipeline.from_pretrained(folder, engine="openvino-int8")
+    with pytest.raises(ModelError, match="threads must be 1 or more, got 0"):
+        SignerPipeline.from_pretrained(folder, threads=0).engine  # noqa: B018
+
+
+def test_what_cannot_be_compiled_runs_eager(folder, monkeypatch, caplog):
+    """A machine without a compiler still gets its frames, with one warning."""
+
+    def without_compiler(*_args, **_kwargs):
+        def fail(*_):
+            raise RuntimeError("No working C++ compiler found")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", without_compiler)
+    with caplog.at_level(logging.WARNING, "avatar_stream"):
+        made = make(load(folder, "compile"))
+    assert np.array_equal(made, make(load(folder, "eager")))
+    warnings = [record.message for record in caplog.records if "torch.compile" in record.message]
+    assert len(warnings) == 1
+    assert "No working C++ compiler found" in warnings[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["eager", "compile"])
+def test_cuda_makes_what_the_processor_makes(folder, name):
+    """On a GPU the same pictures, also when CUDA graphs are replayed for other poses in between."""
+    pipe = load(folder, name).to("cuda")
+    expected = make(load(folder, "eager"), num_inference_steps=2)
+    for _ in range(4):
+        assert np.abs(make(pipe, num_inference_steps=2).astype(int) - expected).max() <= 4
+
+
+@pytest.mark.parametrize("corner", [(40, 60), (-50, -70), (470, 480), (600, 10), (-200, 0)])
+def test_windows_are_blended_where_they_belong_also_over_the_edge(corner):
+    """Inside the window its picture, outside the body, and nothing beyond the canvas is touched."""
+    rng = np.random.default_rng(0)
+    body, windows = np.full((256, 256, 4), 0.25, np.float32), np.ones((3, 128, 128, 4), np.float32)
+    body[..., 3] = 1.0
+    windows[conditioning.LEFT_WINDOW, :, :64, :3] = 0.5
+    corners = np.array([(1000, 1000), (1000, 1000), corner], np.int32)
+    made = paste(body, windows, dataclasses.replace(empty_views(), corners=corners))
+    x, y = corner
+    for place in rng.integers(0, 512, (300, 2)):
+        inner = place - (x, y)
+        if (inner >= 16).all() and (inner < 112).all():  # beyond the feather
+            expected = 128 if inner[0] >= 64 else 255  # mirrored: the left half stands right
+            assert made[place[1], place[0], 0] == expected
+            assert made[place[1], place[0], 3] == 255
+        elif (inner < 0).any() or (inner >= 128).any():
+            assert made[place[1], place[0]].tolist() == [64, 64, 64, 255]
+
+
+def test_a_bodys_outline_is_a_smooth_line_in_the_persons_colour():
+    """The network's patches, each a little wrong about the edge and its colour, do not show as scallops and specks."""
+    rng = np.random.default_rng(0)
+    body = np.zeros((256, 256, 4), np.float32)
+    for top in range(0, 256, 8):  # a person on the left whose edge differs from patch to patch
+        edge = 128 + rng.integers(-2, 3)
+        body[top : top + 8, :edge] = (0.2, 0.3, 0.6, 1.0)
+        body[top : top + 8, edge : edge + 2] = (*rng.uniform(0, 0.5, 3), 0.5)
+    far = np.full((3, 2), 2000, np.int32)
+    views, windows = dataclasses.replace(empty_views(), corners=far), np.zeros((3, 128, 128, 4), np.float32)
+    made = paste(body.copy(), windows, views)[16:-16].astype(int)
+    assert np.array_equal(made, paste(body.copy(), None, views)[16:-16])
+    rough = np.empty((512, 512, 4), np.uint8)
+    pasting.straighten(cv2.resize(body, (512, 512), interpolation=cv2.INTER_CUBIC), rough)
+    rough = rough[16:-16].astype(int)
+    (edges, gaudy), (rough_edges, rough_gaudy) = outline(made), outline(rough)
+    assert np.abs(np.diff(edges)).max() <= 2 and np.abs(np.diff(rough_edges)).max() >= 4
+    assert abs(edges.mean() - rough_edges.mean()) < 2
+    assert gaudy < rough_gaudy / 2
+
+
+@pytest.mark.parametrize("left", [86, -20])
+def test_without_windows_fingers_are_left_as_they_are(left):
+    """A finger is thinner than what smooths an arm: where a hand is, and only there, nothing is mended."""
+    body = np.zeros((256, 256, 4), np.float32)
+    body[:, left + 32 : left + 34] = 1.0
+    corners = np.full((3, 2), 2000, np.int32)
+    corners[conditioning.RIGHT_WINDOW] = 2 * left, 100
+    views = dataclasses.replace(empty_views(), corners=corners)
+    finger = paste(body, None, views)[..., 3].max(axis=1)
+    assert finger[130:200].min() > 200 and finger[300:].max() < 60
+
+
+def test_patches_do_not_show_on_cloth_and_edges_stay():
+    """A faint step at a patch's edge is smoothed, the same step elsewhere and a strong one at the edge are not."""
+    view = np.full((64, 64, 4), 0.5, np.float32)
+    view[:, 8:, 0] += 0.03
+    view[:, 20:, 1] += 0.03
+    view[:, 32:, 2] += 0.3
+    before = view.copy()
+    pasting.smooth_patches(view, 8)
+    steps = np.abs(np.diff(view, axis=1)).max(axis=(0, 1))
+    assert steps[0] < 0.02
+    assert np.array_equal(view[..., 1:], before[..., 1:])
+    turned = np.ascontiguousarray(before.swapaxes(0, 1))
+    pasting.smooth_patches(turned, 8)
+    assert np.allclose(turned.swapaxes(0, 1), view)
+
+
+def outline(made):
+    """Where the person ends in each row, and how far its colours are from the person's, weighed by the matte."""
+    apart = np.abs(made[..., :3] - np.array([51, 76, 153])).sum(axis=2)
+    return (made[..., 3] > 127).sum(axis=1), (apart * made[..., 3]).sum()
+
+
+def empty_views() -> conditioning.Views:
+    return copy.copy(a_source().views)
+
+
+def a_source() -> conditioning.Source:
+    return conditioning.prepare_source(picture(), standing_points())
+
+
+def paste(body: np.ndarray, windows: np.ndarray | None, views: conditioning.Views) -> np.ndarray:
+    """The picture of a body (S, S, 4) and windows without texture."""
+    made = finishing.MadeViews(body[None])
+    details = None if windows is None else finishing.MadeViews(windows)
+    return finishing.paste_views(made, details, views, a_source())
+
+
+def test_straight_alpha_is_clipped_and_rounded():
+    """Values a little outside 0..1, as networks make them, neither wrap round nor divide by nothing."""
+    image = np.array([[(0.2, 0.1, 0.0, 0.5), (1.3, -0.2, 0.5, 1.2), (0.4, 0.0, 0.0, 0.001)]], np.float32)
+    straight = np.empty(image.shape, np.uint8)
+    pasting.straighten(image, straight)
+    assert straight.tolist() == [[[102, 51, 0, 128], [255, 0, 128, 255], [0, 0, 0, 0]]]
+
+
+def test_a_networks_small_doubts_leave_no_veil_and_no_holes() -> None:
+    body = np.zeros((256, 256, 4), np.float32)
+    body[:128], body[128:] = 0.08, 0.93
+    made = paste(body, None, empty_views())
+    assert (made[:240, :, 3] == 0).all() and (made[272:, :, 3] == 255).all()

@@ -1,0 +1,67 @@
+"""`bench --page`: the clock in the pictures is read back truly, through codec and browser too."""
+
+import shutil
+
+import numpy as np
+import pytest
+from support.stages import Collector, Slow, Still
+
+from avatar_stream import bench_page
+from avatar_stream.bench import measure_with_page
+from avatar_stream.bench_page import BLOCK_PX, PageWatcher, draw_clock, read_clock
+from avatar_stream.compose import Composer
+from avatar_stream.errors import ConfigError
+from avatar_stream.pipeline import Cast, Output, Pipeline
+from avatar_stream.sources.synthetic import SyntheticSource
+
+
+def number_in(image):
+    row = image[-BLOCK_PX // 2, BLOCK_PX // 2 :: BLOCK_PX, 0][:24] > 127
+    return int("".join("01"[int(lit)] for lit in row), 2)
+
+
+@pytest.mark.parametrize("time_s", [0.0, 12.345, 1048.575, 1048.576, 23_987.847])
+def test_a_drawn_clock_is_read_again(time_s):
+    image = np.full((512, 512, 3), 90, np.uint8)
+    draw_clock(image, time_s)
+    number = number_in(image)
+    assert read_clock(number, time_s + 0.25) == pytest.approx(250, abs=1)
+    assert read_clock(number, time_s - 0.02) == pytest.approx(-20, abs=1), (
+        "before its time, not a turn after it"
+    )
+    assert (image[:-BLOCK_PX] == 90).all()
+
+
+def test_a_misread_clock_is_noticed():
+    image = np.zeros((16, 384, 3), np.uint8)
+    noticed = 0
+    for time_s in (1.0, 7.7, 500.0, 1000.1):
+        draw_clock(image, time_s)
+        noticed += sum(read_clock(number_in(image) ^ 1 << bit, time_s) is None for bit in range(24))
+    assert noticed == 4 * 24, "every single wrong bit"
+
+
+def test_without_a_browser_it_is_told(monkeypatch):
+    pytest.importorskip("playwright.sync_api")
+    monkeypatch.setattr(bench_page.shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match="--page needs a browser"):
+        PageWatcher(lambda: "").start()
+
+
+def test_the_page_s_delay_holds_the_pipeline_s():
+    pytest.importorskip("playwright.sync_api")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("needs Chromium")
+    options = SyntheticSource.Options(live=True, fps=25, width=64, height=48)
+    synthesizer = Slow(pause_s=0.15)
+    synthesizer.options = None
+    cast = Cast("one", Still(), synthesizer)
+    pipeline = Pipeline(SyntheticSource(options), None, cast, Composer(), [Output(Collector(), "viewer")])
+    figures = measure_with_page(pipeline, 4.0, warm_up_s=0.5)
+    page = figures["page"]
+    assert page["pictures"] > 5 and page["misread"] <= 1
+    assert page["delay_ms"]["p50"] > 150, "the synthesizer alone takes that long"
+    assert page["delay_ms"]["p50"] > figures["latency_ms"]["p50"] - 20
+    assert page["delay_ms"]["p50"] < figures["latency_ms"]["p50"] + 10_000, (
+        "a clock that is off is off by far more"
+    )

@@ -1,0 +1,127 @@
+"""Stages that stand in the places of a pipeline's own, and pipelines of them."""
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+
+from avatar_stream import stages
+from avatar_stream.compose import Composer
+from avatar_stream.errors import TrackerError
+from avatar_stream.pipeline import Cast, Output, Pipeline
+from avatar_stream.sources.synthetic import SyntheticSource
+
+
+class Still:
+    """Carries a pose over unchanged; remembers how often it began anew."""
+
+    def __init__(self):
+        self.resets, self.nobody = 0, 0
+
+    def retarget(self, pose, time_s):
+        self.nobody += pose is None
+        return pose
+
+    def reset(self):
+        self.resets += 1
+
+
+class Slow(stages.Synthesizer):
+    """Takes a while for each picture, and is told on which threads it lives."""
+
+    def __init__(self, pause_s=0.0, colour=120):
+        self.pause_s, self.colour, self.threads = pause_s, colour, set()
+
+    def open(self):
+        self.threads.add(threading.get_ident())
+
+    def synthesize(self, pose):
+        self.threads.add(threading.get_ident())
+        time.sleep(self.pause_s)
+        person = np.full((512, 512, 4), self.colour, np.uint8)
+        person[..., 3] = 255
+        return person
+
+    def close(self):
+        self.threads.add(threading.get_ident())
+
+
+class Collector(stages.Sink):
+    """An output that keeps what it is given."""
+
+    def __init__(self, pause_s=0.0):
+        self.frames, self.pause_s, self.delays_s = [], pause_s, []
+        self.closed = self.discarded = 0
+        self.threads = set()
+
+    def open(self):
+        self.threads.add(threading.get_ident())
+
+    def write(self, frame):
+        self.threads.add(threading.get_ident())
+        time.sleep(self.pause_s)
+        self.frames.append(
+            dataclasses.replace(frame, image=frame.image[:1, :1], driver=None, alpha=None, person=None)
+        )
+        self.delays_s.append(time.monotonic() - frame.time_s)
+
+    def close(self):
+        self.threads.add(threading.get_ident())
+        self.closed += 1
+
+    def discard(self):
+        self.discarded += 1
+
+
+class Window(Collector):
+    on_main_thread = True
+
+
+def make_pipeline(sinks, live=False, frames=30, fps=30.0, synthesizer=None, tracker=None, **more):
+    options = SyntheticSource.Options(live=live, frames=frames, fps=fps, width=32, height=24)
+    cast = Cast("one", Still(), synthesizer or Slow())
+    outputs = [sink if isinstance(sink, Output) else Output(sink, f"o{k}") for k, sink in enumerate(sinks)]
+    return Pipeline(SyntheticSource(options), tracker, cast, Composer(), outputs, **more)
+
+
+def avatar_threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("avatar-")]
+
+
+class Tracking(stages.Tracker):
+    """Gives the pose that the frame has; takes its time."""
+
+    def __init__(self, pause_s=0.0, fail_at=None, error=None):
+        self.pause_s, self.fail_at, self.error = pause_s, fail_at, error or TrackerError("it broke")
+        self.closed = 0
+
+    def open(self):
+        pass
+
+    def track(self, frame):
+        time.sleep(self.pause_s)
+        if self.fail_at is not None and frame.index >= self.fail_at:  # live, a single one may be dropped
+            self.failed_at = frame.index
+            raise self.error
+        return frame.pose
+
+    def close(self):
+        self.closed += 1
+
+
+class Asking(Collector):
+    """Asks for something at some frames, and looks at what it is told."""
+
+    def __init__(self, wishes):
+        super().__init__()
+        self.wishes, self.told = wishes, []
+
+    def attach(self, controls):
+        self.controls = controls
+
+    def write(self, frame):
+        super().write(frame)
+        self.told.append(self.controls.status)
+        for wish in self.wishes.get(len(self.frames), ()):
+            self.controls.ask(wish)

@@ -1,0 +1,31 @@
+"""Waits for what happens elsewhere, and coroutines beside a browser."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+
+def wait_until(condition, timeout_s=60.0) -> bool:
+    """Whether it becomes true in time."""
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def until(condition, timeout_s=60.0) -> None:
+    """Wait until it is true; fails where it does not happen in time."""
+    assert wait_until(condition, timeout_s), "it did not happen in time"
+
+
+def run_async(coroutine, loop_factory=None):
+    """Run a coroutine to its end on a thread of its own, for Playwright keeps this one's event loop."""
+
+    def run():
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(coroutine)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result()
