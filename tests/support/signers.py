@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-from avatar_stream.retarget.layout import HAND_CHAIN, HAND_RATIOS
 
+from avatar_stream.landmarks import HAND_CHAIN, HAND_RATIOS
 from avatar_stream.retarget import Retargeter, RetargetOptions
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Pose
