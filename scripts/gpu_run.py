@@ -90,7 +90,7 @@ def train(arguments: argparse.Namespace) -> None:
     recipe["data"]["workers"] = max((os.cpu_count() or 2) - 2, 1)
     work.mkdir(parents=True, exist_ok=True)
     (work / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    command = [sys.executable, "-m", "avatar_stream.training.train", str(work / "recipe.yaml")]
+    command = [sys.executable, "-m", "avatar_stream.lab.training.train", str(work / "recipe.yaml")]
     left_s = arguments.minutes * 60 - ENDING_S - (time.monotonic() - start_s)
     command += ["--output", str(work / "run"), "--max-minutes", f"{left_s / 60:.2f}"]
     if (arguments.pack / "weights").exists():

@@ -12,13 +12,13 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from avatar_stream.rendering.lens import Lens
-from avatar_stream.rendering.look import Look
-from avatar_stream.rendering.looks import render_looks
-from avatar_stream.rendering.motion import Sampler
-from avatar_stream.rendering.people import render_clip, render_portrait
-from avatar_stream.rendering.renderer import Rendered, Renderer
-from avatar_stream.rendering.rig import Rig
+from avatar_stream.lab.renders.looks import render_looks
+from avatar_stream.lab.renders.motion import Sampler
+from avatar_stream.lab.renders.people import render_clip, render_portrait
+from avatar_stream.people.lens import Lens
+from avatar_stream.people.look import Look
+from avatar_stream.people.renderer import Rendered, Renderer
+from avatar_stream.people.rig import Rig
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.types import CANVAS_PX, Pose
 

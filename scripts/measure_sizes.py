@@ -17,12 +17,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from avatar_stream.broadcast.encoder import TICKS_PER_S, Encoder, as_yuv
-from avatar_stream.broadcast.overlay import OverlayPacker
+from avatar_stream.broadcast.outgoing.encoder import TICKS_PER_S, Encoder, as_yuv
+from avatar_stream.broadcast.outgoing.overlay import OverlayPacker
 from avatar_stream.broadcast.settings import EncodingOptions
-from avatar_stream.compose import LABEL, Composer
-from avatar_stream.config import check_pipeline
-from avatar_stream.pipeline import build_pipeline
+from avatar_stream.images.compose import LABEL, Composer
+from avatar_stream.running.config import check_pipeline
+from avatar_stream.running.pipeline import build_pipeline
 from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.types import PICTURE_SIDES_PX, Frame
 

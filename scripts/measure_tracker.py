@@ -16,12 +16,12 @@ import numpy as np
 import openvino
 
 from avatar_stream.errors import EndOfStream
-from avatar_stream.rendering.people import select
+from avatar_stream.lab.renders.people import select
+from avatar_stream.lab.training.tracker_clips import FPS, film_clip
 from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers import _eight_bits
 from avatar_stream.trackers._networks import Network, Networks
 from avatar_stream.trackers.holistic_fast import HolisticFastTracker
-from avatar_stream.training.tracker_clips import FPS, film_clip
 from avatar_stream.types import Frame
 
 CLIP = Path(__file__).parents[1] / "assets" / "clips" / "signer.mp4"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from avatar_stream.lab.training.ranges import measure_ranges
 from avatar_stream.modeling.pipeline import SignerPipeline
-from avatar_stream.training.ranges import measure_ranges
 
 CARD = """---
 license: apache-2.0

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from avatar_stream.avatars import list_avatars
-from avatar_stream.evaluation.detector import Detector, wanted_parts
-from avatar_stream.evaluation.pictures import on_grey
-from avatar_stream.evaluation.reading import SHAPES, WEIGHTS, features, fit
-from avatar_stream.evaluation.truth import RenderedStage, find_people
-from avatar_stream.rendering.renderer import Renderer
+from avatar_stream.lab.evaluation.detector import Detector, wanted_parts
+from avatar_stream.lab.evaluation.pictures import on_grey
+from avatar_stream.lab.evaluation.reading import SHAPES, WEIGHTS, features, fit
+from avatar_stream.lab.evaluation.truth import RenderedStage, find_people
+from avatar_stream.people.renderer import Renderer
+from avatar_stream.running.avatars import list_avatars
 
 KEPT_OUT = 2  # people
 

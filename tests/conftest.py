@@ -21,11 +21,11 @@ from support.pages import launched, playwright_tool
 from support.people import CARD, make_upright_pose, read_video
 
 from avatar_stream import stages
-from avatar_stream.avatars import list_portraits
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
-from avatar_stream.compose import draw_pose
 from avatar_stream.controls import Controls
+from avatar_stream.images.compose import draw_pose
+from avatar_stream.running.avatars import list_portraits
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.synthesizers import flow
 

@@ -21,18 +21,18 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from avatar_stream.broadcast.api import Api
 from avatar_stream.broadcast.exchange import rtc_servers
 from avatar_stream.broadcast.guard import Guard
+from avatar_stream.broadcast.incoming.whip import Ingest
 from avatar_stream.broadcast.listening import listen, reachable_host
 from avatar_stream.broadcast.metrics import Metrics
+from avatar_stream.broadcast.outgoing.whep import Audience
 from avatar_stream.broadcast.ports import make_loop
 from avatar_stream.broadcast.settings import ServerOptions
-from avatar_stream.broadcast.whep import Audience
-from avatar_stream.broadcast.whip import Ingest
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import ConfigError, ServerError
 
 logger = logging.getLogger(__name__)
 
-PAGE_FOLDER = Path(__file__).resolve().parents[1] / "web"
+PAGE_FOLDER = Path(__file__).resolve().parent / "pages"
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _PORTS_SEARCHED = 20
 _MAX_BODY_BYTES = 64 * 1024

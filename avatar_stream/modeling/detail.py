@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avatar_stream.modeling.texture import DISPLACEMENT_PX, MOVES
+from avatar_stream.modeling.drawing.texture import DISPLACEMENT_PX, MOVES
 
 _MOST_LOG_GAIN = 0.7  # twice as bright, or half
 

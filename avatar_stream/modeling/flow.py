@@ -16,13 +16,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avatar_stream.modeling.conditioning import FACE_WINDOW, WINDOWS, Drawn, Views
 from avatar_stream.modeling.denoiser import BODY, FACE, HAND, Memory
 from avatar_stream.modeling.detail import Prediction, Transfer
-from avatar_stream.modeling.finishing import MadeViews
-from avatar_stream.modeling.rasterizer import NOWHERE
-from avatar_stream.modeling.shading import EMPTY
-from avatar_stream.modeling.texture import CLEAR, OPAQUE
+from avatar_stream.modeling.drawing.conditioning import FACE_WINDOW, WINDOWS, Drawn, Views
+from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.modeling.drawing.rasterizer import NOWHERE
+from avatar_stream.modeling.drawing.shading import EMPTY
+from avatar_stream.modeling.drawing.texture import CLEAR, OPAQUE
 from avatar_stream.types import CANVAS_PX
 
 START_SOURCE, START_NOISE = "source", "noise"

@@ -34,7 +34,7 @@ _CODE = (
     "graphs.py",
     "openvino_engine.py",
     "quantization.py",
-    "texture.py",
+    "drawing/texture.py",
 )
 
 
@@ -164,7 +164,7 @@ def reduced_precision(core: openvino.Core | None = None) -> str:
 
 
 def _code_digest() -> str:
-    files = [*(Path(__file__).with_name(name) for name in _CODE), Path(compiled.__file__)]
+    files = [*(Path(__file__).parent / name for name in _CODE), Path(compiled.__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

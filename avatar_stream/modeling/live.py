@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avatar_stream.modeling import conditioning, finishing
+from avatar_stream.modeling.drawing import conditioning, finishing
 from avatar_stream.modeling.graphs import BODY, FACE, FRAME, HAND, SOURCE, Graphs
 from avatar_stream.types import CANVAS_PX, Look, Pose
 

@@ -17,10 +17,11 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from avatar_stream.modeling import conditioning, finishing, flow
 from avatar_stream.modeling import engine as engines
+from avatar_stream.modeling import flow
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
+from avatar_stream.modeling.drawing import conditioning, finishing
 from avatar_stream.types import CANVAS_PX, Look, Pose
 
 

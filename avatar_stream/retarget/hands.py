@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avatar_stream.landmarks import (
-    HAND_CHAIN,
-    HAND_RATIOS,
-    PALMS_IN_BONES,
-    WRISTS,
-    both_hands,
-    hand_bones,
-)
+from avatar_stream.landmarks import HAND_CHAIN, HAND_RATIOS, PALMS_IN_BONES, WRISTS, both_hands, hand_bones
 from avatar_stream.retarget.bones import cross, gaps, length, part_of_turn, unit
 from avatar_stream.retarget.proportions import PALM_RATIO
 

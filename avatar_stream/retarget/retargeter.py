@@ -30,15 +30,7 @@ from avatar_stream.retarget import bones, contacts
 from avatar_stream.retarget import hands as hand_work
 from avatar_stream.retarget.face import Expression, FaceTransfer, Head
 from avatar_stream.retarget.lost_hands import palm_angle, turn_in_picture
-from avatar_stream.retarget.observation import (
-    ARMS,
-    FACE_PART,
-    FORE,
-    HAND,
-    UPPER,
-    Observation,
-    Observer,
-)
+from avatar_stream.retarget.observation import ARMS, FACE_PART, FORE, HAND, UPPER, Observation, Observer
 from avatar_stream.retarget.presence import Presence
 from avatar_stream.retarget.proportions import DriverProportions, Tracked, measure_avatar
 from avatar_stream.retarget.smoothing import PoseSmoother

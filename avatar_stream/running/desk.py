@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from avatar_stream.controls import Controls, Setting, Status, Wish
 from avatar_stream.errors import AvatarStreamError
-from avatar_stream.pipeline import Output, Pipeline, Rendered
 from avatar_stream.running.meter import Worker
 from avatar_stream.running.outlet import Outlet
+from avatar_stream.running.pipeline import Output, Pipeline, Rendered
 from avatar_stream.running.stand_in import StandIn, in_place_of
 
 _SAID_FOR_S = 6.0

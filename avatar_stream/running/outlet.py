@@ -7,9 +7,9 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from avatar_stream.controls import Controls
-from avatar_stream.pipeline import Output, Pipeline, Rendered
 from avatar_stream.running.handover import Handover
 from avatar_stream.running.meter import Meter, Worker
+from avatar_stream.running.pipeline import Output, Pipeline, Rendered
 from avatar_stream.types import Frame, Sound
 
 _MOST_SOUNDS = 1000  # live: 20 s, for outputs that are slow to open

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import numpy as np
 
 from avatar_stream.controls import Status
-from avatar_stream.pipeline import Rendered
 from avatar_stream.running.crew import Crew
 from avatar_stream.running.meter import Worker
+from avatar_stream.running.pipeline import Rendered
 from avatar_stream.types import Sound
 
 _WINDOW_S = 3.0

@@ -12,18 +12,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from avatar_stream.compose import Composer
 from avatar_stream.controls import Status
-from avatar_stream.pipeline import Rendered
+from avatar_stream.images.compose import Composer
 from avatar_stream.running.crew import Crew
 from avatar_stream.running.handover import Handover, ShutDown
 from avatar_stream.running.meter import Worker
 from avatar_stream.running.pace import Direct, Pace
-from avatar_stream.show.feed import Picture, to_rgb
-from avatar_stream.show.options import ShowOptions
-from avatar_stream.show.programme import Programme
-from avatar_stream.show.sound_line import BLOCK_S, SoundLine
-from avatar_stream.show.vision import InVision
+from avatar_stream.running.pipeline import Rendered
+from avatar_stream.running.show.feed import Picture, to_rgb
+from avatar_stream.running.show.options import ShowOptions
+from avatar_stream.running.show.programme import Programme
+from avatar_stream.running.show.sound_line import BLOCK_S, SoundLine
+from avatar_stream.running.show.vision import InVision
 from avatar_stream.types import Sound
 
 # A picture that is only late is waited for a little before the last one is shown again.

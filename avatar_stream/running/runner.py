@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 
 from avatar_stream.controls import Controls
 from avatar_stream.errors import AvatarStreamError, EndOfStream, OutputClosed
-from avatar_stream.pipeline import Analyzed, Output, Pipeline, Rendered
 from avatar_stream.running.crew import Crew, without_helpers
 from avatar_stream.running.desk import CurrentSynthesizer, Desk
 from avatar_stream.running.handover import Handover, ShutDown, Turns
@@ -23,7 +22,8 @@ from avatar_stream.running.memory import Heaps
 from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
 from avatar_stream.running.outlet import Outlet, Outlets
 from avatar_stream.running.pace import Direct
-from avatar_stream.show.options import DEFAULT_TARGET_DELAY_MS
+from avatar_stream.running.pipeline import Analyzed, Output, Pipeline, Rendered
+from avatar_stream.running.show.options import DEFAULT_TARGET_DELAY_MS
 from avatar_stream.stages import Stage
 from avatar_stream.types import Frame, Sound
 

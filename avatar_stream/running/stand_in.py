@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from avatar_stream.fitting import fit
-from avatar_stream.lettering import Patch, draw_lines
-from avatar_stream.pipeline import Rendered
+from avatar_stream.images.fitting import fit
+from avatar_stream.images.lettering import Patch, draw_lines
+from avatar_stream.running.pipeline import Rendered
 from avatar_stream.types import Frame
 
 HOLD_TEXT = "The signer is coming back"

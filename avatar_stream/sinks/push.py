@@ -17,8 +17,8 @@ from avatar_stream.messages import shown_address
 from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 if TYPE_CHECKING:
-    from avatar_stream.broadcast.encoder import Encoder
-    from avatar_stream.broadcast.push import Carrier
+    from avatar_stream.broadcast.outgoing.encoder import Encoder
+    from avatar_stream.broadcast.outgoing.push import Carrier
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ class PushSink(stages.Sink):
             SinkError: an address that cannot be published to, or nothing here speaks its protocol.
         """
         try:
-            from avatar_stream.broadcast.carrier import Orders
-            from avatar_stream.broadcast.push import CarrierError, program_for
+            from avatar_stream.broadcast.outgoing.carrier import Orders
+            from avatar_stream.broadcast.outgoing.push import CarrierError, program_for
         except ImportError as error:  # fcntl
             raise SinkError(f"the output 'push' needs Linux or macOS ({error})") from error
 
@@ -139,8 +139,8 @@ class PushSink(stages.Sink):
             raise SinkError(f"the thread of the push to {self._shown} does not end")
 
     def _run(self) -> None:
-        from avatar_stream.broadcast.backoff import Backoff
-        from avatar_stream.broadcast.push import CarrierError
+        from avatar_stream.broadcast.outgoing.backoff import Backoff
+        from avatar_stream.broadcast.outgoing.push import CarrierError
 
         backoff = Backoff()
         while not self._newest.ended:
@@ -160,8 +160,8 @@ class PushSink(stages.Sink):
                 return
 
     def _publish(self) -> None:
-        from avatar_stream.broadcast.encoder import Encoder
-        from avatar_stream.broadcast.push import Carrier
+        from avatar_stream.broadcast.outgoing.encoder import Encoder
+        from avatar_stream.broadcast.outgoing.push import Carrier
         from avatar_stream.broadcast.settings import EncodingOptions
 
         options = self.options

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from avatar_stream import stages
 from avatar_stream.errors import SinkError
-from avatar_stream.fitting import fit
+from avatar_stream.images.fitting import fit
 from avatar_stream.types import Frame
 
 Side = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]

@@ -19,10 +19,10 @@ from avatar_stream.errors import SinkError
 from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 if TYPE_CHECKING:
-    from avatar_stream.broadcast.overlay import OverlayPacker
+    from avatar_stream.broadcast.outgoing.overlay import OverlayPacker
+    from avatar_stream.broadcast.outgoing.sound import SoundStream
+    from avatar_stream.broadcast.outgoing.whep import Audience
     from avatar_stream.broadcast.server import Server
-    from avatar_stream.broadcast.sound import SoundStream
-    from avatar_stream.broadcast.whep import Audience
 
 _WINDOW_S = 3.0
 
@@ -72,9 +72,9 @@ class WebSink(stages.Sink):
             ServerError: the port is taken, the host is none of this machine's, or the pipeline has another
                 output 'web' (ConfigError).
         """
-        from avatar_stream.broadcast.overlay import OverlayPacker
+        from avatar_stream.broadcast.outgoing.overlay import OverlayPacker
+        from avatar_stream.broadcast.outgoing.sound import SoundStream
         from avatar_stream.broadcast.server import Server
-        from avatar_stream.broadcast.sound import SoundStream
 
         self._start_s = None
         self._recent.clear()
@@ -130,7 +130,7 @@ class WebSink(stages.Sink):
             server.close()
 
     def _make_audience(self, server: Server) -> Audience:
-        from avatar_stream.broadcast.whep import Audience
+        from avatar_stream.broadcast.outgoing.whep import Audience
 
         options = self.options
         return Audience(
@@ -144,7 +144,7 @@ class WebSink(stages.Sink):
 
     def _pictures(self, frame: Frame) -> dict[str, Any]:
         # Functions: called only where somebody takes that kind, and not on this thread.
-        from avatar_stream.broadcast.stream_set import AVATAR, DRIVER, OVERLAY
+        from avatar_stream.broadcast.outgoing.stream_set import AVATAR, DRIVER, OVERLAY
 
         pictures: dict[str, Any] = {AVATAR: frame.image}
         if frame.person is not None:

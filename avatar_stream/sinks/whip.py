@@ -19,9 +19,9 @@ from avatar_stream.types import TICKS_PER_S, Frame, Sound
 if TYPE_CHECKING:
     from aiortc import RTCConfiguration
 
-    from avatar_stream.broadcast.sound import SoundStream
-    from avatar_stream.broadcast.stream_set import StreamSet
-    from avatar_stream.broadcast.whip_client import WhipClient
+    from avatar_stream.broadcast.outgoing.sound import SoundStream
+    from avatar_stream.broadcast.outgoing.stream_set import StreamSet
+    from avatar_stream.broadcast.outgoing.whip_client import WhipClient
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +76,9 @@ class WhipSink(stages.Sink):
         Raises:
             SinkError: an address that is none.
         """
-        from avatar_stream.broadcast.sound import SoundStream
-        from avatar_stream.broadcast.stream_set import StreamSet
-        from avatar_stream.broadcast.whip_client import WhipClient
+        from avatar_stream.broadcast.outgoing.sound import SoundStream
+        from avatar_stream.broadcast.outgoing.stream_set import StreamSet
+        from avatar_stream.broadcast.outgoing.whip_client import WhipClient
 
         options = self.options
         self._check_address()
@@ -108,7 +108,7 @@ class WhipSink(stages.Sink):
         Raises:
             SinkError: the sink is not open, or its thread or encoding has failed.
         """
-        from avatar_stream.broadcast.stream_set import AVATAR
+        from avatar_stream.broadcast.outgoing.stream_set import AVATAR
 
         if self._thread is None:
             raise SinkError("the whip output is not open")

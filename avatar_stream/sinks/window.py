@@ -16,7 +16,7 @@ from pydantic import Field
 from avatar_stream import stages
 from avatar_stream.controls import Controls, Status, Wish
 from avatar_stream.errors import OutputClosed, SinkError
-from avatar_stream.lettering import Patch, draw_lines
+from avatar_stream.images.lettering import Patch, draw_lines
 from avatar_stream.types import Frame
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from avatar_stream.types import Frame
 if TYPE_CHECKING:
     import av
 
+    from avatar_stream.broadcast.incoming.whip import Arrival
     from avatar_stream.broadcast.server import Server
-    from avatar_stream.broadcast.whip import Arrival
 
 _LARGEST_SIDE_PX = 1920  # more costs time at every step and shows the tracker nothing
 _WAIT_S = 0.5

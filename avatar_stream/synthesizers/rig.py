@@ -39,10 +39,10 @@ class RigSynthesizer(stages.Synthesizer):
             raise RenderError(
                 f"{name} no rigged person: choose an avatar with one, or the 'flow' synthesizer"
             )
-        from avatar_stream.rendering.camera import Camera
-        from avatar_stream.rendering.inverse_kinematics import RigSolver
-        from avatar_stream.rendering.renderer import Renderer
-        from avatar_stream.rendering.rig import Rig
+        from avatar_stream.people.camera import Camera
+        from avatar_stream.people.inverse_kinematics import RigSolver
+        from avatar_stream.people.renderer import Renderer
+        from avatar_stream.people.rig import Rig
 
         self._rig = Rig.load(avatar.rig_path)
         self._camera = Camera().place(self._rig.bind_m)

@@ -7,18 +7,18 @@ import pytest
 from support.places import ROOT
 
 from avatar_stream.errors import RenderError
-from avatar_stream.rendering import parts
-from avatar_stream.rendering.accessories import adorned, is_man, wearing
-from avatar_stream.rendering.beards import bearded
-from avatar_stream.rendering.camera import Camera
-from avatar_stream.rendering.face_points import face_points
-from avatar_stream.rendering.landmarks import landmarks
-from avatar_stream.rendering.look import Look, random_look
-from avatar_stream.rendering.renderer import Rendered, Renderer
-from avatar_stream.rendering.rig import GLASS, WORN, Rig
-from avatar_stream.rendering.rotations import from_vector
-from avatar_stream.rendering.skeleton import INDEX, RigPose, rest_rotations
-from avatar_stream.rendering.surface import UNKNOWN
+from avatar_stream.lab.renders.accessories import adorned, is_man, wearing
+from avatar_stream.lab.renders.beards import bearded
+from avatar_stream.people import parts
+from avatar_stream.people.camera import Camera
+from avatar_stream.people.face_points import face_points
+from avatar_stream.people.landmarks import landmarks
+from avatar_stream.people.look import Look, random_look
+from avatar_stream.people.renderer import Rendered, Renderer
+from avatar_stream.people.rig import GLASS, WORN, Rig
+from avatar_stream.people.rotations import from_vector
+from avatar_stream.people.skeleton import INDEX, RigPose, rest_rotations
+from avatar_stream.people.surface import UNKNOWN
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
 AVATARS = ROOT / "assets" / "avatars"

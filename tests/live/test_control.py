@@ -263,7 +263,7 @@ def test_a_running_pipeline_holds_cuts_and_comes_back():
 
 
 def test_another_avatar_by_name():
-    from avatar_stream.pipeline import Cast
+    from avatar_stream.running.pipeline import Cast
 
     synthesizers = {name: Slow(colour=10 + 50 * place) for place, name in enumerate(("one", "two", "three"))}
     sink = Asking({3: [Setting(Wish.AVATAR, "three")], 30: [Wish.QUIT]})

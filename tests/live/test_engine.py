@@ -17,22 +17,13 @@ import torch
 from support.networks import as_pose, picture, small_networks, standing_points
 from support.places import SHARED
 
-from avatar_stream.avatars import list_avatars, load_avatar
 from avatar_stream.errors import ModelError
-from avatar_stream.modeling import (
-    conditioning,
-    denoiser,
-    engine,
-    finishing,
-    flow,
-    graphs,
-    live,
-    openvino_engine,
-    pasting,
-)
+from avatar_stream.modeling import denoiser, engine, flow, graphs, live, openvino_engine
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
+from avatar_stream.modeling.drawing import conditioning, finishing, pasting
 from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
 from avatar_stream.places import bundled
+from avatar_stream.running.avatars import list_avatars, load_avatar
 from avatar_stream.sources.pose_file import PoseFileSource
 from avatar_stream.synthesizers import flow as flow_stage
 
@@ -238,7 +229,7 @@ def test_a_second_start_loads_no_pytorch(tmp_path):
     if flow_stage._may_have_gpu():
         pytest.skip("where a GPU may be, PyTorch is asked for it")
     code = (
-        "import sys; from avatar_stream.avatars import *; from avatar_stream.stages import Context;"
+        "import sys; from avatar_stream.running.avatars import *; from avatar_stream.stages import Context;"
         "from avatar_stream.synthesizers.flow import STAGE;"
         "avatar = load_avatar(list_avatars()[0]); stage = STAGE(context=Context(avatar=avatar)); stage.open();"
         "assert stage.synthesize(avatar.pose)[..., 3].max() == 255;"

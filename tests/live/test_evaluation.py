@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from avatar_stream.errors import ConfigError
-from avatar_stream.evaluation import clips, evaluate, judge, pictures, scores
-from avatar_stream.evaluation.clips import Tracked
-from avatar_stream.evaluation.detector import HAND, Detector
-from avatar_stream.evaluation.judging import Judge
-from avatar_stream.evaluation.painters import RigPainter
-from avatar_stream.evaluation.truth import RenderedStage, find_people, share_out
-from avatar_stream.rendering.renderer import Renderer
+from avatar_stream.lab.evaluation import clips, evaluate, pictures, scores, summary
+from avatar_stream.lab.evaluation.clips import Tracked
+from avatar_stream.lab.evaluation.detector import HAND, Detector
+from avatar_stream.lab.evaluation.judging import Judge
+from avatar_stream.lab.evaluation.painters import RigPainter
+from avatar_stream.lab.evaluation.truth import RenderedStage, find_people, share_out
+from avatar_stream.lab.judge import compare, judge
+from avatar_stream.people.renderer import Renderer
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
@@ -45,7 +46,7 @@ def judging():
 
 
 def summary_of(rows) -> dict:
-    return scores.summarize([judged.values for judged in rows], evaluate.KEYS, seed=0).means
+    return scores.summarize([judged.values for judged in rows], summary.KEYS, seed=0).means
 
 
 def test_truth_against_itself_is_perfect(cases, judging):
@@ -256,7 +257,7 @@ def without(pose, rows: slice):
 
 def test_a_clip_judged_against_itself_is_perfect(signing):
     frames = frames_of(signing)
-    figures = judge.judge_pairs(clips.pair(frames, frames), seed=0)
+    figures = compare.judge_pairs(clips.pair(frames, frames), seed=0)
     assert figures["hands_found"] == 1 and figures["arm_angle_deg"] == 0
     assert figures["hand_shape_deg"] == figures["hand_shape_palms"] == 0
     assert figures["mouth_open_correlation"] == pytest.approx(1)
@@ -269,15 +270,15 @@ def test_a_clip_judged_against_itself_is_perfect(signing):
 def test_what_an_avatar_does_wrong_shows_in_its_figure(signing):
     driver = frames_of(signing)
     lost = [without(pose, LEFT_HAND) if k % 2 else pose for k, pose in enumerate(signing)]
-    figures = judge.judge_pairs(clips.pair(driver, frames_of(lost)), seed=0)
+    figures = compare.judge_pairs(clips.pair(driver, frames_of(lost)), seed=0)
     assert figures["hands_found"] == 0.75 and figures["targets"]["hands_found"]["met"] is False
     # Every second frame of one of two hands is lost: it costs a shoulder width each, less what is matched otherwise.
     assert 0.1 < figures["ndtwp"] <= 0.26
 
     silent = [dataclasses.replace(signing[0], time_s=pose.time_s) for pose in signing]
-    figures = judge.judge_pairs(clips.pair(driver, frames_of(silent)), seed=0)
+    figures = compare.judge_pairs(clips.pair(driver, frames_of(silent)), seed=0)
     assert figures["mouth_open_correlation"] == 0
-    figures = judge.judge_pairs(clips.pair(frames_of(silent), driver), seed=0)
+    figures = compare.judge_pairs(clips.pair(frames_of(silent), driver), seed=0)
     assert figures["mouth_open_correlation"] is None, "the driver's mouth was still: nothing to follow"
 
 

@@ -8,9 +8,9 @@ from support.waiting import run_async, wait_until
 from support.web import ask_server as ask
 from support.web import whep_offer
 
+from avatar_stream.broadcast.outgoing.whep import Audience
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import EncodingOptions, ServerOptions
-from avatar_stream.broadcast.whep import Audience
 
 SDP = "application/sdp"
 CLEAR = {201, 400, 406, 409, 413, 415, 422, 429, 503}
@@ -89,7 +89,7 @@ def test_spoiled_offers_are_answered_and_nothing_stays(server, offer, path):
 
 def test_hundreds_of_half_open_sessions_do_not_keep_a_real_viewer_out_for_long(server, offer, monkeypatch):
     """They take places until they are let go; whoever asks meanwhile is told when to come again."""
-    monkeypatch.setattr("avatar_stream.broadcast.whep._CONNECT_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("avatar_stream.broadcast.outgoing.whep._CONNECT_TIMEOUT_S", 2.0)
     lonely = "\r\n".join(line for line in offer.split("\r\n") if not line.startswith("a=candidate:")).encode()
     codes = [ask(server, "whep", lonely, **{"Content-Type": SDP})[0] for _ in range(120)]
     assert set(codes) <= {201, 503, 429}

@@ -24,14 +24,14 @@ from support.live import Until, make_pipeline, synthetic
 from support.places import ROOT
 from support.stages import Asking, Collector, Slow, Still
 
-from avatar_stream.bench import measure_pipeline, summarize
 from avatar_stream.cli import main
 from avatar_stream.controls import Controls, Wish
-from avatar_stream.pipeline import Cast
+from avatar_stream.lab.bench.live import measure_pipeline, summarize
 from avatar_stream.retarget.framing import FramingGuard
 from avatar_stream.running import runner
 from avatar_stream.running.handover import ShutDown
 from avatar_stream.running.meter import Report
+from avatar_stream.running.pipeline import Cast
 from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.sources.webcam import WebcamSource
 from avatar_stream.trackers.holistic import HolisticTracker

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from avatar_stream.avatars import load_avatar
-from avatar_stream.modeling import conditioning
-from avatar_stream.modeling.looks import LookChooser, describe
+from avatar_stream.modeling.drawing import conditioning
+from avatar_stream.modeling.drawing.looks import LookChooser, describe
+from avatar_stream.running.avatars import load_avatar
 from avatar_stream.types import (
     FACE,
     LEFT_ELBOW,

@@ -19,11 +19,12 @@ from support.networks import (
     write_data_set,
 )
 
-from avatar_stream.avatars import load_avatar
-from avatar_stream.modeling import conditioning, finishing, flow
+from avatar_stream.modeling import flow
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import TargetNet
+from avatar_stream.modeling.drawing import conditioning, finishing
 from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
+from avatar_stream.running.avatars import load_avatar
 from avatar_stream.types import LEFT_HAND, RIGHT_HAND
 
 
@@ -247,7 +248,7 @@ def test_face_attends_to_face(model_folder: Path) -> None:
 
 def test_tiny_training_learns_and_reloads(tmp_path: Path) -> None:
     """The recipe in small, from noise: the loss falls, a run goes on where it stopped, weights reload the same."""
-    from avatar_stream.training.train import train
+    from avatar_stream.lab.training.train import train
 
     data = write_data_set(tmp_path / "data")
     config = small_config(tmp_path / "run", data).model_copy(update={"max_steps": 30, "learning_rate": 4e-3})
@@ -267,7 +268,7 @@ def test_tiny_training_learns_and_reloads(tmp_path: Path) -> None:
 
 def fixed_loss(weights: Path | None, config, data: Path) -> float:
     """Loss of trained (or new) weights on the same samples, the same times."""
-    from avatar_stream.training import dataset, steps, train
+    from avatar_stream.lab.training import dataset, steps, train
 
     samples = dataset.PairDataset([dataset.PictureFolder(data)], config.data.targets, seed=7)
     rng = np.random.default_rng(7)

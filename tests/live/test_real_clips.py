@@ -14,10 +14,10 @@ from support.people import cut_clip
 from support.places import SHARED
 
 from avatar_stream.errors import ConfigError, SourceError
-from avatar_stream.evaluation import cross, evaluate, warping
-from avatar_stream.evaluation.real_clips import FilmedStage, Footage, counts_of, find_filmed, make_ready
-from avatar_stream.evaluation.truth import RenderedStage, find_people
-from avatar_stream.rendering.renderer import Renderer
+from avatar_stream.lab.evaluation import cross, evaluate, warping
+from avatar_stream.lab.evaluation.real_clips import FilmedStage, Footage, counts_of, find_filmed, make_ready
+from avatar_stream.lab.evaluation.truth import RenderedStage, find_people
+from avatar_stream.people.renderer import Renderer
 
 needs_videos = pytest.mark.skipif(not (SHARED / "video").is_dir(), reason="needs ../shared/video")
 

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 from support.places import SHARED
 
-from avatar_stream.avatars import load_avatar
 from avatar_stream.cli import main
-from avatar_stream.compose import LABEL, Composer, draw_pose, side_by_side
-from avatar_stream.config import check_pipeline
 from avatar_stream.errors import AvatarError, ConfigError
-from avatar_stream.lettering import draw_label
-from avatar_stream.pipeline import RecordOptions, build_pipeline, build_record
+from avatar_stream.images.compose import LABEL, Composer, draw_pose, side_by_side
+from avatar_stream.images.lettering import draw_label
 from avatar_stream.running import runner
+from avatar_stream.running.avatars import load_avatar
+from avatar_stream.running.config import check_pipeline
+from avatar_stream.running.pipeline import RecordOptions, build_pipeline, build_record
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.types import CANVAS_PX, LEFT_WRIST, RIGHT_WRIST, Frame
 

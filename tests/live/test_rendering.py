@@ -12,20 +12,21 @@ import pytest
 from support.places import ROOT, SHARED
 
 from avatar_stream.errors import ConfigError, RenderError, SinkError
-from avatar_stream.rendering import look, parts, people, prints
-from avatar_stream.rendering.camera import Camera
-from avatar_stream.rendering.face_points import FacePoints
-from avatar_stream.rendering.gltf import GltfFile
-from avatar_stream.rendering.landmarks import landmarks
-from avatar_stream.rendering.lens import Lens, photograph, photograph_scene
-from avatar_stream.rendering.looks import look_poses
-from avatar_stream.rendering.renderer import Renderer, straightened
-from avatar_stream.rendering.rig import BODY as BODY_KIND
-from avatar_stream.rendering.rig import EYE, Rig
-from avatar_stream.rendering.rotations import from_vector
-from avatar_stream.rendering.shape import Shape, random_shape, reshaped
-from avatar_stream.rendering.skeleton import INDEX, JOINTS, RigPose, rest_rotations
-from avatar_stream.rendering.surface import UNKNOWN, chart
+from avatar_stream.lab.renders import people
+from avatar_stream.lab.renders.looks import look_poses
+from avatar_stream.lab.renders.shape import Shape, random_shape, reshaped
+from avatar_stream.people import look, parts, prints
+from avatar_stream.people.camera import Camera
+from avatar_stream.people.face_points import FacePoints
+from avatar_stream.people.gltf import GltfFile
+from avatar_stream.people.landmarks import landmarks
+from avatar_stream.people.lens import Lens, photograph, photograph_scene
+from avatar_stream.people.renderer import Renderer, straightened
+from avatar_stream.people.rig import BODY as BODY_KIND
+from avatar_stream.people.rig import EYE, Rig
+from avatar_stream.people.rotations import from_vector
+from avatar_stream.people.skeleton import INDEX, JOINTS, RigPose, rest_rotations
+from avatar_stream.people.surface import UNKNOWN, chart
 from avatar_stream.types import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
 PEOPLE = SHARED / "people"

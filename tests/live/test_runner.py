@@ -25,10 +25,10 @@ from avatar_stream.errors import (
     SourceError,
     TrackerError,
 )
-from avatar_stream.pipeline import Cast, Output
 from avatar_stream.running import runner
 from avatar_stream.running.handover import Handover, ShutDown, Turns
 from avatar_stream.running.meter import Meter, QualityGovernor, Worker
+from avatar_stream.running.pipeline import Cast, Output
 
 
 @pytest.fixture(autouse=True)

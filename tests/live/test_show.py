@@ -17,19 +17,19 @@ from support.shows import Collector, Numbered, make_show, signer_number
 from support.waiting import wait_until
 
 from avatar_stream.clocks import ArrivalClock
-from avatar_stream.compose import Composer
-from avatar_stream.config import ProblemsError, check_pipeline
 from avatar_stream.controls import Setting, Wish
 from avatar_stream.errors import ConfigError, SourceError
-from avatar_stream.pipeline import Output, Rendered, build_pipeline
+from avatar_stream.images.compose import Composer
 from avatar_stream.provenance import COMPOSITE, read_source_type
 from avatar_stream.running import runner
+from avatar_stream.running.config import ProblemsError, check_pipeline
 from avatar_stream.running.meter import Meter, Worker
 from avatar_stream.running.pacer import Pacer
-from avatar_stream.show.options import ShowOptions, signer_side_px
-from avatar_stream.show.programme import Programme
-from avatar_stream.show.sound_line import SoundLine
-from avatar_stream.show.vision import InVision
+from avatar_stream.running.pipeline import Output, Rendered, build_pipeline
+from avatar_stream.running.show.options import ShowOptions, signer_side_px
+from avatar_stream.running.show.programme import Programme
+from avatar_stream.running.show.sound_line import SoundLine
+from avatar_stream.running.show.vision import InVision
 from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.stages import Context
 from avatar_stream.types import Frame, Sound

@@ -10,10 +10,10 @@ import pytest
 from aiortc.mediastreams import MediaStreamError
 from support.waiting import run_async
 
-from avatar_stream.broadcast import streams
-from avatar_stream.broadcast.encoder import TICKS_PER_S
+from avatar_stream.broadcast.outgoing import streams
+from avatar_stream.broadcast.outgoing.encoder import TICKS_PER_S
+from avatar_stream.broadcast.outgoing.streams import Stream
 from avatar_stream.broadcast.settings import EncodingOptions
-from avatar_stream.broadcast.streams import Stream
 from avatar_stream.errors import SinkError
 
 PATIENCE_S = 20

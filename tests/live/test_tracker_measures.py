@@ -8,8 +8,8 @@ from support.people import make_upright_pose, read_video
 from support.places import SHARED
 
 from avatar_stream.cli import main
-from avatar_stream.evaluation import tracker_measures as measures
-from avatar_stream.evaluation.tracker_measures import Clip, Track
+from avatar_stream.lab.bench import tracker_measures as measures
+from avatar_stream.lab.bench.tracker_measures import Clip, Track
 from avatar_stream.types import FACE, LEFT_HAND, LEFT_WRIST, RIGHT_HAND, RIGHT_WRIST
 
 FRAMES = 40

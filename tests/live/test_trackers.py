@@ -8,9 +8,9 @@ import psutil
 import pytest
 from support.places import SHARED
 
-from avatar_stream.config import find_stage, stage_names
 from avatar_stream.errors import TrackerError
 from avatar_stream.landmarks import HANDS, IRISES, SHOULDERS, WRISTS, mirror_pose
+from avatar_stream.running.config import find_stage, stage_names
 from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.types import (
     FACE,

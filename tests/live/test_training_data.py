@@ -10,15 +10,15 @@ import yaml
 from support.people import cut_clip
 from support.places import ROOT, SHARED
 
-from avatar_stream import cli
+from avatar_stream.cli import main as cli
 from avatar_stream.errors import ConfigError, SinkError, SourceError
-from avatar_stream.modeling import geometry
-from avatar_stream.training import video_folder
-from avatar_stream.training.config import load_train_config
-from avatar_stream.training.dataset import PairDataset, PictureFolder, open_data
-from avatar_stream.training.live_renders import LiveRenders
-from avatar_stream.training.video_folder import find_shots, prepare_videos
-from avatar_stream.training.video_frame import CutFinder, SigningFrame, neutrality, usable_pose
+from avatar_stream.lab.training import video_folder
+from avatar_stream.lab.training.config import load_train_config
+from avatar_stream.lab.training.dataset import PairDataset, PictureFolder, open_data
+from avatar_stream.lab.training.live_renders import LiveRenders
+from avatar_stream.lab.training.video_folder import find_shots, prepare_videos
+from avatar_stream.lab.training.video_frame import CutFinder, SigningFrame, neutrality, usable_pose
+from avatar_stream.modeling.drawing import geometry
 from avatar_stream.types import FACE, LEFT_HAND, LEFT_WRIST, NOSE, RIGHT_HAND
 
 PORTRAIT = ROOT / "assets" / "avatars" / "mei" / "portrait.pose"

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from support.networks import as_pose, picture, small_config, standing_points, write_data_set
 
+from avatar_stream.lab.training.config import CriticConfig
+from avatar_stream.lab.training.train import train
 from avatar_stream.modeling.pipeline import SignerPipeline
-from avatar_stream.training.config import CriticConfig
-from avatar_stream.training.train import train
 
 
 def make(model: Path) -> np.ndarray:

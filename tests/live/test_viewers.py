@@ -12,7 +12,7 @@ from aiortc.mediastreams import MediaStreamError
 from support.waiting import run_async
 from support.web import Feeder, drawn, opened, post_offer, sink_at, status_of, whep_offer
 
-from avatar_stream.broadcast.rung import Rung
+from avatar_stream.broadcast.outgoing.rung import Rung
 from avatar_stream.cli import main
 from avatar_stream.types import Frame
 

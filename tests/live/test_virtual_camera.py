@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avatar_stream.errors import SinkError
-from avatar_stream.fitting import fit
+from avatar_stream.images.fitting import fit
 from avatar_stream.sinks.virtual_camera import VirtualCameraSink
 from avatar_stream.types import Frame
 

@@ -16,10 +16,10 @@ from aiortc.mediastreams import MediaStreamError
 from support.outward import PATIENT_S, Signer, assert_stripes
 from support.waiting import until
 
-from avatar_stream.broadcast.backoff import Backoff
+from avatar_stream.broadcast.outgoing.backoff import Backoff
+from avatar_stream.broadcast.outgoing.whip_client import ice_servers
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
-from avatar_stream.broadcast.whip_client import ice_servers
 from avatar_stream.errors import SinkError
 from avatar_stream.messages import shown_address
 from avatar_stream.sinks.whip import WhipSink

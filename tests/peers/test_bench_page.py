@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from support.stages import Collector, Slow, Still
 
-from avatar_stream import bench_page
-from avatar_stream.bench import measure_with_page
-from avatar_stream.bench_page import BLOCK_PX, PageWatcher, draw_clock, read_clock
-from avatar_stream.compose import Composer
 from avatar_stream.errors import ConfigError
-from avatar_stream.pipeline import Cast, Output, Pipeline
+from avatar_stream.images.compose import Composer
+from avatar_stream.lab.bench import page as bench_page
+from avatar_stream.lab.bench.live import measure_with_page
+from avatar_stream.lab.bench.page import BLOCK_PX, PageWatcher, draw_clock, read_clock
+from avatar_stream.running.pipeline import Cast, Output, Pipeline
 from avatar_stream.sources.synthetic import SyntheticSource
 
 

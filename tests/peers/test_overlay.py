@@ -17,7 +17,7 @@ from support.pages import Player, launched, on_air, wait_for
 from support.places import ROOT
 from support.waiting import until
 
-from avatar_stream.broadcast.overlay import MATTE_RANGE, OverlayPacker
+from avatar_stream.broadcast.outgoing.overlay import MATTE_RANGE, OverlayPacker
 from avatar_stream.stages import Context
 from avatar_stream.types import CANVAS_PX
 
@@ -68,7 +68,7 @@ def test_packed_are_colour_and_matte():
 
 
 def test_the_page_undoes_the_same_range():
-    script = (ROOT / "avatar_stream/web/overlay.js").read_text(encoding="utf-8")
+    script = (ROOT / "avatar_stream/broadcast/pages/overlay.js").read_text(encoding="utf-8")
     assert f"MATTE_RANGE = {list(MATTE_RANGE)};" in script
 
 
@@ -388,7 +388,7 @@ def test_the_overlay_plays_sound_where_its_address_says_so(browser):
 
 def test_the_models_picture(browser):
     """The bundled model's own avatar, with hair and fingers, as a viewer of the overlay gets it."""
-    from avatar_stream.avatars import load_avatar
+    from avatar_stream.running.avatars import load_avatar
     from avatar_stream.synthesizers.flow import FlowSynthesizer
 
     avatar = load_avatar("mei")

@@ -5,8 +5,8 @@ import pytest
 from support.pages import TONES_HZ, Player, on_air, wait_for
 from support.places import ROOT
 
-from avatar_stream.avatars import load_avatar
 from avatar_stream.controls import Status
+from avatar_stream.running.avatars import load_avatar
 
 AXE = ROOT / "tests/npm/node_modules/axe-core/axe.min.js"
 PAGES = ("", "overlay", "signer", "control")

@@ -16,8 +16,8 @@ from support.waiting import until
 from avatar_stream.clocks import PlayingClock
 from avatar_stream.controls import Wish
 from avatar_stream.running import runner
-from avatar_stream.show.options import ShowOptions
-from avatar_stream.show.programme import Programme
+from avatar_stream.running.show.options import ShowOptions
+from avatar_stream.running.show.programme import Programme
 
 TARGET_MS = 500
 
@@ -79,8 +79,8 @@ def run_beside(show, start_s, work, kind=Crew):
 
 @pytest.mark.parametrize("kind", [Rtmp, Srt, SrtCaller, Rtsp, Hls])
 def test_an_address_is_followed_lost_told_and_found_again(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("avatar_stream.show.feed._SILENT_S", 1.5)
-    monkeypatch.setattr("avatar_stream.show.feed._SILENT_PLAYLIST_S", 3.0)
+    monkeypatch.setattr("avatar_stream.running.show.feed._SILENT_S", 1.5)
+    monkeypatch.setattr("avatar_stream.running.show.feed._SILENT_PLAYLIST_S", 3.0)
     with kind(tmp_path) as station:
 
         def work(crew):
@@ -103,7 +103,7 @@ def test_an_address_is_followed_lost_told_and_found_again(kind, tmp_path, monkey
 
 
 def test_an_address_that_gives_nothing_at_first_fits_into_what_leaves_already(monkeypatch):
-    monkeypatch.setattr("avatar_stream.show.programme._FIRST_PICTURE_S", 0.1)
+    monkeypatch.setattr("avatar_stream.running.show.programme._FIRST_PICTURE_S", 0.1)
     station = Station()
     station.silent.set()
     sizes = set()
@@ -129,7 +129,7 @@ def test_an_address_that_gives_nothing_at_first_fits_into_what_leaves_already(mo
 
 def test_a_show_that_waits_for_a_caller_ends_and_leaves_no_program_behind(monkeypatch):
     needs_srt()
-    monkeypatch.setattr("avatar_stream.show.programme._FIRST_PICTURE_S", 0.1)
+    monkeypatch.setattr("avatar_stream.running.show.programme._FIRST_PICTURE_S", 0.1)
     programme, me = (
         Programme(ShowOptions(source=f"srt://127.0.0.1:{free_port()}?mode=listener")),
         psutil.Process(),

@@ -15,7 +15,7 @@ from support.web import ask, post_offer, sink_at, status_of
 
 from avatar_stream.controls import Controls, Wish
 from avatar_stream.running import runner
-from avatar_stream.show.options import ShowOptions
+from avatar_stream.running.show.options import ShowOptions
 from avatar_stream.sinks.push import PushSink
 from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.stages import Context

@@ -13,13 +13,13 @@ from PIL import Image
 from support.pages import on_air, wait_for
 from support.programmes import read_back, write_programme
 
-from avatar_stream.avatars import load_avatar
-from avatar_stream.broadcast.overlay import OverlayPacker
-from avatar_stream.compose import LABEL, draw_pose
-from avatar_stream.config import check_pipeline
+from avatar_stream.broadcast.outgoing.overlay import OverlayPacker
 from avatar_stream.controls import Controls, Wish
-from avatar_stream.pipeline import Rendered, build_pipeline
+from avatar_stream.images.compose import LABEL, draw_pose
 from avatar_stream.running import runner
+from avatar_stream.running.avatars import load_avatar
+from avatar_stream.running.config import check_pipeline
+from avatar_stream.running.pipeline import Rendered, build_pipeline
 from avatar_stream.running.stand_in import StandIn
 from avatar_stream.stages import Context
 from avatar_stream.synthesizers.rig import RigSynthesizer

@@ -1,8 +1,8 @@
 """Pipelines of a source, and an output that ends the run when something was told."""
 
-from avatar_stream.compose import Composer
 from avatar_stream.controls import Wish
-from avatar_stream.pipeline import Cast, Output, Pipeline
+from avatar_stream.images.compose import Composer
+from avatar_stream.running.pipeline import Cast, Output, Pipeline
 from avatar_stream.sources.synthetic import SyntheticSource
 from support.stages import Asking, Slow, Still
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from avatar_stream import types
-from avatar_stream.modeling import geometry
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
-from avatar_stream.modeling.figure import measure_figure
-from avatar_stream.modeling.geometry import draw_groups
-from avatar_stream.modeling.girth import Girth
+from avatar_stream.modeling.drawing import geometry
+from avatar_stream.modeling.drawing.figure import measure_figure
+from avatar_stream.modeling.drawing.geometry import draw_groups
+from avatar_stream.modeling.drawing.girth import Girth
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Pose
 from support.places import ROOT
 
@@ -70,7 +70,7 @@ def picture() -> np.ndarray:
 
 def small_config(output: Path, data: Path, **model: object):
     """The recipe of signer-small, so small that 60 steps take seconds."""
-    from avatar_stream.training.config import load_train_config
+    from avatar_stream.lab.training.config import load_train_config
 
     recipe = ROOT / "configs" / "train" / "signer-small.yaml"
     config = load_train_config(recipe, {"output": output})

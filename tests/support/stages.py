@@ -7,9 +7,9 @@ import time
 import numpy as np
 
 from avatar_stream import stages
-from avatar_stream.compose import Composer
 from avatar_stream.errors import TrackerError
-from avatar_stream.pipeline import Cast, Output, Pipeline
+from avatar_stream.images.compose import Composer
+from avatar_stream.running.pipeline import Cast, Output, Pipeline
 from avatar_stream.sources.synthetic import SyntheticSource
 
 

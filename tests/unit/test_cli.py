@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from avatar_stream import cli, doctor
-from avatar_stream.cli import main
+from avatar_stream.cli import doctor, main
+from avatar_stream.cli import main as cli
 from avatar_stream.places import bundled
 
 

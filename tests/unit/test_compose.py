@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from avatar_stream.compose import LABEL, Composer, side_by_side
-from avatar_stream.config import check_pipeline
 from avatar_stream.errors import ConfigError
-from avatar_stream.pipeline import build_pipeline
+from avatar_stream.images.compose import LABEL, Composer, side_by_side
+from avatar_stream.running.config import check_pipeline
+from avatar_stream.running.pipeline import build_pipeline
 from avatar_stream.types import Frame
 
 

@@ -7,9 +7,10 @@ import pytest
 import yaml
 from support.places import ROOT
 
-from avatar_stream import commands
-from avatar_stream.cli import main
-from avatar_stream.config import (
+from avatar_stream.cli import commands, main
+from avatar_stream.errors import ConfigError
+from avatar_stream.places import bundled
+from avatar_stream.running.config import (
     ProblemsError,
     apply_override,
     check_pipeline,
@@ -17,10 +18,8 @@ from avatar_stream.config import (
     load_pipeline,
     stage_names,
 )
-from avatar_stream.config_docs import json_schema, options_page
-from avatar_stream.errors import ConfigError
-from avatar_stream.pipeline import build_pipeline
-from avatar_stream.places import bundled
+from avatar_stream.running.config_docs import json_schema, options_page
+from avatar_stream.running.pipeline import build_pipeline
 
 FILES = sorted(bundled("pipelines").glob("*.yaml"))
 GOOD = {

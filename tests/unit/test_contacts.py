@@ -7,11 +7,11 @@ import pytest
 from support.places import SHARED
 from support.signers import DOWN, FPS, STILL, avatar_pose, make_person, reach_for, settle, without
 
-from avatar_stream.avatars import load_avatar
-from avatar_stream.evaluation.contact import contact_values
+from avatar_stream.lab.judge.contact import contact_values
 from avatar_stream.landmarks import HANDS
 from avatar_stream.retarget import Retargeter
 from avatar_stream.retarget.hands import palm_px
+from avatar_stream.running.avatars import load_avatar
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Pose
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.avatars import load_avatar
-from avatar_stream.modeling import figure, geometry, head
-from avatar_stream.modeling import rasterizer as r
+from avatar_stream.modeling.drawing import figure, geometry, head
+from avatar_stream.modeling.drawing import rasterizer as r
+from avatar_stream.running.avatars import load_avatar
 from avatar_stream.types import CANVAS_PX, FACE
 
 SIZE = 96

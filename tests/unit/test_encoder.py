@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from avatar_stream.broadcast.encoder import (
+from avatar_stream.broadcast.outgoing.encoder import (
     MOST_BLOCKS,
     MOST_OVERLAY_BLOCKS,
     TICKS_PER_S,

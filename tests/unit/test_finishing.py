@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avatar_stream.avatars import load_avatar
-from avatar_stream.modeling import conditioning, finishing
-from avatar_stream.modeling.finishing import MadeViews
+from avatar_stream.modeling.drawing import conditioning, finishing
+from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.running.avatars import load_avatar
 from avatar_stream.types import LEFT_HAND, LEFT_WRIST, RIGHT_HAND, RIGHT_WRIST
 
 CHEST = (256, 280)  # x, y of mei's trunk, canvas px

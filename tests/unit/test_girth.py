@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support.networks import standing_points
 
-from avatar_stream.modeling import conditioning, figure, geometry
-from avatar_stream.modeling.girth import TRUNK_WIDTHS, Girth
+from avatar_stream.modeling.drawing import conditioning, figure, geometry
+from avatar_stream.modeling.drawing.girth import TRUNK_WIDTHS, Girth
 from avatar_stream.types import LEFT_HAND, RIGHT_HAND
 
 BROAD = tuple(1.3 * width for width in TRUNK_WIDTHS)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from support.places import SHARED
 
-from avatar_stream.rendering import face_fit
-from avatar_stream.rendering.handshapes import Hand, shape
-from avatar_stream.rendering.inverse_kinematics import RigSolver
-from avatar_stream.rendering.motion import Sampler
-from avatar_stream.rendering.rig import Rig
-from avatar_stream.rendering.skeleton import INDEX, forward
+from avatar_stream.lab.renders.motion import Sampler
+from avatar_stream.people import face_fit
+from avatar_stream.people.handshapes import Hand, shape
+from avatar_stream.people.inverse_kinematics import RigSolver
+from avatar_stream.people.rig import Rig
+from avatar_stream.people.skeleton import INDEX, forward
 from avatar_stream.types import LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Pose
 
 PEOPLE = SHARED / "people"

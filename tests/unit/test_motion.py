@@ -5,12 +5,12 @@ import pytest
 from support.places import SHARED
 
 from avatar_stream.errors import ConfigError
-from avatar_stream.rendering import handshapes
-from avatar_stream.rendering.handshapes import NAMES, Hand, shape
-from avatar_stream.rendering.motion import Sampler
-from avatar_stream.rendering.postures import Figure
-from avatar_stream.rendering.rig import Rig
-from avatar_stream.rendering.skeleton import INDEX, JOINTS, forward
+from avatar_stream.lab.renders.motion import Sampler
+from avatar_stream.people import handshapes
+from avatar_stream.people.handshapes import NAMES, Hand, shape
+from avatar_stream.people.postures import Figure
+from avatar_stream.people.rig import Rig
+from avatar_stream.people.skeleton import INDEX, JOINTS, forward
 from avatar_stream.types import SIDE_PER_SHOULDERS_AND_TORSO
 
 PEOPLE = SHARED / "people"

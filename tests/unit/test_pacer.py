@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from support.people import make_upright_pose
 
-from avatar_stream.compose import Composer
 from avatar_stream.controls import Status
-from avatar_stream.pipeline import Rendered
+from avatar_stream.images.compose import Composer
 from avatar_stream.running.meter import Meter, Worker
 from avatar_stream.running.pace import Pace
 from avatar_stream.running.pacer import Pacer
+from avatar_stream.running.pipeline import Rendered
 from avatar_stream.types import Frame
 
 STEP_S = 0.04

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from avatar_stream.avatars import load_avatar
-from avatar_stream.evaluation import pictures, reading
-from avatar_stream.evaluation.clips import Tracked
-from avatar_stream.evaluation.detector import Detector
-from avatar_stream.evaluation.judging import Judge
-from avatar_stream.evaluation.portrait import portrait_sharpness
-from avatar_stream.evaluation.reading import SHAPES, Reader, features, fit
-from avatar_stream.evaluation.truth import RenderedStage, find_people
-from avatar_stream.rendering.renderer import Renderer
+from avatar_stream.lab.evaluation import pictures, reading
+from avatar_stream.lab.evaluation.clips import Tracked
+from avatar_stream.lab.evaluation.detector import Detector
+from avatar_stream.lab.evaluation.judging import Judge
+from avatar_stream.lab.evaluation.reading import SHAPES, Reader, features, fit
+from avatar_stream.lab.evaluation.truth import RenderedStage, find_people
+from avatar_stream.lab.judge.portrait import portrait_sharpness
+from avatar_stream.people.renderer import Renderer
+from avatar_stream.running.avatars import load_avatar
 from avatar_stream.types import LEFT_HAND
 
 

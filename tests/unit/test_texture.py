@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from avatar_stream.avatars import load_avatar
-from avatar_stream.modeling import conditioning, finishing, flow, texture
+from avatar_stream.lab.training.config import LossConfig
+from avatar_stream.lab.training.correspondence import Chart, cut_flow
+from avatar_stream.lab.training.steps import seen_losses, texture_of
+from avatar_stream.modeling import flow
 from avatar_stream.modeling.detail import Transfer
-from avatar_stream.modeling.finishing import MadeViews
-from avatar_stream.modeling.geometry import LIMB_OF_GROUP
-from avatar_stream.training.config import LossConfig
-from avatar_stream.training.correspondence import Chart, cut_flow
-from avatar_stream.training.steps import seen_losses, texture_of
+from avatar_stream.modeling.drawing import conditioning, finishing, texture
+from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.modeling.drawing.geometry import LIMB_OF_GROUP
+from avatar_stream.running.avatars import load_avatar
 
 PRINT = slice(250, 330), slice(210, 300)  # of mei's trunk, canvas px, rows and columns
 

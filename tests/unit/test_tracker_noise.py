@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from support.places import ROOT
 
-from avatar_stream import cli
-from avatar_stream.landmarks import HAND_PARENTS, HANDS
-from avatar_stream.sources.pose_file import read_pose_file
-from avatar_stream.training.tracker_clips import SUBFRAMES, TrackedClip
-from avatar_stream.training.tracker_losses import hand_frames, loss_table, losses
-from avatar_stream.training.tracker_noise import (
+from avatar_stream.cli import main as cli
+from avatar_stream.lab.training.tracker_clips import SUBFRAMES, TrackedClip
+from avatar_stream.lab.training.tracker_losses import hand_frames, loss_table, losses
+from avatar_stream.lab.training.tracker_noise import (
     hand_axes,
     head_axes,
     load_table,
@@ -21,7 +19,9 @@ from avatar_stream.training.tracker_noise import (
     sizes,
     tracker_noise,
 )
-from avatar_stream.training.tracker_study import measure
+from avatar_stream.lab.training.tracker_study import measure
+from avatar_stream.landmarks import HAND_PARENTS, HANDS
+from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
 PORTRAIT = ROOT / "assets" / "avatars" / "mei" / "portrait.pose"

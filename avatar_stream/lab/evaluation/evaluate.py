@@ -1,0 +1,120 @@
+"""`avatar-stream evaluate`: a model against truth, rendered or filmed, in figures and pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from avatar_stream.errors import ConfigError
+from avatar_stream.lab.evaluation.detector import Detector
+from avatar_stream.lab.evaluation.evaluate_clips import evaluate_clips
+from avatar_stream.lab.evaluation.judging import Judge
+from avatar_stream.lab.evaluation.measure import Plan, Results, measure
+from avatar_stream.lab.evaluation.painters import open_painter
+from avatar_stream.lab.evaluation.pictures import Lpips
+from avatar_stream.lab.evaluation.summary import make_figures
+from avatar_stream.lab.evaluation.truth import find_people, find_poses, rendered
+from avatar_stream.lab.figures import check_output, print_figures, write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `evaluate`."""
+    parser.add_argument("--model", default="signer-small", help="a name under models/, a path or a hub id")
+    parser.add_argument("--people", type=Path, metavar="DIR", help="folder of rigged people (.glb)")
+    parser.add_argument(
+        "--names", nargs="+", metavar="NAME", help="only these (files, clips: their names' beginnings)"
+    )
+    parser.add_argument("--avatars", action="store_true", help="the bundled avatars instead of --people")
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        metavar="DIR",
+        help="filmed people instead: source and truth from a folder of videos",
+    )
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="keep the clips made ready there (with --clips)"
+    )
+    parser.add_argument(
+        "--poses", type=Path, metavar="DIR", help="motion from .pose files; else random signing"
+    )
+    parser.add_argument("--frames", type=_positive, default=100, metavar="N", help="over all people (100)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
+    parser.add_argument("--steps", type=_positive, default=1, metavar="K", help="of the model (1)")
+    parser.add_argument(
+        "--synthesizer", choices=("flow", "rig"), default="flow", help="the model, or the rigged person"
+    )
+    parser.add_argument(
+        "--tracker-noise", action="store_true", help="disturb the poses as tracking and retargeting do"
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="also write a page with pictures there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, print the figures, write the file and the report.
+
+    Raises:
+        AvatarStreamError: with one line that says why not.
+    """
+    check_output(arguments.json)
+    _check(arguments)
+    if arguments.clips is not None:
+        figures, results, driven = evaluate_clips(arguments)
+    else:
+        figures, results = _evaluate_rendered(arguments)
+        driven = []
+    print_figures(figures)
+    write_json(arguments.json, figures)
+    if arguments.report is not None:
+        from avatar_stream.lab.evaluation.report import write_report
+
+        print(write_report(arguments.report, figures, results, driven))
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.synthesizer == "rig" and arguments.steps != 1:
+        raise ConfigError("--synthesizer rig has no --steps: leave it out")
+    if arguments.clips is None:
+        if arguments.work is not None:
+            raise ConfigError("--work keeps clips: give --clips, or leave it out")
+        return
+    others = {
+        "--people": arguments.people,
+        "--poses": arguments.poses,
+        "--avatars": arguments.avatars,
+        "--tracker-noise": arguments.tracker_noise,
+        "--synthesizer rig": arguments.synthesizer == "rig",
+    }
+    given = [name for name, value in others.items() if value]
+    if given:
+        raise ConfigError(f"--clips brings people and poses along: leave {', '.join(given)} out")
+
+
+def _evaluate_rendered(arguments: argparse.Namespace) -> tuple[dict, Results]:
+    people = find_people(arguments.people, arguments.names, arguments.avatars)
+    files = find_poses(arguments.poses)
+    plan = Plan(
+        names=[person.name for person in people],
+        frames=arguments.frames,
+        seed=arguments.seed,
+        steps=arguments.steps,
+        noise=arguments.tracker_noise,
+    )
+    turns = rendered(people, files, plan.frames, plan.seed, plan.noise)
+    painter = open_painter(arguments)
+    try:
+        with tqdm(total=plan.frames, unit="frame") as bar, Detector() as detector:
+            results = measure(plan, turns, painter, Judge(detector, Lpips()), bar.update)
+    finally:
+        painter.close()
+    return make_figures(plan, results, painter, arguments), results
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

@@ -1,0 +1,126 @@
+"""What is evaluated: the learned model, or the rigged person posed from landmarks, behind one verb."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Protocol
+
+import numpy as np
+
+from avatar_stream.errors import ModelError
+from avatar_stream.messages import first_line
+from avatar_stream.stages import Context
+from avatar_stream.types import Avatar, Pose
+
+
+class Painter(Protocol):
+    """Makes pictures of one person after another."""
+
+    name: str
+    takes_steps: bool  # False: the number of steps means nothing to it
+
+    def meet(self, avatar: Avatar) -> None:
+        """Take the source picture of the person to paint from now on."""
+
+    def paint(self, pose: Pose, steps: int) -> np.ndarray:
+        """Return (512, 512, 4) uint8 RGBA, straight alpha."""
+
+    def start_picture(self, pose: Pose) -> np.ndarray | None:
+        """The source picture warped to the pose, what the model starts from; the same format, or None."""
+
+    def close(self) -> None:
+        """Give everything back."""
+
+
+class FlowPainter:
+    """`SignerPipeline`, its weights loaded once for all people."""
+
+    name = "flow"
+    takes_steps = True
+
+    def __init__(self, model: str, device: str | None = None):
+        """Load the weights.
+
+        Args:
+            model: a folder's name under `models/`, a path, or a hub id.
+            device: for instance cuda:1; None: CUDA where there is one, else the processor.
+
+        Raises:
+            ModelError: unknown or incomplete weights, or an impossible device.
+        """
+        import torch
+
+        from avatar_stream.modeling.pipeline import SignerPipeline, default_device
+        from avatar_stream.synthesizers.flow import find_model
+
+        place = find_model(model)
+        try:
+            self.device = torch.device(device) if device else default_device()
+            self._pipe = SignerPipeline.from_pretrained(place).to(self.device)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ModelError(f"model '{model}' cannot be loaded from {place}: {first_line(error)}") from error
+        self._source = None
+
+    def meet(self, avatar: Avatar) -> None:
+        """Encode the source picture, once."""
+        self._source = self._pipe.prepare(avatar.image, avatar.pose, avatar.looks)
+
+    def paint(self, pose: Pose, steps: int) -> np.ndarray:
+        """Return (512, 512, 4) uint8 RGBA, straight alpha, for a pose in canvas px."""
+        return self._pipe(source=self._source, pose=pose, num_inference_steps=steps).images[0]
+
+    def start_picture(self, pose: Pose) -> np.ndarray:
+        """The source picture warped to the pose: (512, 512, 4) uint8 RGBA, straight alpha."""
+        from avatar_stream.modeling.drawing import conditioning, finishing
+
+        views = conditioning.draw_views(self._source.picture, pose.points)
+        warped = (
+            finishing.MadeViews(each.look.astype(np.float32) / 255) for each in (views.body, views.windows)
+        )
+        return finishing.paste_views(*warped, views, self._source.picture)
+
+    def close(self) -> None:
+        """Give the weights back."""
+        self._pipe = self._source = None
+
+
+class RigPainter:
+    """The rigged person, posed from the landmarks by inverse kinematics: the baseline."""
+
+    name = "rig"
+    takes_steps = False
+
+    def __init__(self):
+        """Nothing is open yet."""
+        self._synthesizer = None
+
+    def meet(self, avatar: Avatar) -> None:
+        """Load the person's rigged file.
+
+        Raises:
+            RenderError: OpenGL or the file cannot be used.
+        """
+        from avatar_stream.synthesizers.rig import RigSynthesizer
+
+        self.close()
+        self._synthesizer = RigSynthesizer(context=Context(avatar=avatar))
+        self._synthesizer.open()
+
+    def paint(self, pose: Pose, steps: int) -> np.ndarray:
+        """Return (512, 512, 4) uint8 RGBA, straight alpha, for a pose in canvas px."""
+        return self._synthesizer.synthesize(pose)
+
+    def start_picture(self, pose: Pose) -> None:
+        """It starts from no picture."""
+        return None
+
+    def close(self) -> None:
+        """Give OpenGL back."""
+        if self._synthesizer is not None:
+            self._synthesizer.close()
+            self._synthesizer = None
+
+
+def open_painter(arguments: argparse.Namespace) -> Painter:
+    """What the arguments ask to be evaluated."""
+    return RigPainter() if arguments.synthesizer == "rig" else FlowPainter(arguments.model, arguments.device)

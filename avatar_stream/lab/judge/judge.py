@@ -1,0 +1,62 @@
+"""`avatar-stream judge`: any avatar clip against the clip that drove it, both through the tracker.
+
+For real input, where no truth exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from avatar_stream.lab.evaluation.clips import (
+    pair,
+    track_clip,
+)
+from avatar_stream.lab.figures import check_output, print_figures, write_json
+from avatar_stream.lab.judge.compare import judge_pairs
+from avatar_stream.lab.judge.portrait import portrait_sharpness
+from avatar_stream.lab.judge.report import write_report
+from avatar_stream.running.avatars import load_avatar
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `judge`."""
+    parser.add_argument("--driver", type=Path, required=True, metavar="CLIP", help="the signer's clip")
+    parser.add_argument(
+        "--avatar", type=Path, required=True, metavar="CLIP", help="the avatar's, made from it with its times"
+    )
+    parser.add_argument(
+        "--portrait",
+        metavar="NAME",
+        help="the avatar that the clip shows, to compare sharpness with its portrait",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the intervals' bootstrap (0)")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="also write a page with pictures there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Track both clips, print the figures, write the file and the report.
+
+    Raises:
+        AvatarStreamError: with one line that says why not.
+    """
+    check_output(arguments.json)
+    portrait = load_avatar(arguments.portrait) if arguments.portrait else None
+    clips = []
+    for path in (arguments.driver, arguments.avatar):
+        with tqdm(unit="frame", desc=path.name) as bar:
+            clips.append(track_clip(path, arguments.report is not None, bar.update))
+    pairs = pair(*clips)
+    figures = {"driver": arguments.driver.name, "avatar": arguments.avatar.name}
+    figures |= {"frames_driver": len(clips[0]), "frames_avatar": len(clips[1])}
+    figures |= judge_pairs(pairs, arguments.seed)
+    if portrait is not None:
+        figures["sharpness_of_portrait"] = portrait_sharpness(arguments.avatar, clips[1], portrait)
+    print_figures(figures)
+    write_json(arguments.json, figures)
+    if arguments.report is not None:
+        print(write_report(arguments.report, figures, pairs))
+    return 0
