@@ -20,8 +20,6 @@ from torch.nn import functional
 
 from avatar_stream.modeling.detail import Detail, Prediction
 
-BODY, FACE, HAND = range(3)  # kinds of view
-
 
 @dataclass
 class Memory:

@@ -16,16 +16,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avatar_stream.modeling.denoiser import BODY, FACE, HAND, Memory
+from avatar_stream.modeling.backend import BODY, KINDS, START_SOURCE
+from avatar_stream.modeling.denoiser import Memory
 from avatar_stream.modeling.detail import Prediction, Transfer
-from avatar_stream.modeling.drawing.conditioning import FACE_WINDOW, WINDOWS, Drawn, Views
+from avatar_stream.modeling.drawing.conditioning import WINDOWS, Drawn, Views
 from avatar_stream.modeling.drawing.finishing import MadeViews
 from avatar_stream.modeling.drawing.rasterizer import NOWHERE
 from avatar_stream.modeling.drawing.shading import EMPTY
 from avatar_stream.modeling.drawing.texture import CLEAR, OPAQUE
 from avatar_stream.types import CANVAS_PX
-
-START_SOURCE, START_NOISE = "source", "noise"
 
 
 class _Tensors:
@@ -150,25 +149,15 @@ def _allowed(place: torch.Tensor, texture: Texture) -> torch.Tensor:
     return ((limb != EMPTY) & free & (texture.flow[:, :1] > NOWHERE / 2)).float()
 
 
-def body_batch(views: Sequence[Views], device: torch.device | str = "cpu") -> ViewBatch:
-    """Batch the body views of several poses."""
-    return _batch([each.body for each in views], [BODY] * len(views), device)
-
-
-def window_batch(views: Sequence[Views], device: torch.device | str = "cpu") -> ViewBatch:
-    """Batch the windows of several poses, the three of one pose beside each other."""
-    kinds = [FACE if window == FACE_WINDOW else HAND for window in range(WINDOWS)]
-    return _batch([each.windows for each in views], kinds * len(views), device)
-
-
-def _batch(drawn: Sequence[Drawn], kinds: list[int], device: torch.device | str) -> ViewBatch:
+def batch_of(views: Sequence[Views], size: str, device: torch.device | str = "cpu") -> ViewBatch:
+    """Batch the "body" or the "windows" of several poses, the three windows of one pose beside each other."""
+    drawn: list[Drawn] = [getattr(each, size) for each in views]
     look, maps, parts = (
         torch.from_numpy(_joined([getattr(each, name) for each in drawn])).to(device)
         for name in ("look", "maps", "parts")
     )
-    return ViewBatch(
-        look.permute(0, 3, 1, 2).float() / 255.0, maps, parts, torch.tensor(kinds, device=device)
-    )
+    kinds = torch.tensor(KINDS[size] * len(views), device=device)
+    return ViewBatch(look.permute(0, 3, 1, 2).float() / 255.0, maps, parts, kinds)
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:
@@ -246,7 +235,7 @@ def make_pictures(
     """A frame's whole way through the networks: warped source to latent, along the flow, to pictures.
 
     Args:
-        target_net: TargetNet, or what stands for it (`engine.Engine.predict`).
+        target_net: TargetNet, or what stands for it .
         autoencoder: see `autoencoder.py`; works in float32.
         batch: the target's views, `geometry` and `parts` in the network's precision.
         memory: what `read_source` gave, for the same rows.

@@ -1,4 +1,4 @@
-"""`SignerPipeline`: one source picture, any number of target poses, a picture for each.
+"""`SignerPipeline`: the maker of frames, as diffusers' users expect it. One source picture, any number of poses.
 
 pipe = SignerPipeline.from_pretrained("models/signer-small")
 source = pipe.prepare(avatar.image, avatar.pose)         # SourceNet runs once, here
@@ -17,28 +17,13 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from avatar_stream.modeling import engine as engines
 from avatar_stream.modeling import flow
-from avatar_stream.modeling.autoencoder import PatchAutoencoder
-from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
-from avatar_stream.modeling.drawing import conditioning, finishing
+from avatar_stream.modeling.denoiser import SourceNet, TargetNet
+from avatar_stream.modeling.drawing import conditioning
+from avatar_stream.modeling.export import export_graphs
+from avatar_stream.modeling.signer import PreparedSource, Signer
+from avatar_stream.modeling.torch_backend import TorchBackend, default_dtype, load_networks
 from avatar_stream.types import CANVAS_PX, Look, Pose
-
-
-@dataclass(frozen=True)
-class PreparedSource:
-    """An avatar, encoded: all that the frames need of its picture.
-
-    Attributes:
-        picture: the pictures and their poses, for warping.
-        stream: which draws pose after pose: one prepared source for one stream.
-        body, windows: TargetNet's memory for the two sizes of view.
-    """
-
-    picture: conditioning.Source
-    stream: conditioning.Stream
-    body: Memory
-    windows: Memory
 
 
 @dataclass
@@ -52,25 +37,6 @@ class SignerPipelineOutput(BaseOutput):
     images: list[np.ndarray]
 
 
-def default_device() -> torch.device:
-    """CUDA when there, CPU else. The one place where this is chosen."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def default_dtype(device: torch.device, engine: str = engines.EAGER) -> torch.dtype:
-    """bf16 where the device computes in it, float32 else and where the engine reduces the precision itself."""
-    if engine in engines.ON_PROCESSORS:
-        return torch.float32
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if has_bfloat16() else torch.float32
-
-
-def has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16, as far as PyTorch uses it."""
-    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-
-
 class SignerPipeline(DiffusionPipeline):
     """Pose-guided person synthesis by flow matching in a latent (RPFM), with a cached source (TruePose).
 
@@ -81,7 +47,7 @@ class SignerPipeline(DiffusionPipeline):
         start: "source" or "noise", where the path begins.
         noise_seed: of the fixed noise.
         body_px: side of the body's view.
-        ranges: of the activations, for eight-bit engines; see `quantization.py`.
+        ranges: of the activations, for eight bits; see `quantization.py`.
     """
 
     model_cpu_offload_seq = "source_net->target_net->autoencoder"
@@ -105,15 +71,12 @@ class SignerPipeline(DiffusionPipeline):
             scheduler=scheduler,
         )
         self.register_to_config(start=start, noise_seed=noise_seed, body_px=body_px, ranges=ranges)
-        self.use_engine(engines.EAGER)
 
     @classmethod
     def from_pretrained(
         cls,
         place: str | Path,
         torch_dtype: torch.dtype | None = None,
-        engine: str = engines.AUTO,
-        threads: int | None = None,
         device: torch.device | None = None,
         **kwargs: object,
     ) -> SignerPipeline:
@@ -121,95 +84,30 @@ class SignerPipeline(DiffusionPipeline):
 
         Args:
             place: folder or hub id.
-            torch_dtype: of the twin networks; None: what the engine wants. Where it is given, `engine` "auto" is
-                "eager", which is the one that computes in it.
-            engine: what runs the frames, one of `engine.ENGINES`; it starts at the first frame, on the device where
-                the pipeline then is.
-            threads: of the engine; see `engine.create`.
+            torch_dtype: of the twin networks; None: bfloat16 where the device computes in it, else float32.
             device: where the pipeline goes; None: it stays on the processor, as diffusers' do, until `to`.
             kwargs: passed on, for instance `revision` or `cache_dir`.
-
-        Raises:
-            ModelError: the engine is unknown, or missing.
         """
-        place = str(place)
+        place, device = str(place), device or torch.device("cpu")
         config = cls.load_config(place, **kwargs)
-        if engine == engines.AUTO and torch_dtype is not None:
-            engine = engines.EAGER
-        device = device or torch.device("cpu")
-        dtype = torch_dtype or default_dtype(
-            device, engines.choose(engine, device, bool(config.get("ranges")))[0]
-        )
-        nets = {
-            name: kind.from_pretrained(
-                place, subfolder=name, torch_dtype=dtype, low_cpu_mem_usage=False, **kwargs
-            )
-            for name, kind in (("source_net", SourceNet), ("target_net", TargetNet))
-        }
+        autoencoder, *twins = load_networks(place, torch_dtype or default_dtype(device), **kwargs)
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(place, subfolder="scheduler", **kwargs)
-        autoencoder = PatchAutoencoder.from_pretrained(place, subfolder="autoencoder", **kwargs)
         settings = {key: config[key] for key in ("start", "noise_seed", "body_px", "ranges") if key in config}
-        pipe = cls(autoencoder=autoencoder, scheduler=scheduler, **nets, **settings)
-        for network in nets.values():
-            network.eval().to(memory_format=torch.channels_last)
-        pipe.use_engine(engine, threads)
-        return pipe.to(device)
-
-    def use_engine(
-        self, name: str = engines.AUTO, threads: int | None = None, cache: Path | None = None
-    ) -> None:
-        """Say what shall run the frames from now on; see `engine.create`."""
-        self._wish, self._engine = (name, threads, cache), None
+        return cls(autoencoder, *twins, scheduler, **settings).to(device)
 
     @property
-    def engine(self) -> engines.Engine:
-        """What runs the frames, made at the first use after a choice or a change of device.
+    def signer(self) -> Signer:
+        """What makes the frames, with the networks as they are now."""
+        config = self.config
+        nets = self.autoencoder, self.source_net, self.target_net
+        return Signer(TorchBackend(*nets, config.start, config.noise_seed, config.body_px))
 
-        Raises:
-            ModelError: it cannot run here.
-        """
-        if self._engine is None or self._engine_device != self.device:
-            name, threads, cache = self._wish
-            nets = self.target_net, self.autoencoder
-            self._engine = engines.create(name, *nets, threads, cache, self.config.ranges)
-            self._engine_device = self.device
-        return self._engine
-
-    @torch.inference_mode()
     def prepare(
         self, image: np.ndarray, pose: Pose, looks: Sequence[Look] = (), size_px: int = CANVAS_PX
     ) -> PreparedSource:
-        """Encode an avatar's picture, once.
+        """Encode an avatar's pictures, once; see `Signer.prepare`."""
+        return self.signer.prepare(image, pose, looks, size_px)
 
-        Args:
-            image: (S, S, 4) uint8 RGBA, S of 512 or more, straight alpha, in the canonical signing frame.
-            pose: the pose in it, in canvas pixels.
-            looks: further pictures of the same person.
-            size_px: side of the pictures that are to be made.
-        """
-        others = [(each.image, each.pose.points) for each in looks]
-        picture = conditioning.prepare_source(
-            image, pose.points, body_px=self.config.body_px, looks=others, size_px=size_px
-        )
-        body = self._read(flow.body_batch([picture.views], self.device))
-        return PreparedSource(
-            picture,
-            conditioning.Stream(picture),
-            body,
-            self._read(flow.window_batch([picture.views], self.device)),
-        )
-
-    @torch.inference_mode()
-    def warm_up(self, source: PreparedSource, num_inference_steps: int = 1, size_px: int = CANVAS_PX) -> None:
-        """Run the engine once for one pose at a time, so that the first frame does not wait for it to be made."""
-        steps = self._steps(num_inference_steps, None)
-        seed = self.config.noise_seed
-        for views in conditioning.both_sizes(source.picture.views):
-            body = self._make(flow.body_batch([views], self.device), [source.body], steps, seed)
-        windows = self._make(flow.window_batch([views], self.device), [source.windows], steps, seed)
-        finishing.paste_views(body[0], windows[0], views, source.picture, size_px)
-
-    @torch.inference_mode()
     def __call__(
         self,
         source: PreparedSource | np.ndarray | list[PreparedSource],
@@ -236,7 +134,6 @@ class SignerPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: the inputs do not fit together.
-            ModelError: the engine cannot run here.
         """
         # 1. Check inputs.
         if isinstance(source, np.ndarray):
@@ -247,41 +144,18 @@ class SignerPipeline(DiffusionPipeline):
         sources = source if isinstance(source, list) else [source] * len(poses)
         if len(sources) != len(poses):
             raise ValueError(f"{len(sources)} sources do not go with {len(poses)} poses: give one each")
-        # 2. Draw the target poses.
-        views = [each.stream.draw(target.points) for each, target in zip(sources, poses, strict=True)]
-        views = conditioning.trim_bodies(views)
-        # 3. The steps' places on the path.
-        steps = self._steps(num_inference_steps, sigmas)
-        seed = self.config.noise_seed if seed is None else seed
-        # 4. Follow the flow, the body's views and the windows.
-        bodies = self._make(flow.body_batch(views, self.device), [each.body for each in sources], steps, seed)
-        details = [None] * len(poses)
-        if windows:
-            batch = flow.window_batch(views, self.device)
-            details = self._make(batch, [each.windows for each in sources], steps, seed)
-        # 5. Put the views together and lay the source's texture over them.
-        images = [
-            finishing.paste_views(*each, one.picture, size_px)
-            for *each, one in zip(bodies, details, views, sources, strict=True)
-        ]
+        # 2. The steps' places on the path.
+        begins = sigmas or np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist()
+        self.scheduler.set_timesteps(sigmas=begins)
+        steps = [float(sigma) for sigma in self.scheduler.sigmas]
+        # 3. Draw the poses, follow the flow, put the views together.
+        images = self.signer.pictures(sources, poses, windows, size_px, steps, seed)
         return SignerPipelineOutput(images=images)
 
-    def _steps(self, count: int, sigmas: list[float] | None) -> list[float]:
-        self.scheduler.set_timesteps(sigmas=sigmas or list(np.linspace(1.0, 1.0 / count, count)))
-        return [float(sigma) for sigma in self.scheduler.sigmas]
-
-    def _read(self, batch: flow.ViewBatch) -> Memory:
-        latents = self.autoencoder.encode(batch.look)
-        dtype = self.source_net.dtype
-        batch = flow.ViewBatch(batch.look, batch.geometry.to(dtype), batch.parts.to(dtype), batch.kinds)
-        return flow.read_source(self.source_net, batch, latents)
-
-    def _make(
-        self, batch: flow.ViewBatch, memories: list[Memory], steps: list[float], seed: int
-    ) -> list[finishing.MadeViews]:
-        """What the networks made, pose by pose."""
-        made = self.engine.make(batch, flow.join_memories(memories), steps, self.config.start, seed)
-        return flow.views_of(made, len(memories))
+    def save_pretrained(self, save_directory: str | Path, **kwargs: object) -> None:
+        """Write the folder, with the graphs for OpenVINO beside the weights; see `export.py`."""
+        super().save_pretrained(str(save_directory), **kwargs)
+        export_graphs(self.autoencoder, self.source_net, self.target_net, Path(save_directory))
 
 
 def save_pipeline(
@@ -297,4 +171,4 @@ def save_pipeline(
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     nets = (autoencoder, source_net, target_net, scheduler)
     pipe = SignerPipeline(*nets, start, noise_seed, body_px)
-    pipe.save_pretrained(str(folder))
+    pipe.save_pretrained(folder)

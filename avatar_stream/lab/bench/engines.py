@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,10 @@ from avatar_stream.errors import ConfigError, ModelError
 from avatar_stream.images.fitting import over
 from avatar_stream.lab.evaluation.truth import find_poses
 from avatar_stream.lab.figures import check_output, write_json
-from avatar_stream.modeling import engine as engines
-from avatar_stream.modeling import flow
-from avatar_stream.modeling.drawing import conditioning, finishing
-from avatar_stream.modeling.pipeline import PreparedSource, SignerPipeline, default_device, default_dtype
+from avatar_stream.modeling.backend import ENGINES
+from avatar_stream.modeling.pipeline import SignerPipeline
+from avatar_stream.modeling.signer import PreparedSource, Signer, choose, even_steps, open_signer
+from avatar_stream.modeling.torch_backend import find_device
 from avatar_stream.retarget import Retargeter
 from avatar_stream.running.avatars import list_avatars, load_avatar
 from avatar_stream.sources.pose_file import PoseFileSource
@@ -38,12 +39,12 @@ class Candidate:
     """An engine at work.
 
     Attributes:
-        pipe: the pipeline with this engine.
+        signer: with this engine.
         result: what was measured: start and first frame in s, parts of a frame in ms, distances in steps of 255.
         times_ms: of each part of a frame, one entry per round.
     """
 
-    pipe: SignerPipeline
+    signer: Signer
     result: dict[str, object]
     times_ms: dict[str, list[float]]
 
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--engines", nargs="+", default=None, metavar="ENGINE",
-        help=f"of {', '.join(engines.ENGINES[1:])} (default: all but compile that can run here)",
+        help=f"of {', '.join(ENGINES[1:])} (default: all that can run here)",
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=1, help="of the processor (default: 1)")
     parser.add_argument("--steps", type=int, default=1, help="of the flow (default: 1)")
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--frames, --threads, --batch and --steps must be 1 or more")
     if arguments.json:
         check_output(arguments.json)
-    device = torch.device(arguments.device) if arguments.device else default_device()
+    device = find_device(arguments.device)
     torch.set_num_threads(arguments.threads)
     avatars = [load_avatar(name) for name in arguments.avatars or list_avatars()]
     if not avatars:
@@ -90,12 +91,12 @@ def run(arguments: argparse.Namespace) -> int:
     poses = {avatar.name: target_poses(avatar, arguments.poses) for avatar in avatars}
     place = find_model(arguments.model)
     with tempfile.TemporaryDirectory() as cache:
-        names = arguments.engines or _usable(device, place)
-        started = [start(name, place, avatars[0], poses, arguments, device, Path(cache)) for name in names]
+        names = arguments.engines or _usable(arguments, place)
+        started = [start(name, place, avatars[0], poses, arguments, Path(cache)) for name in names]
     measure_frames(started, avatars[0], poses[avatars[0].name], arguments)
-    exact = SignerPipeline.from_pretrained(place, torch_dtype=torch.float32).to(device)
+    exact = SignerPipeline.from_pretrained(place, torch_dtype=torch.float32).to(device).signer
     for candidate in started:
-        candidate.result |= distances(candidate.pipe, exact, avatars, poses, arguments.steps)
+        candidate.result |= distances(candidate.signer, exact, avatars, poses, arguments.steps)
     report = {
         "machine": _machine(arguments.threads, device),
         "model": str(arguments.model), "steps": arguments.steps, "batch": arguments.batch,
@@ -133,34 +134,31 @@ def start(
     avatar: Avatar,
     poses: dict[str, list[Pose]],
     arguments: argparse.Namespace,
-    device: torch.device,
     cache: Path,
 ) -> Candidate:
     """Start an engine twice, with nothing kept on disk and again, and keep the second."""
     result: dict[str, object] = {"engine": name}
     for when in ("", "_again"):
         begun = time.perf_counter()
-        dtype = default_dtype(device, name)
-        pipe = SignerPipeline.from_pretrained(place, torch_dtype=dtype, engine=name).to(device)
-        pipe.use_engine(name, arguments.threads, cache)
-        source = pipe.prepare(avatar.image, avatar.pose)
+        signer = open_signer(place, name, arguments.device, arguments.threads, arguments.steps, cache)
+        source = signer.prepare(avatar.image, avatar.pose)
         ready = time.perf_counter()
-        make_frame(pipe, source, poses[avatar.name][0], arguments, {})
+        make_frame(signer, source, poses[avatar.name][0], arguments, {})
         result |= {f"load{when}_s": ready - begun, f"first_frame{when}_s": time.perf_counter() - ready}
-    result["precision"] = getattr(pipe.engine, "precision", str(dtype).removeprefix("torch."))
-    return Candidate(pipe, result, {})
+    result["precision"] = signer.backend.precision
+    return Candidate(signer, result, {})
 
 
 def measure_frames(
     candidates: Sequence[Candidate], avatar: Avatar, poses: list[Pose], arguments: argparse.Namespace
 ) -> None:
     """Time frames of all engines in turn, so that whatever else the machine does falls on all of them."""
-    sources = [candidate.pipe.prepare(avatar.image, avatar.pose) for candidate in candidates]
+    sources = [candidate.signer.prepare(avatar.image, avatar.pose) for candidate in candidates]
     targets = itertools.cycle(poses)
     for _ in range(arguments.frames + 2):
         pose = next(targets)
         for candidate, source in zip(candidates, sources, strict=True):
-            make_frame(candidate.pipe, source, pose, arguments, candidate.times_ms)
+            make_frame(candidate.signer, source, pose, arguments, candidate.times_ms)
     for candidate in candidates:
         parts = {key: np.array(times[2:]) for key, times in candidate.times_ms.items()}
         parts["frame"] = sum(parts.values())
@@ -171,64 +169,48 @@ def measure_frames(
             }
 
 
-@torch.inference_mode()
 def make_frame(
-    pipe: SignerPipeline,
+    signer: Signer,
     source: PreparedSource,
     pose: Pose,
     arguments: argparse.Namespace,
     times_ms: dict[str, list[float]],
 ) -> list[np.ndarray]:
-    """What `SignerPipeline.__call__` does, with the parts timed: draw, networks (with both codings), paste."""
-    sigmas = list(np.linspace(1.0, 0.0, arguments.steps + 1))
-    count, config = arguments.batch, pipe.config
+    """`Signer.pictures` with the parts timed: draw, networks (with both codings), paste."""
+    sources = [source] * arguments.batch
 
-    def timed(part: str, work: Callable[[], object]) -> object:
+    def timed(part: str, work: Callable, *inputs: object, **more: object) -> Any:
         begun = time.perf_counter()
-        made = work()
+        made = work(*inputs, **more)
         times_ms.setdefault(part, []).append((time.perf_counter() - begun) * 1e3)
         return made
 
-    def networks() -> list[list[finishing.MadeViews]]:
-        made = []
-        for make_batch, memory in ((flow.body_batch, source.body), (flow.window_batch, source.windows)):
-            batch, memory = make_batch(views, pipe.device), flow.join_memories([memory] * count)
-            views_made = pipe.engine.make(batch, memory, sigmas, config.start, config.noise_seed)
-            made.append(flow.views_of(views_made, count))
-        return made
-
-    def paste() -> list[np.ndarray]:
-        return [
-            finishing.paste_views(*each, source.picture) for each in zip(bodies, windows, views, strict=True)
-        ]
-
-    def draw() -> list[conditioning.Views]:
-        return conditioning.trim_bodies([conditioning.draw_views(source.picture, pose.points)] * count)
-
-    views = timed("draw", draw)
-    bodies, windows = timed("networks", networks)
-    return timed("paste", paste)
+    views = timed("draw", signer.draw, sources, [pose] * arguments.batch)
+    made = timed("networks", signer.compute, sources, views, sigmas=even_steps(arguments.steps))
+    return timed("paste", signer.paste, sources, views, *made)
 
 
 def distances(
-    pipe: SignerPipeline,
-    exact: SignerPipeline,
+    signer: Signer,
+    exact: Signer,
     avatars: Sequence[Avatar],
     poses: dict[str, list[Pose]],
     steps: int,
 ) -> dict[str, object]:
     """How far the pictures are from eager float32's, over grey, in steps of 255; and whether bits repeat."""
-    most, means, same = 0.0, [], True
+    most, means, same, sigmas = 0.0, [], True, even_steps(steps)
     for avatar in avatars:
-        source, reference = (each.prepare(avatar.image, avatar.pose) for each in (pipe, exact))
+        source, again, reference = (
+            each.prepare(avatar.image, avatar.pose) for each in (signer, signer, exact)
+        )
         for pose in poses[avatar.name]:
-            made, again, expected = (
-                each(source=start, pose=pose, num_inference_steps=steps).images[0]
-                for each, start in ((pipe, source), (pipe, source), (exact, reference))
+            made, repeated, expected = (
+                each.picture(start, pose, sigmas=sigmas)
+                for each, start in ((signer, source), (signer, again), (exact, reference))
             )
             # Where nothing is seen, straight colours are arbitrary: they must not count.
             difference = np.abs(over(made, 127.0) - over(expected, 127.0))
-            most, same = max(most, float(difference.max())), same and np.array_equal(made, again)
+            most, same = max(most, float(difference.max())), same and np.array_equal(made, repeated)
             means.append(float(difference.mean()))
     return {
         "difference_max": most, "difference_mean": float(np.mean(means)), "same_bits": bool(same),
@@ -236,12 +218,12 @@ def distances(
     }  # fmt: skip
 
 
-def _usable(device: torch.device, place: str) -> list[str]:
-    names, has_ranges = [], bool(SignerPipeline.load_config(place).get("ranges"))
-    for name in (engines.EAGER, *engines.ON_PROCESSORS):
+def _usable(arguments: argparse.Namespace, place: str) -> list[str]:
+    names = []
+    for name in ENGINES[1:]:
         with contextlib.suppress(ModelError):
-            names.append(engines.choose(name, device, has_ranges)[0])
-    return names + ([engines.COMPILE] if device.type == "cuda" else [])
+            names.append(choose(name, Path(place), arguments.device, arguments.steps)[0])
+    return names
 
 
 def _machine(threads: int, device: torch.device) -> dict[str, object]:

@@ -9,7 +9,11 @@ import numpy as np
 
 from avatar_stream.errors import ModelError
 from avatar_stream.messages import first_line
+from avatar_stream.modeling.backend import EAGER
+from avatar_stream.modeling.drawing import conditioning, finishing
+from avatar_stream.modeling.signer import even_steps, open_signer
 from avatar_stream.stages import Context
+from avatar_stream.synthesizers.flow import find_model
 from avatar_stream.types import Avatar, Pose
 
 
@@ -33,7 +37,7 @@ class Painter(Protocol):
 
 
 class FlowPainter:
-    """`SignerPipeline`, its weights loaded once for all people."""
+    """The learned model, its weights loaded once for all people."""
 
     name = "flow"
     takes_steps = True
@@ -48,31 +52,24 @@ class FlowPainter:
         Raises:
             ModelError: unknown or incomplete weights, or an impossible device.
         """
-        import torch
-
-        from avatar_stream.modeling.pipeline import SignerPipeline, default_device
-        from avatar_stream.synthesizers.flow import find_model
-
         place = find_model(model)
         try:
-            self.device = torch.device(device) if device else default_device()
-            self._pipe = SignerPipeline.from_pretrained(place).to(self.device)
+            # The exact networks: with them steps can be compared, and figures do not hang on the processor.
+            self._signer = open_signer(place, EAGER, device)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ModelError(f"model '{model}' cannot be loaded from {place}: {first_line(error)}") from error
         self._source = None
 
     def meet(self, avatar: Avatar) -> None:
         """Encode the source picture, once."""
-        self._source = self._pipe.prepare(avatar.image, avatar.pose, avatar.looks)
+        self._source = self._signer.prepare(avatar.image, avatar.pose, avatar.looks)
 
     def paint(self, pose: Pose, steps: int) -> np.ndarray:
         """Return (512, 512, 4) uint8 RGBA, straight alpha, for a pose in canvas px."""
-        return self._pipe(source=self._source, pose=pose, num_inference_steps=steps).images[0]
+        return self._signer.picture(self._source, pose, sigmas=even_steps(steps))
 
     def start_picture(self, pose: Pose) -> np.ndarray:
         """The source picture warped to the pose: (512, 512, 4) uint8 RGBA, straight alpha."""
-        from avatar_stream.modeling.drawing import conditioning, finishing
-
         views = conditioning.draw_views(self._source.picture, pose.points)
         warped = (
             finishing.MadeViews(each.look.astype(np.float32) / 255) for each in (views.body, views.windows)
@@ -81,7 +78,7 @@ class FlowPainter:
 
     def close(self) -> None:
         """Give the weights back."""
-        self._pipe = self._source = None
+        self._signer = self._source = None
 
 
 class RigPainter:

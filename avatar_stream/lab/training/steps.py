@@ -95,8 +95,8 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
     targets = [target for _, several in samples for target in several]
     some = [target for target in targets if target.views.body is not None]
     windows = Step(
-        flow.window_batch(sources),
-        flow.window_batch([target.views for target in targets]),
+        flow.batch_of(sources, "windows"),
+        flow.batch_of([target.views for target in targets], "windows"),
         truth_of([target.windows for target in targets]),
         weights_of([target.window_parts for target in targets], config.loss),
         texture_of([target.views for target in targets], "windows", pictures, 1.0),
@@ -106,8 +106,8 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
         group=WINDOWS,
     )
     bodies = Step(
-        flow.body_batch(sources),
-        flow.body_batch([target.views for target in some]),
+        flow.batch_of(sources, "body"),
+        flow.batch_of([target.views for target in some], "body"),
         truth_of([target.body for target in some]),
         weights_of([target.body_parts for target in some], config.loss),
         texture_of([target.views for target in some], "body", pictures, CANVAS_PX / config.model.body_px),
