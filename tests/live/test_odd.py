@@ -4,8 +4,8 @@ import pytest
 from support.people import make_upright_pose
 from support.places import SHARED
 
+from avatar_stream import stages
 from avatar_stream.cli import main
-from avatar_stream.stages import Options
 from avatar_stream.trackers import holistic_fast
 
 ODD = SHARED / "odd"
@@ -49,13 +49,8 @@ DAMAGED = ("corrupt-bytes.mp4", "truncated-faststart.mp4")
 REALLY_TRACKED = ("truncated-faststart.mp4", "one-by-one-pixel.mp4")
 
 
-class Upright:
+class Upright(stages.Tracker):
     """In a tracker's place: always finds somebody, in no time."""
-
-    Options = Options
-
-    def __init__(self, options):
-        pass
 
     def open(self):
         pass

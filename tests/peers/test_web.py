@@ -341,7 +341,7 @@ def test_a_viewer_who_comes_in_silence_sees_the_last_picture(browser):
 
 def test_a_viewer_before_the_first_picture_waits_for_it(browser):
     """The model loads for longer than a viewer's timeout; nobody is sent away or connects in circles."""
-    with opened(sink_at(viewer_timeout_s=1)) as sink, watching(browser, sink) as page:
+    with opened(sink_at(viewer_timeout_s=2)) as sink, watching(browser, sink) as page:
         wait_for(page, "document.getElementById('veil').textContent.includes('first picture')")
         resource = page.evaluate("avatarStream.resource")
         page.wait_for_timeout(2500)

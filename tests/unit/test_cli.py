@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from avatar_stream.cli import arguments as cli
 from avatar_stream.cli import doctor, main
-from avatar_stream.cli import main as cli
 from avatar_stream.places import bundled
 
 
@@ -88,7 +88,7 @@ def test_version(capsys):
 
 
 def test_a_reader_that_leaves_is_no_traceback():
-    code = "from avatar_stream import cli; import sys\n"
+    code = "from avatar_stream.cli import arguments as cli; import sys\n"
     code += "cli._COMMANDS['avatars'] = ('', cli._add_avatars, lambda a: print('x\\n' * 200000) or 0)\n"
     code += "sys.exit(cli.main(['avatars']))"
     with subprocess.Popen(

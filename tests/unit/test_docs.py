@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.places import ROOT
 
-from avatar_stream.cli import main as cli
+from avatar_stream.cli import arguments as cli
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "pipelines/README.md", *ROOT.glob("docs/*.md")]
 # A command as it stands in a block or between backticks; a line may go on after a backslash.

@@ -46,7 +46,7 @@ def files_below(folder: Path) -> set[str]:
 
 def test_wheel_holds_every_file_of_the_package_and_its_folders(wheel):
     inside = set(wheel.namelist())
-    assert "avatar_stream/cli.py" in inside
+    assert "avatar_stream/cli/__init__.py" in inside
     missing = {f"avatar_stream/{name}" for name in files_below(ROOT / "avatar_stream")} - inside
     assert not missing, "a package or a kind of file is missing in setup.cfg"
     for kind in KINDS:
