@@ -39,6 +39,8 @@ $(STAMP): setup.cfg pyproject.toml
 	  else $(BIN)/pip install "torch==$(TORCH)+cpu" 2>/dev/null || $(BIN)/pip install "torch==$(TORCH)"; fi; \
 	fi
 	$(BIN)/pip install -e ".[dev]"
+	@echo "Compiling for this machine, once: a minute."
+	$(BIN)/avatar-stream doctor --prepare || echo "not everything is here: see above"
 	@touch $(STAMP)
 
 # What OpenGL without a screen and OpenCV load at run time; asked for by file, so that any distribution passes.

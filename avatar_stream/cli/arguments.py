@@ -30,6 +30,12 @@ exit status:
 """
 
 
+# Libraries that not everybody needs, and the extra of the package that brings them.
+_EXTRAS = dict.fromkeys(("torch", "diffusers", "huggingface_hub"), "torch")
+_EXTRAS |= dict.fromkeys(("moderngl", "scipy", "matplotlib"), "rig")
+_EXTRAS |= dict.fromkeys(("accelerate", "jinja2", "playwright", "psutil", "tensorboard"), "lab")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -63,6 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A pipeline file's problems have a line each; everything else is one line.
         text = str(error) if hasattr(error, "problems") else " ".join(str(error).split())
         print(f"avatar-stream: error: {text}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(
+            f"avatar-stream: error: {error.name} is not installed: pip install 'avatar-stream[{extra}]'",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("avatar-stream: interrupted", file=sys.stderr)
@@ -141,11 +156,18 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
     The exit status is 1 if something is missing that "record" needs.
     """
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="compile what this machine needs first (a minute), so that the first start is as fast as others",
+    )
 
 
-def _doctor(_: argparse.Namespace) -> int:
-    from avatar_stream.cli.doctor import examine
+def _doctor(arguments: argparse.Namespace) -> int:
+    from avatar_stream.cli.doctor import examine, prepare
 
+    if arguments.prepare:
+        prepare()
     checks = examine()
     for check in checks:
         mark = "ok" if check.passed else ("MISSING" if check.needed else "note")
@@ -155,54 +177,6 @@ def _doctor(_: argparse.Namespace) -> int:
     failed = [check.name for check in checks if check.needed and not check.passed]
     print("\nEverything that record needs is here." if not failed else f"\nNot ready: {', '.join(failed)}.")
     return 1 if failed else 0
-
-
-def _add_render_people(parser: argparse.ArgumentParser) -> None:
-    """Render rigged people as training data, clips and portraits."""
-    from avatar_stream.lab.renders import people
-
-    people.add_arguments(parser)
-
-
-def _render_people(arguments: argparse.Namespace) -> int:
-    from avatar_stream.lab.renders import people
-
-    people.run(arguments)
-    return 0
-
-
-def _add_prepare_videos(parser: argparse.ArgumentParser) -> None:
-    """Make training data of any folder of videos: poses by the tracker, mattes by a segmenter.
-
-    Every shot becomes a person of the data set. Frames are kept in which body, face and hands are found; a
-    hand may be missing where it is out of the picture. What cannot be read or used costs one warning. An
-    interrupted run goes on where it was when it is started again.
-    """
-    from avatar_stream.lab.training import video_folder
-
-    video_folder.add_arguments(parser)
-
-
-def _prepare_videos(arguments: argparse.Namespace) -> int:
-    from avatar_stream.lab.training import video_folder
-
-    count = video_folder.run(arguments)
-    print(f"{arguments.output}: {count} pictures")
-    return 0
-
-
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    """Train a model from a configuration; goes on from its last checkpoint."""
-    from avatar_stream.lab.training import train
-
-    train.add_arguments(parser)
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    from avatar_stream.lab.training import train
-
-    logging.getLogger("avatar_stream").setLevel(logging.INFO)
-    return train.run(arguments) or 0
 
 
 def _elsewhere(module: str) -> tuple[Callable, Callable]:
@@ -254,9 +228,18 @@ _COMMANDS: dict[
         "how well an avatar's clip follows its driver's",
         *_elsewhere("avatar_stream.lab.judge.judge"),
     ),
-    "render-people": ("render rigged people as data", _add_render_people, _render_people),
-    "prepare-videos": ("make training data of videos", _add_prepare_videos, _prepare_videos),
-    "train": ("train a model", _add_train, _train),
+    "render-people": (
+        "render rigged people as training data, clips and portraits",
+        *_elsewhere("avatar_stream.lab.renders.people"),
+    ),
+    "prepare-videos": (
+        "make training data of any folder of videos",
+        *_elsewhere("avatar_stream.lab.training.video_folder"),
+    ),
+    "train": (
+        "train a model from a configuration; goes on from its last checkpoint",
+        *_elsewhere("avatar_stream.lab.training.train"),
+    ),
     "study-tracker": (
         "measure the tracker's errors on rendered people",
         *_elsewhere("avatar_stream.lab.training.tracker_study"),

@@ -10,17 +10,22 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from avatar_stream.errors import AvatarStreamError
 from avatar_stream.places import bundled
+from avatar_stream.retarget import Retargeter
+from avatar_stream.running.avatars import list_avatars, load_avatar
+from avatar_stream.running.config import DEFAULT_SYNTHESIZER, DEFAULT_TRACKER, find_stage
+from avatar_stream.stages import Context
 from avatar_stream.types import Frame
 
 _SMALLEST_FREE_GB = 2.0
 _WEB_PORT = 8080
-# As rendering/renderer.py does it.
+# As people/renderer.py does it.
 _OPENGL_PROBE = """
 import moderngl, sys
 egl = {"backend": "egl"} if sys.platform.startswith("linux") else {}
@@ -53,6 +58,22 @@ def examine() -> list[Check]:
     return [look() for look in _LOOKS]
 
 
+def prepare() -> None:
+    """Start tracker and synthesizer once: what they compile for this machine is kept, beside the code and in the cache.
+
+    Raises:
+        AvatarStreamError: one of them does not start.
+    """
+    avatar = load_avatar(list_avatars()[0])
+    tracker = find_stage("trackers", DEFAULT_TRACKER)()
+    synthesizer = find_stage("synthesizers", DEFAULT_SYNTHESIZER)(context=Context(avatar=avatar))
+    with closing(tracker), closing(synthesizer):
+        tracker.open()
+        tracker.track(Frame(image=np.ascontiguousarray(avatar.image[..., :3]), time_s=0.0, index=0))
+        synthesizer.open()
+        synthesizer.synthesize(Retargeter(avatar.pose).retarget(None, 0.0))
+
+
 def _python() -> Check:
     version = sys.version_info
     found = f"{version.major}.{version.minor}.{version.micro} in {sys.prefix}"
@@ -63,7 +84,8 @@ def _torch() -> Check:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Check("PyTorch", False, f"does not load ({error})", "run `make setup`")
+        advice = "for GPUs, training and several steps: pip install 'avatar-stream[torch]'"
+        return Check("PyTorch", False, f"does not load ({error})", advice, needed=False)
     if torch.cuda.is_available():
         return Check(
             "PyTorch", True, f"{torch.__version__}, runs on {torch.cuda.get_device_name(0)} (cuda, bf16)"
@@ -86,8 +108,6 @@ def _engine() -> Check:
 
 
 def _tracker() -> Check:
-    from avatar_stream.running.config import DEFAULT_TRACKER, find_stage
-
     try:
         tracker = find_stage("trackers", DEFAULT_TRACKER)()
         tracker.open()

@@ -125,5 +125,9 @@ def default_dtype(device: torch.device) -> torch.dtype:
     """bf16 where the device computes in it, float32 else."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    on_processor = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return torch.bfloat16 if on_processor else torch.float32
+    return torch.bfloat16 if has_bfloat16() else torch.float32
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16, as far as PyTorch uses it."""
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()

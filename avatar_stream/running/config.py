@@ -33,7 +33,7 @@ from avatar_stream.running.show.options import MOST_TARGET_DELAY_MS, ShowOptions
 from avatar_stream.stages import Context, Sink, Source, Stage, Synthesizer, Tracker
 
 ROOMS = {"source": "sources", "tracker": "trackers", "synthesizer": "synthesizers", "output": "sinks"}
-DEFAULT_TRACKER = "holistic_fast"
+DEFAULT_TRACKER, DEFAULT_SYNTHESIZER = "holistic_fast", "flow"
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
@@ -131,7 +131,7 @@ class PipelineConfig(Options):
     )
     """What finds the signer's pose: `{type: holistic_fast}`, or `none` where the source brings poses."""
     synthesizer: Annotated[StageConfig[Synthesizer], _StageOf("synthesizers")] = Field(
-        default_factory=lambda: choose("synthesizers", "flow")
+        default_factory=lambda: choose("synthesizers", DEFAULT_SYNTHESIZER)
     )
     """What makes the avatar's picture: `{type: flow}`."""
     outputs: tuple[Annotated[StageConfig[Sink], _StageOf("sinks")], ...] = ()

@@ -1,17 +1,21 @@
 """A frame's whole way: what comes in drives what goes out, at its time; errors and Ctrl-C leave order."""
 
+import configparser
+import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 
+import av
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from support.places import SHARED
+from support.places import ROOT, SHARED
 
 from avatar_stream.cli import main
 from avatar_stream.errors import AvatarError, ConfigError
@@ -296,3 +300,51 @@ def test_avatars_json_is_a_list_of_names(capsys):
     assert main(["avatars", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert isinstance(found, list) and all({"name", "license", "consent"} <= set(avatar) for avatar in found)
+
+
+WITHOUT_EXTRAS = """
+    import sys
+
+    class Missing:
+        def find_spec(self, name, *_):
+            if name.partition(".")[0] in {missing!r}:
+                raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+    sys.meta_path.insert(0, Missing())
+    from avatar_stream.cli import main
+    sys.exit(main({words!r}))
+"""
+
+
+def test_what_is_asked_for_alone_makes_a_recording_and_the_rest_says_which_extra_it_wants(tmp_path):
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    missing = {
+        re.split(r"[<>=]", line)[0] for name in ("torch", "rig", "lab") for line in extras[name].split()
+    }
+    assert {"torch", "diffusers", "moderngl", "jinja2"} <= missing
+
+    def ask(*words):
+        code = textwrap.dedent(WITHOUT_EXTRAS).format(missing=missing, words=[str(word) for word in words])
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+        return done.returncode, done.stderr
+
+    clip = tmp_path / "clip.mp4"
+    with av.open(str(ROOT / "assets" / "clips" / "signer.mp4")) as whole, av.open(str(clip), "w") as short:
+        stream = short.add_stream("libx264", rate=25, width=360, height=360, pix_fmt="yuv420p")
+        for frame in itertools.islice(whole.decode(video=0), 5):
+            picture = frame.reformat(360, 360, "yuv420p")
+            picture.pts = None
+            short.mux(stream.encode(picture))
+        short.mux(stream.encode())
+    wanted = ["record", "--input", clip, "--avatar", "mei", "--output", tmp_path / "o.mp4"]
+    assert ask(*wanted) == (0, "")
+    for words, extra in (
+        ([*wanted, "--steps", 2], "torch"),
+        ([*wanted, "--synthesizer", "rig"], "rig"),
+        (["evaluate", "--avatars", "--json", tmp_path / "a.json"], "(lab|rig|torch)"),
+    ):
+        code, spoken = ask(*words)
+        assert code == 1 and re.search(rf"is not installed: pip install 'avatar-stream\[{extra}\]'", spoken)
+        assert "Traceback" not in spoken

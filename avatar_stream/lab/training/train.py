@@ -41,7 +41,7 @@ from avatar_stream.lab.training.steps import (
 )
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
-from avatar_stream.modeling.pipeline import has_bfloat16
+from avatar_stream.modeling.torch_backend import has_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train as the command line says."""
+    logging.getLogger("avatar_stream").setLevel(logging.INFO)
     overrides: dict[str, object] = {"output": arguments.output} if arguments.output else {}
     config = load_train_config(arguments.config, overrides)
     if arguments.data:

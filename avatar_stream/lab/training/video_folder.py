@@ -284,6 +284,12 @@ def _join(partial: Path, settings: dict, folder: Path) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `prepare-videos`."""
+    parser.description = (
+        "Make training data of any folder of videos: poses by the tracker, mattes by a segmenter. Every shot becomes "
+        "a person of the data set. Frames are kept in which body, face and hands are found; a hand may be missing "
+        "where it is out of the picture. What cannot be read or used costs one warning. An interrupted run goes on "
+        "where it was when it is started again."
+    )
     parser.add_argument(
         "--input", type=Path, required=True, metavar="DIR", help="folder of videos, searched with subfolders"
     )
@@ -303,5 +309,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the command line asks; returns how many pictures the data set has."""
-    return prepare_videos(arguments.input, arguments.output, arguments.every, arguments.max_frames_per_clip)
+    """Do what the command line asks, and say how many pictures the data set has."""
+    count = prepare_videos(arguments.input, arguments.output, arguments.every, arguments.max_frames_per_clip)
+    print(f"{arguments.output}: {count} pictures")
+    return 0
