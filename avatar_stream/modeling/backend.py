@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from avatar_stream.modeling.drawing.conditioning import Views
-from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.modeling.drawing.finishing import ViewImages
 
 BODY, FACE, HAND = range(3)  # kinds of view, for the networks
 KINDS = {"body": (BODY,), "windows": (FACE, HAND, HAND)}  # of the views of each size, as `Views` names them
@@ -50,7 +50,7 @@ class Backend(ABC):
         size: str,
         sigmas: Sequence[float] = ONE_STEP,
         seed: int | None = None,
-    ) -> list[MadeViews]:
+    ) -> list[ViewImages]:
         """Make the views of one size of some poses.
 
         Args:

@@ -222,7 +222,7 @@ class TargetNet(ModelMixin, ConfigMixin):
         self.time = nn.Sequential(
             nn.Linear(64, embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim)
         )
-        self.detail = Detail(latent_channels, geometry_channels, patch_px, tuple(widths[:2]))
+        self.detail = Detail(latent_channels, geometry_channels, patch_px, (widths[0], widths[1]))
         self.to_half = nn.Conv2d(full, half, 2, stride=2)
         self.half_in = _Blocks(half, blocks[0], embedding_dim)
         self.to_quarter = nn.Conv2d(half, quarter, 2, stride=2)

@@ -27,7 +27,7 @@ _FEWEST_WEIGHTS = 256  # of a constant that is worth two bytes less a number
 
 
 class _Frame(nn.Module):
-    """`flow.make_pictures` of one step, as `finishing.MadeViews` has it: pixel by pixel, as they lie in memory."""
+    """`flow.make_pictures` of one step, as `finishing.ViewImages` has it: pixel by pixel, as they lie in memory."""
 
     def __init__(self, target_net: nn.Module, autoencoder: nn.Module):
         super().__init__()

@@ -19,14 +19,16 @@ from torch.nn import functional
 from avatar_stream.modeling.backend import BODY, KINDS, START_SOURCE
 from avatar_stream.modeling.denoiser import Memory
 from avatar_stream.modeling.detail import Prediction, Transfer
-from avatar_stream.modeling.drawing.conditioning import WINDOWS, Drawn, Views
-from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.modeling.drawing.conditioning import WINDOWS, Views
+from avatar_stream.modeling.drawing.finishing import ViewImages
+from avatar_stream.modeling.drawing.geometry import Drawing
 from avatar_stream.modeling.drawing.rasterizer import NOWHERE
 from avatar_stream.modeling.drawing.shading import EMPTY
 from avatar_stream.modeling.drawing.texture import CLEAR, OPAQUE
 from avatar_stream.types import CANVAS_PX
 
 
+@dataclass(frozen=True)
 class _Tensors:
     """Fields that are all tensors."""
 
@@ -50,7 +52,7 @@ class ViewBatch(_Tensors):
     kinds: torch.Tensor
 
 
-class Made(NamedTuple):
+class ViewOutputs(NamedTuple):
     """What the networks make of views.
 
     Attributes:
@@ -151,7 +153,7 @@ def _allowed(place: torch.Tensor, texture: Texture) -> torch.Tensor:
 
 def batch_of(views: Sequence[Views], size: str, device: torch.device | str = "cpu") -> ViewBatch:
     """Batch the "body" or the "windows" of several poses, the three windows of one pose beside each other."""
-    drawn: list[Drawn] = [getattr(each, size) for each in views]
+    drawn: list[Drawing] = [getattr(each, size) for each in views]
     look, maps, parts = (
         torch.from_numpy(_joined([getattr(each, name) for each in drawn])).to(device)
         for name in ("look", "maps", "parts")
@@ -231,7 +233,7 @@ def make_pictures(
     sigmas: Sequence[float],
     start: str = START_SOURCE,
     seed: int = 0,
-) -> Made:
+) -> ViewOutputs:
     """A frame's whole way through the networks: warped source to latent, along the flow, to pictures.
 
     Args:
@@ -249,10 +251,10 @@ def make_pictures(
     look = autoencoder.encode(batch.look)
     x_0 = start_of_path(look, start, seed)
     x_1, transfer = integrate(target_net, x_0, look, batch, memory, sigmas)
-    return Made(autoencoder.decode(x_1), transfer)
+    return ViewOutputs(autoencoder.decode(x_1), transfer)
 
 
-def views_of(made: Made, poses: int) -> list[MadeViews]:
+def views_of(made: ViewOutputs, poses: int) -> list[ViewImages]:
     """What the networks made, pose by pose, as `finishing.paste_views` takes it."""
     displacement, gain, share = made.transfer
     moves = torch.cat([displacement, gain], dim=1).permute(0, 2, 3, 1)
@@ -260,7 +262,7 @@ def views_of(made: Made, poses: int) -> list[MadeViews]:
         each.float().contiguous().cpu().numpy()
         for each in (made.pictures.permute(0, 2, 3, 1), moves, share[:, 0])
     ]
-    return [MadeViews(*each) for each in zip(*(np.split(array, poses) for array in arrays), strict=True)]
+    return [ViewImages(*each) for each in zip(*(np.split(array, poses) for array in arrays), strict=True)]
 
 
 def integrate(

@@ -28,8 +28,9 @@ from avatar_stream.modeling.backend import (
     read_index,
 )
 from avatar_stream.modeling.drawing import conditioning
-from avatar_stream.modeling.drawing.conditioning import Drawn, Views
-from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.modeling.drawing.conditioning import Views
+from avatar_stream.modeling.drawing.finishing import ViewImages
+from avatar_stream.modeling.drawing.geometry import Drawing
 from avatar_stream.modeling.quantization import quantise
 
 Memory = tuple[np.ndarray, ...]  # keys before values, float32
@@ -87,7 +88,7 @@ class OpenVinoBackend(Backend):
         size: str,
         sigmas: Sequence[float] = ONE_STEP,
         seed: int | None = None,
-    ) -> list[MadeViews]:
+    ) -> list[ViewImages]:
         """Make the views of one size, pose after pose; see `Backend.make`."""
         if tuple(sigmas) != ONE_STEP:
             raise ModelError(f"engine '{self.name}' makes one step: use eager")
@@ -95,7 +96,7 @@ class OpenVinoBackend(Backend):
         for each, memory in zip(views, memories, strict=True):
             arrays = (*_arrays(getattr(each, size), size), *memory)
             found = self._request(Graph.FRAME, size, arrays).run(arrays)
-            made.append(MadeViews(*(found if len(views) == 1 else map(np.copy, found))))
+            made.append(ViewImages(*(found if len(views) == 1 else map(np.copy, found))))
         return made
 
     def _request(self, graph: Graph, size: str, arrays: Sequence[np.ndarray]) -> _Request:
@@ -162,7 +163,7 @@ class _Request:
 _KIND_ARRAYS = {size: np.array(kinds, np.int64) for size, kinds in KINDS.items()}
 
 
-def _arrays(drawn: Drawn, size: str) -> tuple[np.ndarray, ...]:
+def _arrays(drawn: Drawing, size: str) -> tuple[np.ndarray, ...]:
     return np.ascontiguousarray(drawn.look), drawn.maps, drawn.parts, _KIND_ARRAYS[size]
 
 

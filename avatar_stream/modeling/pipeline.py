@@ -17,7 +17,7 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from avatar_stream.modeling import flow
+from avatar_stream.modeling.backend import START_SOURCE
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.drawing import conditioning
 from avatar_stream.modeling.export import export_graphs
@@ -58,7 +58,7 @@ class SignerPipeline(DiffusionPipeline):
         source_net: SourceNet,
         target_net: TargetNet,
         scheduler: FlowMatchEulerDiscreteScheduler,
-        start: str = flow.START_SOURCE,
+        start: str = START_SOURCE,
         noise_seed: int = 0,
         body_px: int = conditioning.BODY_PX,
         ranges: dict[str, dict[str, tuple[float, float]]] | None = None,
@@ -90,10 +90,10 @@ class SignerPipeline(DiffusionPipeline):
         """
         place, device = str(place), device or torch.device("cpu")
         config = cls.load_config(place, **kwargs)
-        autoencoder, *twins = load_networks(place, torch_dtype or default_dtype(device), **kwargs)
+        nets = load_networks(place, torch_dtype or default_dtype(device), **kwargs)
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(place, subfolder="scheduler", **kwargs)
         settings = {key: config[key] for key in ("start", "noise_seed", "body_px", "ranges") if key in config}
-        return cls(autoencoder, *twins, scheduler, **settings).to(device)
+        return cls(*nets, scheduler, **settings).to(device)
 
     @property
     def signer(self) -> Signer:

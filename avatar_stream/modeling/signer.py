@@ -27,7 +27,7 @@ from avatar_stream.modeling.backend import (
 )
 from avatar_stream.modeling.drawing import conditioning, finishing
 from avatar_stream.modeling.drawing.conditioning import Views
-from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.modeling.drawing.finishing import ViewImages
 from avatar_stream.types import CANVAS_PX, Look, Pose
 
 
@@ -41,7 +41,7 @@ class PreparedSource:
         body, windows: what the networks read of it, for the two sizes of view; as the back end has it.
     """
 
-    picture: conditioning.Source
+    picture: conditioning.SourceImages
     stream: conditioning.Stream
     body: Any
     windows: Any
@@ -136,7 +136,7 @@ class Signer:
         windows: bool = True,
         sigmas: Sequence[float] = ONE_STEP,
         seed: int | None = None,
-    ) -> tuple[list[MadeViews], list[MadeViews] | list[None]]:
+    ) -> tuple[list[ViewImages], list[ViewImages] | list[None]]:
         """Follow the flow: the views of the bodies, then those of faces and hands."""
         make = self.backend.make
         bodies = make(views, [each.body for each in sources], "body", sigmas, seed)
@@ -148,8 +148,8 @@ class Signer:
         self,
         sources: Sequence[PreparedSource],
         views: Sequence[Views],
-        bodies: Sequence[MadeViews],
-        details: Sequence[MadeViews | None],
+        bodies: Sequence[ViewImages],
+        details: Sequence[ViewImages | None],
         size_px: int = CANVAS_PX,
     ) -> list[np.ndarray]:
         """Put the views together and lay the sources' texture over them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,11 +13,11 @@ from avatar_stream.errors import ModelError
 from avatar_stream.messages import first_line
 from avatar_stream.modeling import flow
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
-from avatar_stream.modeling.backend import EAGER, ONE_STEP, Backend, read_index
+from avatar_stream.modeling.backend import EAGER, ONE_STEP, START_SOURCE, Backend, read_index
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
 from avatar_stream.modeling.drawing import conditioning
 from avatar_stream.modeling.drawing.conditioning import Views
-from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.modeling.drawing.finishing import ViewImages
 
 
 class TorchBackend(Backend):
@@ -37,7 +38,7 @@ class TorchBackend(Backend):
         autoencoder: nn.Module,
         source_net: nn.Module,
         target_net: nn.Module,
-        start: str = flow.START_SOURCE,
+        start: str = START_SOURCE,
         noise_seed: int = 0,
         body_px: int = conditioning.BODY_PX,
     ):
@@ -62,7 +63,7 @@ class TorchBackend(Backend):
         size: str,
         sigmas: Sequence[float] = ONE_STEP,
         seed: int | None = None,
-    ) -> list[MadeViews]:
+    ) -> list[ViewImages]:
         """Make the views of one size of some poses, all at once; see `Backend.make`."""
         batch = self._cast(flow.batch_of(views, size, self.device))
         memory, seed = flow.join_memories(memories), self.noise_seed if seed is None else seed
@@ -90,15 +91,17 @@ def load_backend(place: Path, device: str | None = None, threads: int | None = N
         torch.set_num_threads(threads)
     index = read_index(place)
     settings = {key: index[key] for key in ("start", "noise_seed", "body_px") if key in index}
-    autoencoder, *nets = load_networks(str(place), default_dtype(where))
-    return TorchBackend(*(each.to(where) for each in (autoencoder, *nets)), **settings)
+    nets = load_networks(str(place), default_dtype(where))
+    return TorchBackend(*(each.to(where) for each in nets), **settings)
 
 
-def load_networks(
-    place: str, dtype: torch.dtype, **kwargs: object
-) -> tuple[PatchAutoencoder, SourceNet, TargetNet]:
-    """Load a folder's or hub id's networks in eval mode, the twins in `dtype`; `kwargs` as diffusers has them."""
-    twins = [
+def load_networks(place: str, dtype: torch.dtype, **kwargs: object) -> tuple[Any, Any, Any]:
+    """Load a folder's or hub id's networks in eval mode, the twins in `dtype`; `kwargs` as diffusers has them.
+
+    Returns:
+        PatchAutoencoder, SourceNet, TargetNet.
+    """
+    twins: list[Any] = [
         kind.from_pretrained(place, subfolder=name, torch_dtype=dtype, low_cpu_mem_usage=False, **kwargs)
         for name, kind in (("source_net", SourceNet), ("target_net", TargetNet))
     ]

@@ -357,14 +357,14 @@ def empty_views() -> conditioning.Views:
     return copy.copy(a_source().views)
 
 
-def a_source() -> conditioning.Source:
+def a_source() -> conditioning.SourceImages:
     return conditioning.prepare_source(picture(), standing_points())
 
 
 def paste(body: np.ndarray, windows: np.ndarray | None, views: conditioning.Views) -> np.ndarray:
     """The picture of a body (S, S, 4) and windows without texture."""
-    made = finishing.MadeViews(body[None])
-    details = None if windows is None else finishing.MadeViews(windows)
+    made = finishing.ViewImages(body[None])
+    details = None if windows is None else finishing.ViewImages(windows)
     return finishing.paste_views(made, details, views, a_source())
 
 

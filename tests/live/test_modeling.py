@@ -111,7 +111,7 @@ def test_views_of_a_picture_paste_back_to_it() -> None:
     image = np.dstack([image, np.full((512, 512), 255, np.uint8)])
     source = conditioning.prepare_source(image, standing_points())
     body, windows = conditioning.cut_views(image, source.views.corners)
-    made = (finishing.MadeViews(each.astype(np.float32) / 255) for each in (body[None], windows))
+    made = (finishing.ViewImages(each.astype(np.float32) / 255) for each in (body[None], windows))
     pasted = finishing.paste_views(*made, source.views, source)
     assert np.abs(pasted.astype(int) - image).max() <= 3
 
@@ -131,7 +131,7 @@ def test_the_body_is_made_smaller_only_where_nothing_is_lost() -> None:
     warped = (
         finishing.paste_views(
             *(
-                finishing.MadeViews(each.look.astype(np.float32) / 255)
+                finishing.ViewImages(each.look.astype(np.float32) / 255)
                 for each in (views.body, views.windows)
             ),
             views,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avatar_stream.modeling.drawing import conditioning, finishing
-from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.modeling.drawing.finishing import ViewImages
 from avatar_stream.running.avatars import load_avatar
 from avatar_stream.types import LEFT_HAND, LEFT_WRIST, RIGHT_HAND, RIGHT_WRIST
 
@@ -14,7 +14,7 @@ CHEST = (256, 280)  # x, y of mei's trunk, canvas px
 
 
 @pytest.fixture(scope="module")
-def source() -> conditioning.Source:
+def source() -> conditioning.SourceImages:
     """Mei's portrait, made ready."""
     avatar = load_avatar("mei")
     return conditioning.prepare_source(avatar.image, avatar.pose.points)
@@ -30,7 +30,7 @@ def before_trunk() -> np.ndarray:
 
 
 def pasted(
-    source: conditioning.Source, holes: list[tuple[float, float, int]], size_px: int = 512
+    source: conditioning.SourceImages, holes: list[tuple[float, float, int]], size_px: int = 512
 ) -> np.ndarray:
     """The right hand beside `CHEST`, with square holes (x, y, side in canvas px) in the body and in every window."""
     points = before_trunk()
@@ -46,12 +46,12 @@ def pasted(
             last = np.maximum([around[0].stop - top, around[1].stop - left], 0)
             window[first[0] : last[0], first[1] : last[1]] = 0
     windows[conditioning.LEFT_WINDOW] = windows[conditioning.LEFT_WINDOW, :, ::-1]
-    made = MadeViews(body), MadeViews(np.ascontiguousarray(windows))
+    made = ViewImages(body), ViewImages(np.ascontiguousarray(windows))
     return finishing.paste_views(*made, views, source, size_px)
 
 
 @pytest.mark.parametrize("size_px", [512, 768, 1024])
-def test_a_notch_is_closed_in_the_colour_round_it(source: conditioning.Source, size_px: int) -> None:
+def test_a_notch_is_closed_in_the_colour_round_it(source: conditioning.SourceImages, size_px: int) -> None:
     """Where views doubt whether air is seen between arm and trunk, viewers see no bright spot."""
     x, y = (v * size_px // 512 for v in CHEST)
     whole, mended = pasted(source, [], size_px), pasted(source, [(*CHEST, 8)], size_px)
@@ -60,28 +60,28 @@ def test_a_notch_is_closed_in_the_colour_round_it(source: conditioning.Source, s
     assert np.abs(mended[around].mean(axis=(0, 1)) - whole[around].mean(axis=(0, 1))).max() < 12
 
 
-def test_a_true_gap_stays_open(source: conditioning.Source) -> None:
+def test_a_true_gap_stays_open(source: conditioning.SourceImages) -> None:
     """An arm akimbo shows what is behind it."""
     assert pasted(source, [(*CHEST, 30)])[CHEST[1], CHEST[0], 3] == 0
 
 
-def test_a_ring_of_fingers_stays_open(source: conditioning.Source) -> None:
+def test_a_ring_of_fingers_stays_open(source: conditioning.SourceImages) -> None:
     """The hole in a letter's ring is small and is the letter."""
     x, y = before_trunk()[RIGHT_HAND][[0, 9], :2].mean(axis=0)
     assert pasted(source, [(x, y, 8)])[int(y), int(x), 3] < 128
 
 
-def test_a_hand_out_of_the_picture_does_no_harm(source: conditioning.Source) -> None:
+def test_a_hand_out_of_the_picture_does_no_harm(source: conditioning.SourceImages) -> None:
     """A hand may leave the picture on any side."""
     for away in ([-700, 0], [700, 0], [0, -700], [0, 700]):
         points = source.figures[0].points.copy()
         points[RIGHT_HAND, :2] += np.float32(away)
         views = conditioning.draw_views(source, points)
-        made = (MadeViews(each.look.astype(np.float32) / 255) for each in (views.body, views.windows))
+        made = (ViewImages(each.look.astype(np.float32) / 255) for each in (views.body, views.windows))
         assert finishing.paste_views(*made, views, source)[CHEST[1], CHEST[0], 3] == 255
 
 
-def test_where_hands_meet_each_comes_from_its_own_window(source: conditioning.Source) -> None:
+def test_where_hands_meet_each_comes_from_its_own_window(source: conditioning.SourceImages) -> None:
     """The right hand's window shows the left one too, but not as well as the left one's own."""
     points = load_avatar("mei").pose.points.copy()
     for hand, wrist, place in ((RIGHT_HAND, RIGHT_WRIST, (225, 300)), (LEFT_HAND, LEFT_WRIST, (285, 300))):
@@ -93,7 +93,7 @@ def test_where_hands_meet_each_comes_from_its_own_window(source: conditioning.So
     windows[..., 3] = 1.0
     windows[conditioning.LEFT_WINDOW, ..., 0] = windows[conditioning.RIGHT_WINDOW, ..., 2] = 1.0
     body = views.body.look.astype(np.float32) / 255
-    picture = finishing.paste_views(MadeViews(body), MadeViews(windows), views, source)
+    picture = finishing.paste_views(ViewImages(body), ViewImages(windows), views, source)
     for hand, own, other in ((LEFT_HAND, 0, 2), (RIGHT_HAND, 2, 0)):
         x, y = points[hand, :2].mean(axis=0).astype(int)
         assert picture[y, x, own] > 200 and picture[y, x, other] < 50

@@ -15,7 +15,7 @@ from avatar_stream.lab.training.steps import seen_losses, texture_of
 from avatar_stream.modeling import flow
 from avatar_stream.modeling.detail import Transfer
 from avatar_stream.modeling.drawing import conditioning, finishing, texture
-from avatar_stream.modeling.drawing.finishing import MadeViews
+from avatar_stream.modeling.drawing.finishing import ViewImages
 from avatar_stream.modeling.drawing.geometry import LIMB_OF_GROUP
 from avatar_stream.running.avatars import load_avatar
 
@@ -32,7 +32,9 @@ def avatar():
     return dataclasses.replace(avatar, image=large)
 
 
-def soft_views(source: conditioning.Source, views: conditioning.Views, share: float) -> list[MadeViews]:
+def soft_views(
+    source: conditioning.SourceImages, views: conditioning.Views, share: float
+) -> list[ViewImages]:
     """What a network would make that blurs the source, and says how much of the texture counts."""
     made = []
     for each in (views.body, views.windows):
@@ -40,7 +42,7 @@ def soft_views(source: conditioning.Source, views: conditioning.Views, share: fl
         pictures = [cv2.GaussianBlur(look.astype(np.float32) / 255, (0, 0), 3.0) for look in each.look]
         moves = np.zeros((count, side // 4, side // 4, 5), np.float32)
         moves[..., 2:] = 1.0
-        made.append(MadeViews(np.stack(pictures), moves, np.full((count, side, side), share, np.float32)))
+        made.append(ViewImages(np.stack(pictures), moves, np.full((count, side, side), share, np.float32)))
     return made
 
 

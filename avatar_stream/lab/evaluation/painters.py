@@ -72,7 +72,7 @@ class FlowPainter:
         """The source picture warped to the pose: (512, 512, 4) uint8 RGBA, straight alpha."""
         views = conditioning.draw_views(self._source.picture, pose.points)
         warped = (
-            finishing.MadeViews(each.look.astype(np.float32) / 255) for each in (views.body, views.windows)
+            finishing.ViewImages(each.look.astype(np.float32) / 255) for each in (views.body, views.windows)
         )
         return finishing.paste_views(*warped, views, self._source.picture)
 

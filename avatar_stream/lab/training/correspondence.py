@@ -13,7 +13,8 @@ import numpy as np
 
 from avatar_stream import types
 from avatar_stream.modeling.drawing import conditioning
-from avatar_stream.modeling.drawing.conditioning import Drawn, Views
+from avatar_stream.modeling.drawing.conditioning import Views
+from avatar_stream.modeling.drawing.geometry import Drawing
 
 _CHART = 512  # cells of the surface's chart a side; 128 of its 65536 steps each
 _REACH = 3  # cells to the nearest one that the source shows
@@ -94,7 +95,9 @@ def true_views(
     return _by_look(body, views.body, views, looks), _by_look(windows, views.windows, views, looks)
 
 
-def _by_look(flows: Sequence[np.ndarray], drawn: Drawn | None, views: Views, looks: np.ndarray) -> np.ndarray:
+def _by_look(
+    flows: Sequence[np.ndarray], drawn: Drawing | None, views: Views, looks: np.ndarray
+) -> np.ndarray:
     """(V, S, S, 2): at each pixel the flow in its own look; flows are those of `looks`, in their order."""
     if drawn is None or len(looks) == 1:
         return flows[0]

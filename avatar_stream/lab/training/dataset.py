@@ -21,7 +21,7 @@ from avatar_stream.errors import ConfigError
 from avatar_stream.lab.training.correspondence import Chart, true_views
 from avatar_stream.lab.training.tracker_noise import lose_hands, tracker_noise
 from avatar_stream.modeling.drawing import conditioning, source_image
-from avatar_stream.modeling.drawing.conditioning import Source, Views
+from avatar_stream.modeling.drawing.conditioning import SourceImages, Views
 from avatar_stream.modeling.drawing.looks import LookChooser, describe
 from avatar_stream.people import parts as part_codes
 
@@ -142,7 +142,7 @@ def open_data(
 
 
 class PairDataset(IterableDataset):
-    """Endless random samples: (Source, [Target, ...]).
+    """Endless random samples: (SourceImages, [Target, ...]).
 
     Args:
         folders: the data; at most one of them renders live, as often as its `share` says.
@@ -182,7 +182,7 @@ class PairDataset(IterableDataset):
         self.looks, self.looks_share = looks, looks_share
         self.seed = seed
 
-    def __iter__(self) -> Iterator[tuple[Source, list[Target]]]:
+    def __iter__(self) -> Iterator[tuple[SourceImages, list[Target]]]:
         """Yield samples for ever; each worker its own."""
         cv2.setNumThreads(1)  # the training step needs the cores
         worker = get_worker_info()
@@ -190,7 +190,7 @@ class PairDataset(IterableDataset):
         while True:
             yield self.sample(rng)
 
-    def sample(self, rng: np.random.Generator) -> tuple[Source, list[Target]]:
+    def sample(self, rng: np.random.Generator) -> tuple[SourceImages, list[Target]]:
         """One source and its targets."""
         folder, rows = self._variant(rng)
         source_row = rows[0] if rng.random() < self.portrait_share else rng.choice(rows)
@@ -235,7 +235,7 @@ class PairDataset(IterableDataset):
     def _target(
         self,
         folder: PictureFolder | LiveRenders,
-        source: Source,
+        source: SourceImages,
         charts: Sequence[Chart],
         row: int,
         rng: np.random.Generator,

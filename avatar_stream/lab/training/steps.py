@@ -17,8 +17,8 @@ from avatar_stream.lab.training.dataset import HAND_PARTS, HEAD_PARTS
 from avatar_stream.modeling import flow
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.detail import Prediction
-from avatar_stream.modeling.drawing.conditioning import WINDOWS, Drawn, Source, Views
-from avatar_stream.modeling.drawing.geometry import LIMB_OF_GROUP, unframed
+from avatar_stream.modeling.drawing.conditioning import WINDOWS, SourceImages, Views
+from avatar_stream.modeling.drawing.geometry import LIMB_OF_GROUP, Drawing, unframed
 from avatar_stream.modeling.drawing.texture import stretch
 from avatar_stream.types import CANVAS_PX
 
@@ -87,7 +87,7 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
     """Make a training step of samples: the windows of all targets, the body's view of some of them.
 
     Args:
-        samples: [(Source, [Target, ...]), ...] of `PairDataset`.
+        samples: [(SourceImages, [Target, ...]), ...] of `PairDataset`.
         config: the run.
     """
     pictures = [source for source, _ in samples]
@@ -129,7 +129,7 @@ def flow_of(flows: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(flows)).permute(0, 3, 1, 2)
 
 
-def texture_of(views: list[Views], size: str, sources: list[Source], step_px: float) -> flow.Texture:
+def texture_of(views: list[Views], size: str, sources: list[SourceImages], step_px: float) -> flow.Texture:
     """Where the pixels of views lie in their sources, whose pictures are as fine as the views.
 
     Args:
@@ -138,7 +138,7 @@ def texture_of(views: list[Views], size: str, sources: list[Source], step_px: fl
         sources: theirs.
         step_px: canvas px per px of the views.
     """
-    drawn: list[Drawn] = [getattr(each, size) for each in views]
+    drawn: list[Drawing] = [getattr(each, size) for each in views]
     changes = [
         stretch(each.flow[view], each.owner[view], step_px)
         for each in drawn
@@ -161,7 +161,7 @@ def texture_of(views: list[Views], size: str, sources: list[Source], step_px: fl
     )
 
 
-def _pictures(source: Source, step_px: float) -> np.ndarray:
+def _pictures(source: SourceImages, step_px: float) -> np.ndarray:
     """(L, S, S, 4) uint8 premultiplied RGBA of a source's looks, as fine as a view's pixels."""
     pictures = unframed(source.picture)
     side = round(CANVAS_PX / step_px)

@@ -15,7 +15,8 @@ import numpy as np
 
 from avatar_stream.modeling.drawing import figure, geometry, source_image
 from avatar_stream.modeling.drawing.figure import Figure
-from avatar_stream.modeling.drawing.looks import CHOSEN_PARTS, LookChooser, describe, trust
+from avatar_stream.modeling.drawing.geometry import Drawing
+from avatar_stream.modeling.drawing.looks import CHOSEN_PARTS, LookChooser, Shown, describe, trust
 from avatar_stream.types import CANVAS_PX, FACE, LEFT_HAND, RIGHT_HAND
 
 BODY_PX = 256  # of the body's view, where nothing else is said; up to CANVAS_PX
@@ -26,7 +27,7 @@ _STAY_PX = 4  # a window stays where it is until what it shows has moved by more
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceImages:
     """An avatar's picture and pose, made ready once.
 
     Attributes:
@@ -41,26 +42,7 @@ class Source:
     texture: geometry.Picture
     figures: tuple[Figure, ...]
     views: Views
-    shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Views of one size of one pose; V is 1 (body) or 3 (face, right hand, left hand mirrored), S their side.
-
-    Attributes:
-        maps: (V, 10, S, S) float32, the pose as geometry (`geometry.Drawing.maps`).
-        look: (V, S, S, 4) uint8, the source image warped to this pose, premultiplied RGBA.
-        parts: (V, 6, S/16, S/16) float32, share of each part in each cell.
-        flow: (V, S, S, 2) float32, canvas px of the source that each pixel shows.
-        owner: (V, S, S) uint8, the group of solids there.
-    """
-
-    maps: np.ndarray
-    look: np.ndarray
-    parts: np.ndarray
-    flow: np.ndarray
-    owner: np.ndarray
+    shown: list[Shown]
 
 
 @dataclass(frozen=True)
@@ -69,7 +51,7 @@ class Views:
 
     Attributes:
         corners: (3, 2) int32, canvas px of each window's top left corner.
-        windows: round the face and either hand, 128 px at full scale.
+        windows: round the face, the right and the left hand (mirrored), 128 px at full scale.
         body: the whole frame, 256 px at half scale where nothing else is said; None where it was not asked for.
             After `trim_bodies` perhaps only a part of it.
         body_place: left and top of that part, px of the body's view.
@@ -79,8 +61,8 @@ class Views:
     """
 
     corners: np.ndarray
-    windows: Drawn
-    body: Drawn | None
+    windows: Drawing
+    body: Drawing | None
     body_place: tuple[int, int] = (0, 0)
     body_px: int = BODY_PX
     look_of_group: np.ndarray = field(default_factory=lambda: np.zeros(geometry.GROUPS, np.uint8))
@@ -94,7 +76,7 @@ def prepare_source(
     body_px: int = BODY_PX,
     looks: Sequence[tuple[np.ndarray, np.ndarray]] = (),
     size_px: int = CANVAS_PX,
-) -> Source:
+) -> SourceImages:
     """Make an avatar's pictures ready, once.
 
     Args:
@@ -115,14 +97,14 @@ def prepare_source(
     if texture_px != CANVAS_PX:
         fine = replace(picture, pixels=np.stack([geometry.framed(each) for _, each in pictures]))
     body, windows = cut_views(geometry.unframed(pictures[0][0])[0], views.corners, body_px)
-    views = Views(views.corners, replace(views.windows, look=windows), replace(views.body, look=body[None]))
+    views.windows.look[:], views.body.look[:] = windows, body
     figures = (person, *(figure.measure_figure(each, girth) for _, each in looks))
     shown = [describe(each) for _, each in ((image, points), *looks)]
-    return Source(picture, fine, figures, views, shown)
+    return SourceImages(picture, fine, figures, views, shown)
 
 
 def draw_views(
-    source: Source,
+    source: SourceImages,
     points: np.ndarray,
     window_shift: np.ndarray | None = None,
     with_body: bool = True,
@@ -160,7 +142,7 @@ class Stream:
         source: from `prepare_source`.
     """
 
-    def __init__(self, source: Source):
+    def __init__(self, source: SourceImages):
         self._source, self._chooser = source, LookChooser(source.shown)
         self._corners: np.ndarray | None = None
 
@@ -186,9 +168,10 @@ def trim_bodies(views: Sequence[Views]) -> list[Views]:
         The views, their bodies three quarters as wide and seven eighths as high where that is enough.
     """
     places = [_trimmed_place(each.body) for each in views]
-    if None in places:
+    fitting = [place for place in places if place is not None]
+    if len(fitting) < len(places):
         return list(views)
-    return [_cut_body(each, *place) for each, place in zip(views, places, strict=True)]
+    return [_cut_body(each, *place) for each, place in zip(views, fitting, strict=True)]
 
 
 def both_sizes(views: Views) -> tuple[Views, Views]:
@@ -200,17 +183,18 @@ def _cut_body(views: Views, left: int, top: int) -> Views:
     side = views.body_px
     rows, columns = slice(top, top + side * 7 // 8), slice(left, left + side * 3 // 4)
     cell_rows, cell_columns = (slice(each.start // 16, each.stop // 16) for each in (rows, columns))
-    body = Drawn(
-        np.ascontiguousarray(views.body.maps[..., rows, columns]),
-        np.ascontiguousarray(views.body.look[:, rows, columns]),
-        np.ascontiguousarray(views.body.parts[..., cell_rows, cell_columns]),
-        np.ascontiguousarray(views.body.flow[:, rows, columns]),
-        np.ascontiguousarray(views.body.owner[:, rows, columns]),
+    whole = views.body
+    body = Drawing(
+        np.ascontiguousarray(whole.maps[..., rows, columns]),
+        np.ascontiguousarray(whole.look[:, rows, columns]),
+        np.ascontiguousarray(whole.parts[..., cell_rows, cell_columns]),
+        np.ascontiguousarray(whole.owner[:, rows, columns]),
+        np.ascontiguousarray(whole.flow[:, rows, columns]),
     )
     return replace(views, body=body, body_place=(left, top))
 
 
-def _trimmed_place(body: Drawn) -> tuple[int, int] | None:
+def _trimmed_place(body: Drawing | None) -> tuple[int, int] | None:
     """Where the smaller part begins, px; None where it would cut something off."""
     side = body.look.shape[1]
     step, width, gap = side // 8, side * 3 // 4, side // 32
@@ -255,7 +239,8 @@ def cut_views(
         (body_px, body_px, C) body and (3, 128, 128, C) windows, uint8; the left hand's mirrored.
     """
     body = cv2.resize(image, (body_px, body_px), interpolation=cv2.INTER_AREA)
-    padded = cv2.copyMakeBorder(image, *[WINDOW_PX] * 4, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
+    margin = [(WINDOW_PX, WINDOW_PX)] * 2 + [(0, 0)] * (image.ndim - 2)
+    padded = np.pad(image, margin)
     windows = []
     for x, y in np.clip(corners, -WINDOW_PX, CANVAS_PX) + WINDOW_PX:
         windows.append(padded[y : y + WINDOW_PX, x : x + WINDOW_PX])
@@ -277,13 +262,9 @@ def _draw(
     for window, part in ((FACE_WINDOW, FACE), (RIGHT_WINDOW, RIGHT_HAND), (LEFT_WINDOW, LEFT_HAND)):
         z0 = float(np.nan_to_num(target.points[part, 2].mean()))
         windows.append(geometry.view(tuple(corners[window]), 1.0, WINDOW_PX, window == LEFT_WINDOW, z0))
-    drawn, body = _drawn(geometry.draw(solids, windows, WINDOW_PX, picture, look_of_group)), None
+    drawn, body = geometry.draw(solids, windows, WINDOW_PX, picture, look_of_group), None
     if body_px is not None:
         whole = geometry.view((0.0, 0.0), CANVAS_PX / body_px, body_px)
-        body = _drawn(geometry.draw(solids, [whole], body_px, picture, look_of_group))
+        body = geometry.draw(solids, [whole], body_px, picture, look_of_group)
     views = Views(corners, drawn, body, body_px=body_px or BODY_PX)
     return views if look_of_group is None else replace(views, look_of_group=look_of_group)
-
-
-def _drawn(drawing: geometry.Drawing) -> Drawn:
-    return Drawn(drawing.maps, drawing.look, drawing.parts, drawing.flow, drawing.owner)

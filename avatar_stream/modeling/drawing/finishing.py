@@ -14,11 +14,10 @@ from avatar_stream.modeling.drawing.conditioning import (
     LEFT_WINDOW,
     RIGHT_WINDOW,
     WINDOW_PX,
-    Drawn,
-    Source,
+    SourceImages,
     Views,
 )
-from avatar_stream.modeling.drawing.geometry import LEFT_PALM, LIMB_OF_GROUP, RIGHT_PALM
+from avatar_stream.modeling.drawing.geometry import LEFT_PALM, LIMB_OF_GROUP, RIGHT_PALM, Drawing
 from avatar_stream.types import CANVAS_PX
 
 _FEATHER_PX = 16
@@ -44,7 +43,7 @@ _GROUPS_OF_WINDOW = {
 
 
 @dataclass(frozen=True)
-class MadeViews:
+class ViewImages:
     """What the networks made of the views of one size of one pose, V of them.
 
     Attributes:
@@ -58,7 +57,7 @@ class MadeViews:
 
 
 def paste_views(
-    body: MadeViews, windows: MadeViews | None, views: Views, source: Source, size_px: int = CANVAS_PX
+    body: ViewImages, windows: ViewImages | None, views: Views, source: SourceImages, size_px: int = CANVAS_PX
 ) -> np.ndarray:
     """Put the made views together: the windows, if there are any, over the enlarged and mended body, with soft edges.
 
@@ -86,8 +85,9 @@ def paste_views(
     if windows is not None and body.share is not None:
         _leave_windows(body.share[0], views)
     _lay_texture(canvas, body, 0, views, views.body, CANVAS_PX / views.body_px, source, px, place)
-    for window in () if windows is None else _ORDER:
-        _add_window(canvas, windows, window, views, source, size_px / CANVAS_PX)
+    if windows is not None:
+        for window in _ORDER:
+            _add_window(canvas, windows, window, views, source, size_px / CANVAS_PX)
     _fill_holes(canvas, views)
     straight = np.empty(canvas.shape, np.uint8)
     pasting.straighten(canvas, straight)
@@ -95,7 +95,7 @@ def paste_views(
 
 
 def _add_window(
-    canvas: np.ndarray, made: MadeViews, window: int, views: Views, source: Source, px: float
+    canvas: np.ndarray, made: ViewImages, window: int, views: Views, source: SourceImages, px: float
 ) -> None:
     """Mend a window, lay the texture over it and blend it into the canvas, `px` of the canvas a pixel."""
     picture = np.ascontiguousarray(made.pictures[window], np.float32)
@@ -125,7 +125,7 @@ def _weight(views: Views, window: int, side_px: int) -> np.ndarray:
         if not theirs.any():
             continue
         theirs = np.ascontiguousarray(theirs[:, ::-1]) if window == LEFT_WINDOW else theirs
-        move = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])
+        move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float32)
         cover = cv2.warpAffine(_feather(WINDOW_PX), move, (WINDOW_PX, WINDOW_PX))
         cover *= cv2.GaussianBlur(theirs, (0, 0), _YIELD_PX)
         weight = weight * (1.0 - cv2.resize(cover, (side_px, side_px)))
@@ -134,16 +134,16 @@ def _weight(views: Views, window: int, side_px: int) -> np.ndarray:
 
 def _lay_texture(
     picture: np.ndarray,
-    made: MadeViews,
+    made: ViewImages,
     view: int,
     views: Views,
-    drawn: Drawn,
+    drawn: Drawing | None,
     step: float,
-    source: Source,
+    source: SourceImages,
     px: float,
     place: tuple[int, int],
 ) -> None:
-    if made.share is None:
+    if made.share is None or made.moves is None:
         return
     texture.lay_texture(
         picture, made.moves[view], made.share[view], drawn.flow[view], drawn.owner[view], step,
@@ -233,7 +233,7 @@ def _fingers(views: Views) -> np.ndarray:
     """(body_px, body_px) uint8: 1 where fingers may enclose air, of one hand or of two that are together."""
     owner, place = views.body.owner[0], views.body_place
     hands = [cv2.findNonZero((owner == palm).view(np.uint8)) for palm in (LEFT_PALM, RIGHT_PALM)]
-    hands = [each + np.int32(place) for each in hands if each is not None]
+    hands = [each + np.array(place, np.int32) for each in hands if each is not None]
     if len(hands) == 2 and _meet(*(cv2.boundingRect(each) for each in hands)):
         hands = [np.concatenate(hands)]
     inside = np.zeros((views.body_px, views.body_px), np.uint8)

@@ -54,7 +54,7 @@ _ACROSS = np.array([-1.0] * 4 + [-0.4] * 4 + [0.0] * 4 + [0.4] * 4 + [0.8] * 4 +
 _ALONG = np.array([(0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)] * 5 + [(0.25, 0.25)] * 4)
 _TRUNK = [types.LEFT_SHOULDER, types.RIGHT_SHOULDER, types.LEFT_HIP, types.RIGHT_HIP]
 # Capsules whose look is a part's own; and forearms, whose ends look like the hand.
-_ROWS_OF_PARTS = (
+_ROWS_OF_PARTS: tuple[tuple[int, slice | int], ...] = (
     (FACE_PART, figure.IRISES), (FACE_PART, figure.NECK), (FACE_PART, figure.SKULL),
     *zip((LEFT_PART, RIGHT_PART), figure.HANDS, strict=True),
     *zip((LEFT_ARM_PART, RIGHT_ARM_PART), figure.ARM_OF_SIDE, strict=True),
@@ -291,7 +291,7 @@ def _palmar(points: np.ndarray) -> np.ndarray:
     bones = hands[:, figure.BONES[:, 1]] - hands[:, figure.BONES[:, 0]]
     bones[:, figure.WEB :] = (hands[:, 9] - hands[:, 0])[:, None]
     across = (hands[:, 17] - hands[:, 5])[:, None]  # from the index knuckle to the little one
-    palmar = cross(across, bones) * np.float32([[[-1.0]], [[1.0]]])
+    palmar = cross(across, bones) * np.array([[[-1.0]], [[1.0]]], np.float32)
     return (palmar / (np.sqrt((palmar * palmar).sum(axis=-1, keepdims=True)) + 1e-6)).reshape(-1, 3)
 
 

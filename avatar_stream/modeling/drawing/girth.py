@@ -102,7 +102,7 @@ def _arms(alpha: np.ndarray, places: np.ndarray) -> tuple[float, float, float]:
         ):  # fmt: skip
             neutral_px = start_px + share * (end_px - start_px)
             found[name].append(_half_px(alpha, places[a], places[b], share) / neutral_px)
-    return tuple(_middle(values) for values in found.values())
+    return _middle(found["upper_arm"]), _middle(found["elbow"]), _middle(found["wrist"])
 
 
 class _Limbs(NamedTuple):
@@ -187,7 +187,7 @@ def _side(alpha: np.ndarray, middle: np.ndarray, half: np.ndarray, limbs: _Limbs
     if run in (0, _TRUNK_REACH_PX) or not ((beyond > 0) & (beyond < alpha.shape[::-1])).all():
         return 0.0, np.inf  # no trunk there, or it goes on beyond the picture
     path = middle + way * np.arange(run)[:, None]
-    return _hidden_from(path, limbs) / length, run / length
+    return float(_hidden_from(path, limbs) / length), float(run / length)
 
 
 def _hidden_from(path: np.ndarray, limbs: _Limbs) -> float:

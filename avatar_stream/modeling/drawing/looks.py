@@ -88,7 +88,7 @@ def _upright(points: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Rolled within the picture so that `up` (2,) points upwards; short ones hardly count, for they say no roll."""
     length = float(np.linalg.norm(up)) + 1e-6
     cosine, sine = -up[1] / length, -up[0] / length
-    turned = points * np.float32([1.0, 1.0, _DEPTH])
+    turned = points * np.array([1.0, 1.0, _DEPTH], np.float32)
     turned[:, 0], turned[:, 1] = (
         cosine * points[:, 0] - sine * points[:, 1],
         sine * points[:, 0] + cosine * points[:, 1],
