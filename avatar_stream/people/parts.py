@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from avatar_stream.people.skeleton import INDEX, JOINTS
 
-# The part map's numbers (docs/architecture.md).
+# The part map's numbers (docs/method.md).
 BACKGROUND, HAIR, FACE, NECK_AND_ARMS, LEFT_HAND, RIGHT_HAND, UPPER_CLOTHES, LOWER_CLOTHES = range(8)
 MASK_PX = 512
 _HAIR, _SKIN, _UPPER, _LOWER = range(4)  # channels of the masks

@@ -33,7 +33,7 @@ class Rendered:
 
     Attributes:
         image: (S, S, 4) uint8 RGBA, straight alpha, antialiased; 0 where nobody is.
-        parts: (S // 2, S // 2) uint8 part map (numbers in docs/architecture.md), not antialiased.
+        parts: (S // 2, S // 2) uint8 part map (numbers in docs/method.md), not antialiased.
         surface: (S // 2, S // 2, 2) uint16, where on the person each pixel lies: `surface.chart` times 65534,
             `surface.UNKNOWN` where nobody is; not antialiased. Pixel [y, x] of both maps is [2 y, 2 x] of the image.
     """

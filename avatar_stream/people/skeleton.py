@@ -41,7 +41,7 @@ def rest_rotations() -> np.ndarray:
 
 @dataclass(frozen=True)
 class RigPose:
-    """How one rigged person stands, in the model's axes at bind time (see docs/architecture.md).
+    """How one rigged person stands, in the model's axes at bind time (see `forward`).
 
     Attributes:
         rotations: (J, 3, 3) float32 in the order of JOINTS, each relative to its parent; identity = bind pose.

@@ -83,7 +83,7 @@ def small_config(output: Path, data: Path, **model: object):
 
 
 def write_data_set(folder: Path) -> Path:
-    """Four pictures of one drawn person in the layout of docs/architecture.md."""
+    """Four pictures of one drawn person in the layout of docs/method.md."""
     folder.mkdir()
     points = np.stack([standing_points(lift) for lift in (0.0, 60.0, 120.0, 200.0)])
     colours = np.random.default_rng(0).integers(40, 255, (geometry.GROUPS, 3)).astype(np.uint8)

@@ -61,6 +61,12 @@ def _is_for_types(node: ast.If) -> bool:
     return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
+def test_the_page_lists_the_rooms_in_this_order():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    words = [line.split()[0] for line in page.split("```")[1].splitlines() if line.strip()]
+    assert [word for word in words if not word.isupper()] == ROOMS
+
+
 def top_level_modules(path: Path) -> set[str]:
     """First parts of the names that a file imports when it is itself imported."""
     names = set()

@@ -54,7 +54,7 @@ class Shot:
 
     Attributes:
         image: (512, 512, 4) uint8 RGBA, straight alpha, canonical signing frame.
-        parts: (256, 256) uint8 part map (docs/architecture.md).
+        parts: (256, 256) uint8 part map (docs/method.md).
         exact: the pose in it: every point known if it is rendered, as tracked if it is filmed.
         given: the pose that the model gets: exact, or disturbed like a tracker's.
         inside: left, top, right, bottom, px: where a video's picture is; beyond it truth shows nothing.

@@ -115,7 +115,7 @@ def render_people(
     processes: int = 1,
     as_filed: bool = False,
 ) -> None:
-    """Write a data set of rendered people (docs/architecture.md).
+    """Write a data set of rendered people (docs/method.md).
 
     Frames go to `OUTPUT.partial` as they are made; a broken run of the same settings goes on there, and only
     a whole data set gets the final name.

@@ -1,6 +1,6 @@
 """Which place of the source image shows what a place of the target shows: known exactly where people are rendered.
 
-A data set's surface map (docs/architecture.md) says for each pixel which point of the surface it shows. The same
+A data set's surface map (docs/method.md) says for each pixel which point of the surface it shows. The same
 point in two pictures is a true correspondence: what the drawn solids guess, and TargetNet's displacement corrects.
 """
 

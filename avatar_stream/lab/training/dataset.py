@@ -1,4 +1,4 @@
-"""Pairs of one person in two poses, from folders of prepared pictures (see docs/architecture.md).
+"""Pairs of one person in two poses, from folders of prepared pictures (see docs/method.md).
 
 Every sample is one source and several targets. Poses pass through the same `draw_views` as when running, after the
 kind of noise that a tracker adds.

@@ -177,7 +177,7 @@ def part_map(picture: np.ndarray, points: np.ndarray, groups: np.ndarray) -> np.
         groups: (256, 256) uint8 from `draw_groups`.
 
     Returns:
-        (256, 256) uint8, numbers as in docs/architecture.md.
+        (256, 256) uint8, numbers as in docs/method.md.
     """
     small = cv2.resize(picture, (PARTS_PX, PARTS_PX), interpolation=cv2.INTER_AREA)
     parts = _PART_OF_GROUP[groups]

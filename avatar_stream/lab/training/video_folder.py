@@ -66,7 +66,7 @@ def find_clips(folder: Path) -> list[Path]:
 
 
 def prepare_videos(folder: Path, output: Path, every: int = 3, max_frames_per_clip: int = 120) -> int:
-    """Write a data set of a folder of videos (docs/architecture.md); each shot is one variant.
+    """Write a data set of a folder of videos (docs/method.md); each shot is one variant.
 
     Clips go to `OUTPUT.partial` one by one; a broken run of the same settings goes on there, and only a whole
     data set gets the final name. A clip that cannot be used costs one warning.
