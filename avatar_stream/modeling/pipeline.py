@@ -20,7 +20,7 @@ from torch import nn
 from avatar_stream.modeling.backend import START_SOURCE
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.drawing import conditioning
-from avatar_stream.modeling.export import export_graphs
+from avatar_stream.modeling.export import export_graphs, remove_graphs
 from avatar_stream.modeling.signer import PreparedSource, Signer
 from avatar_stream.modeling.torch_backend import TorchBackend, default_dtype, load_networks
 from avatar_stream.types import CANVAS_PX, Look, Pose
@@ -152,10 +152,20 @@ class SignerPipeline(DiffusionPipeline):
         images = self.signer.pictures(sources, poses, windows, size_px, steps, seed)
         return SignerPipelineOutput(images=images)
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: object) -> None:
-        """Write the folder, with the graphs for OpenVINO beside the weights; see `export.py`."""
-        super().save_pretrained(str(save_directory), **kwargs)
-        export_graphs(self.autoencoder, self.source_net, self.target_net, Path(save_directory))
+    def save_pretrained(self, save_directory: str | Path, graphs: bool = True, **kwargs: object) -> None:
+        """Write the folder.
+
+        Args:
+            save_directory: where.
+            graphs: write graphs for OpenVINO, too, which takes seconds; see `export.py`. Without them, and for a
+                model that starts at noise, PyTorch runs the model.
+            kwargs: passed on.
+        """
+        folder = Path(save_directory)
+        super().save_pretrained(str(folder), **kwargs)
+        remove_graphs(folder)  # never those of other weights
+        if graphs and self.config.start == START_SOURCE:
+            export_graphs(self.autoencoder, self.source_net, self.target_net, folder)
 
 
 def save_pipeline(
@@ -166,9 +176,10 @@ def save_pipeline(
     start: str,
     noise_seed: int,
     body_px: int = conditioning.BODY_PX,
+    graphs: bool = True,
 ) -> None:
-    """Write a model folder that `SignerPipeline.from_pretrained` reads."""
+    """Write a model folder that `SignerPipeline.from_pretrained` reads; `graphs` as for `save_pretrained`."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     nets = (autoencoder, source_net, target_net, scheduler)
     pipe = SignerPipeline(*nets, start, noise_seed, body_px)
-    pipe.save_pretrained(folder)
+    pipe.save_pretrained(folder, graphs)

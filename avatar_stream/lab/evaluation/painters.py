@@ -9,9 +9,9 @@ import numpy as np
 
 from avatar_stream.errors import ModelError
 from avatar_stream.messages import first_line
-from avatar_stream.modeling.backend import EAGER
+from avatar_stream.modeling.backend import AUTO, EAGER
 from avatar_stream.modeling.drawing import conditioning, finishing
-from avatar_stream.modeling.signer import even_steps, open_signer
+from avatar_stream.modeling.signer import PreparedSource, Signer, even_steps, open_signer
 from avatar_stream.stages import Context
 from avatar_stream.synthesizers.flow import find_model
 from avatar_stream.types import Avatar, Pose
@@ -52,33 +52,48 @@ class FlowPainter:
         Raises:
             ModelError: unknown or incomplete weights, or an impossible device.
         """
-        place = find_model(model)
+        self._model, self._device = find_model(model), device
+        self._live = self._open(AUTO)
+        self._exact: Signer | None = None
+        self._avatar, self._sources = None, {}
+
+    def _open(self, engine: str) -> Signer:
         try:
-            # The exact networks: with them steps can be compared, and figures do not hang on the processor.
-            self._signer = open_signer(place, EAGER, device)
+            return open_signer(self._model, engine, self._device)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(f"model '{model}' cannot be loaded from {place}: {first_line(error)}") from error
-        self._source = None
+            raise ModelError(f"the model in {self._model} cannot be loaded: {first_line(error)}") from error
 
     def meet(self, avatar: Avatar) -> None:
         """Encode the source picture, once."""
-        self._source = self._signer.prepare(avatar.image, avatar.pose, avatar.looks)
+        self._avatar, self._sources = avatar, {}
+        self._source(self._live)
 
     def paint(self, pose: Pose, steps: int) -> np.ndarray:
-        """Return (512, 512, 4) uint8 RGBA, straight alpha, for a pose in canvas px."""
-        return self._signer.picture(self._source, pose, sigmas=even_steps(steps))
+        """Return (512, 512, 4) uint8 RGBA, straight alpha, for a pose in canvas px; more than one step by PyTorch."""
+        signer = self._live
+        if steps != 1 and signer.backend.name != EAGER:
+            signer = self._exact = self._exact or self._open(EAGER)
+        return signer.picture(self._source(signer), pose, sigmas=even_steps(steps))
+
+    def _source(self, signer: Signer) -> PreparedSource:
+        if signer not in self._sources:
+            avatar = self._avatar
+            self._sources[signer] = signer.prepare(avatar.image, avatar.pose, avatar.looks)
+        return self._sources[signer]
 
     def start_picture(self, pose: Pose) -> np.ndarray:
         """The source picture warped to the pose: (512, 512, 4) uint8 RGBA, straight alpha."""
-        views = conditioning.draw_views(self._source.picture, pose.points)
+        picture = self._source(self._live).picture
+        views = conditioning.draw_views(picture, pose.points)
         warped = (
             finishing.ViewImages(each.look.astype(np.float32) / 255) for each in (views.body, views.windows)
         )
-        return finishing.paste_views(*warped, views, self._source.picture)
+        return finishing.paste_views(*warped, views, picture)
 
     def close(self) -> None:
         """Give the weights back."""
-        self._signer = self._source = None
+        self._live = self._exact = None
+        self._sources = {}
 
 
 class RigPainter:

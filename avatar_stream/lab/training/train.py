@@ -151,7 +151,7 @@ class _Loop:
                 self._record(writer, bar, losses)
                 self._save_when_due(writer, steps)
         finally:
-            self._save(steps=None, writer=writer)
+            self._save(steps=None, writer=writer, graphs=True)
             bar.close()
 
     def _time_is_left(self) -> bool:
@@ -209,7 +209,7 @@ class _Loop:
             self.checkpoint_s = now
             self.picture_s = now if pictures else self.picture_s
 
-    def _save(self, steps: dict[str, Step] | None, writer) -> None:
+    def _save(self, steps: dict[str, Step] | None, writer, graphs: bool = False) -> None:
         if not self.accelerator.is_main_process:
             return
         networks = self.accelerator.unwrap_model(self.networks)
@@ -223,7 +223,7 @@ class _Loop:
         os.replace(temporary, self.config.output / CHECKPOINT)
         self.ema.store(networks.parameters())
         self.ema.copy_to(networks.parameters())
-        save_weights(self.config, networks, self.autoencoder, self.progress)
+        save_weights(self.config, networks, self.autoencoder, self.progress, graphs)
         if steps is not None:
             grid = picture_grid(networks, self.autoencoder, steps["windows"], self.config)
             writer.add_image("source_warped_made_truth", grid, self.progress.step, dataformats="HWC")
@@ -242,8 +242,10 @@ def _write_picture(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(path)
 
 
-def save_weights(config: TrainConfig, networks: Networks, autoencoder: nn.Module, progress: Progress) -> None:
-    """Write `output/weights` in diffusers' layout, loadable as a model folder."""
+def save_weights(
+    config: TrainConfig, networks: Networks, autoencoder: nn.Module, progress: Progress, graphs: bool
+) -> None:
+    """Write `output/weights` in diffusers' layout, loadable as a model folder, with graphs for OpenVINO or without."""
     from avatar_stream.modeling.pipeline import save_pipeline
 
     folder = config.output / "weights"
@@ -255,6 +257,7 @@ def save_weights(config: TrainConfig, networks: Networks, autoencoder: nn.Module
         config.model.start,
         config.seed,
         config.model.body_px,
+        graphs,
     )
     told = {
         "steps": progress.step,
