@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import njit
 
-from avatar_stream.people.rotations import unit
 from avatar_stream.people.skeleton import INDEX
+from avatar_stream.turns import unit
 
 # Places on the face, metres from the middle of the eyes of an average head (x = the hand's own side), and
 # what way the skin looks there. Measured on the meshes of eight people.

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from avatar_stream.errors import ConfigError
-from avatar_stream.people.rotations import about, between, cross, unit
 from avatar_stream.people.skeleton import INDEX
+from avatar_stream.turns import about, between, cross, unit
 
 # Degrees. Limits are those of a loose adult hand.
 LOWEST = np.deg2rad([[-45, -15, -15, -15]] + [[-20, -3, -8, -22]] * 4)

@@ -16,8 +16,8 @@ from avatar_stream.people.arms import Arm
 from avatar_stream.people.hand_fit import FingerFit, fit_palm
 from avatar_stream.people.handshapes import shape
 from avatar_stream.people.postures import LEFT, RIGHT, ArmState, Figure, Stand, portrait
-from avatar_stream.people.rotations import about, from_vector, to_vector, unit
 from avatar_stream.people.skeleton import INDEX, RigPose
+from avatar_stream.turns import about, from_vector, to_vector, unit
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Pose
 
 _SEEN = 0.35  # confidence below which a body point is not used

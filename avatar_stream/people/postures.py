@@ -12,8 +12,8 @@ from avatar_stream.people.arms import SWIVELS, Arm, ArmPlace
 from avatar_stream.people.body_space import BodySpace
 from avatar_stream.people.expressions import MORPHS, weights
 from avatar_stream.people.handshapes import shape
-from avatar_stream.people.rotations import about, unit
 from avatar_stream.people.skeleton import INDEX, PARENTS, RigPose, rest_rotations
+from avatar_stream.turns import about, unit
 from avatar_stream.types import SIDE_PER_SHOULDERS_AND_TORSO
 
 SIDES = ("Left", "Right")

@@ -14,6 +14,7 @@ from avatar_stream.errors import RenderError
 from avatar_stream.people import parts
 from avatar_stream.people.gltf import GltfFile
 from avatar_stream.people.skeleton import INDEX, JOINTS, RigPose, forward
+from avatar_stream.turns import about
 
 BODY, EYE, TEETH, HAIR, WORN, GLASS = range(
     6
@@ -119,11 +120,10 @@ class Rig:
 def with_gaze(pose: RigPose) -> RigPose:
     """The same pose with `gaze` turned into rotations of the eye joints."""
     yaw, pitch = (float(angle) for angle in pose.gaze)
-    about_y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
+    x, y, _ = np.eye(3)
     rotations = np.array(pose.rotations, np.float32)
     for eye in ("LeftEye", "RightEye"):
-        rotations[INDEX[eye]] = rotations[INDEX[eye]] @ (about_y @ about_x)
+        rotations[INDEX[eye]] = rotations[INDEX[eye]] @ (about(y, yaw) @ about(x, -pitch))
     return RigPose(rotations, pose.root_m, pose.morphs, pose.gaze)
 
 

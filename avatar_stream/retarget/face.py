@@ -23,8 +23,8 @@ from avatar_stream.landmarks import (
     UPPER_LIDS,
     UPPER_LIP,
 )
-from avatar_stream.retarget.bones import length
 from avatar_stream.retarget.proportions import Tracked
+from avatar_stream.turns import length
 
 _FEWEST_STABLE = 6
 _CLOSED_LIDS = 0.35  # an eye is shut when its gap is this part of its open gap: MediaPipe's lids never meet

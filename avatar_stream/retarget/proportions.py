@@ -23,7 +23,7 @@ from avatar_stream.landmarks import (
     WRISTS,
     hand_bones,
 )
-from avatar_stream.retarget.bones import length
+from avatar_stream.turns import length
 from avatar_stream.types import BODY, FACE, Pose
 
 # In shoulder widths (between the joints), measured over real signers; arms hang nearly straight down at rest.

@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from avatar_stream import turns
 from avatar_stream.landmarks import (
     BONE_ENDS,
     BONE_STARTS,
@@ -91,7 +92,7 @@ class Retargeter:
         self._face_depth = float(self._rest[0, 2] - self._rest[FACE.start + 1, 2])
         self._rest[FACE, 2] += self._face_depth
         self._rest_hands = hands - hands[:, :1]  # (2, 21, 3) from their wrists
-        self._rest_middle = bones.middle(self._rest, SHOULDERS)
+        self._rest_middle = turns.middle(self._rest, SHOULDERS)
         self._rest_head = self._face.centre + [0.0, 0.0, self._face_depth]
         # Body points of the head keep their small distance from the mesh.
         self._head_gaps = self._rest[HEAD_ROWS] - self._rest[FACE][FACE_OF_HEAD]
@@ -153,7 +154,7 @@ class Retargeter:
         self._driver.update(seen.points, scale, seen.seen[ARMS], step_s, seen.facing)
         self._centre.update(seen.middle, step_s)
         if seen.hips:
-            self._hip_centre.update(bones.middle(seen.points[:, :2], HIPS), step_s)
+            self._hip_centre.update(turns.middle(seen.points[:, :2], HIPS), step_s)
         if head is not None:
             self._expression, self._head = self._face.read(face, head, step_s), head
             self._head_offset.update((head.centre[:2] - seen.middle) / self._driver.shoulders, step_s)
@@ -197,17 +198,17 @@ class Retargeter:
         made.points[11], made.points[12] = middle + line / 2, middle - line / 2
         hips = np.array([_HIPS_FOLLOW * shift[0], 0.0])
         if seen.hips and self._hip_centre.value is not None:
-            moved = (bones.middle(seen.points[:, :2], HIPS) - self._hip_centre.value) * scale
+            moved = (turns.middle(seen.points[:, :2], HIPS) - self._hip_centre.value) * scale
             hips = present * _soft(moved, _MOST_SHIFT_PX)
         made.points[HIPS[0] : BODY.stop, :2] += hips
 
     def _place_head(self, made: _Made, seen: Observation) -> None:
         weight, width = made.weights[FACE_PART], self.avatar.shoulders
         face = self._face.make(self._expression, weight)
-        moved = bones.middle(made.points, SHOULDERS) - self._rest_middle
+        moved = turns.middle(made.points, SHOULDERS) - self._rest_middle
         turn, centre = np.eye(3), self._rest_head + moved
         if weight > 0 and self._head is not None:
-            turn = bones.part_of_turn(self._face.relative_turn(self._head), weight)
+            turn = turns.part_of(self._face.relative_turn(self._head), weight)
             offset = (seen.head_centre(self._head) - seen.middle) / self._driver.shoulders
             usual = self._head_offset.value
             # A longer neck swings further.
@@ -244,8 +245,8 @@ class Retargeter:
 
     def _hang(self, made: _Made, seen: Observation, side: int) -> np.ndarray:
         """(21, 3) px from the wrist, a hand at rest on its arm."""
-        forearm = bones.unit(made.points[WRISTS[side]] - made.points[ELBOWS[side]])
-        turned = self._rest_hands[side] @ bones.turn_between(self.avatar.forearms[side], forearm).T
+        forearm = turns.unit(made.points[WRISTS[side]] - made.points[ELBOWS[side]])
+        turned = self._rest_hands[side] @ turns.between(self.avatar.forearms[side], forearm).T
         if seen.seen[HAND][side]:
             return turned
         # A hand is lost in a blur while its arm is seen: its direction is not that of a hand at rest.

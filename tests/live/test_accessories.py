@@ -16,9 +16,9 @@ from avatar_stream.people.landmarks import landmarks
 from avatar_stream.people.look import Look, random_look
 from avatar_stream.people.renderer import Rendered, Renderer
 from avatar_stream.people.rig import GLASS, WORN, Rig
-from avatar_stream.people.rotations import from_vector
 from avatar_stream.people.skeleton import INDEX, RigPose, rest_rotations
 from avatar_stream.people.surface import UNKNOWN
+from avatar_stream.turns import from_vector
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
 AVATARS = ROOT / "assets" / "avatars"

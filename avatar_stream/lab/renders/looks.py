@@ -15,8 +15,8 @@ from avatar_stream.people.look import Look
 from avatar_stream.people.postures import SIDES, ArmState, Figure, Posture, Stand
 from avatar_stream.people.renderer import Rendered, Renderer
 from avatar_stream.people.rig import Rig
-from avatar_stream.people.rotations import unit
 from avatar_stream.people.skeleton import RigPose
+from avatar_stream.turns import unit
 from avatar_stream.types import Pose
 
 # Directions with x to the hand's own side: palm, fingers.

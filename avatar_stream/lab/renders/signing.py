@@ -8,7 +8,7 @@ from avatar_stream.people import handshapes
 from avatar_stream.people.expressions import random_face, random_gaze
 from avatar_stream.people.handshapes import NAMES, shape
 from avatar_stream.people.postures import LEFT, RIGHT, ArmState, Figure, Posture, Stand
-from avatar_stream.people.rotations import from_vector, unit
+from avatar_stream.turns import from_vector, unit
 
 # Regions of the signing space: low and high corner in arm lengths from the middle of the shoulders (x = the
 # hand's own side, y up, z forwards), and how often.

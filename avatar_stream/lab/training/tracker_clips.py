@@ -20,12 +20,12 @@ from avatar_stream.people.lens import photograph_scene
 from avatar_stream.people.look import Look
 from avatar_stream.people.renderer import Renderer
 from avatar_stream.people.rig import Rig
-from avatar_stream.people.rotations import blend
 from avatar_stream.people.skeleton import RigPose
 from avatar_stream.retarget import Retargeter
 from avatar_stream.running.config import DEFAULT_TRACKER, find_stage
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.stages import Tracker
+from avatar_stream.turns import part_of
 from avatar_stream.types import CANVAS_PX, LEFT_HAND, RIGHT_HAND, Frame, Pose
 
 FPS = 25
@@ -180,7 +180,9 @@ def _moved_after(motion: Path, rig: Rig, rest: RigPose, frames: int) -> list[Rig
 def _between(start: RigPose, end: RigPose, part: float) -> RigPose:
     names = sorted(start.morphs.keys() | end.morphs.keys())  # one order, the same bits
     return RigPose(
-        blend(start.rotations, end.rotations, part).astype(np.float32),
+        (start.rotations @ part_of(np.swapaxes(start.rotations, 1, 2) @ end.rotations, part)).astype(
+            np.float32
+        ),
         (start.root_m + part * (end.root_m - start.root_m)).astype(np.float32),
         {name: (1 - part) * start.morphs.get(name, 0) + part * end.morphs.get(name, 0) for name in names},
         (start.gaze + part * (end.gaze - start.gaze)).astype(np.float32),

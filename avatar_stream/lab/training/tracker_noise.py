@@ -33,7 +33,7 @@ from avatar_stream.landmarks import (
     both_hands,
     hand_bones,
 )
-from avatar_stream.retarget.bones import length, middle, unit
+from avatar_stream.turns import VIEW, about, cross, length, middle, unit
 from avatar_stream.types import BODY, FACE
 
 TABLE = Path(__file__).with_name("tracker_noise.npz")
@@ -57,7 +57,6 @@ NEAR_PALMS = 0.8  # palm lengths; hands that are nearer to each other are lost m
 _EXAMPLES = 6  # of lost hands, of which the most alike is taken
 _MESH_MEAN = np.where(np.arange(478) < 468, 1 / 468, 0.0)  # irises move by themselves
 _EPSILON = 1e-6
-_NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
 
 
 @cache
@@ -80,7 +79,7 @@ def hand_axes(hands: np.ndarray, side: int | np.ndarray) -> np.ndarray:
     along = unit(hands[..., 9, :] - hands[..., 0, :])
     across = hands[..., 5, :] - hands[..., 17, :]
     across = unit(across - along * (across * along).sum(-1, keepdims=True))
-    palm = _cross(along, across) * (1.0 - 2.0 * np.asarray(side)[..., None])
+    palm = cross(along, across) * (1.0 - 2.0 * np.asarray(side)[..., None])
     return np.stack([along, across, palm], axis=-2)
 
 
@@ -89,7 +88,7 @@ def head_axes(face: np.ndarray) -> np.ndarray:
     left = unit(face[..., EARS_OF_FACE[1], :] - face[..., EARS_OF_FACE[0], :])
     down = face[..., CHIN, :] - face[..., FOREHEAD, :]
     down = unit(down - left * (down * left).sum(-1, keepdims=True))
-    return np.stack([left, down, _cross(left, down)], axis=-2)
+    return np.stack([left, down, cross(left, down)], axis=-2)
 
 
 def body_axes(points: np.ndarray) -> np.ndarray:
@@ -255,7 +254,7 @@ def _hands(hands: np.ndarray, drawn: _Drawn) -> np.ndarray:
     offset *= np.minimum(1.0, _HAND_OFFSET_PX / (length(offset)[..., None] + _EPSILON))
     local = offset + random * (drawn.strength * _HAND_SHARE * palms_px)
     turns = drawn.normal((2, 3)) * table["hand_turn"] * drawn.strength
-    turn = _turn(_HAND_SHARE * turns[:, 2])
+    turn = about(VIEW, -_HAND_SHARE * turns[:, 2])
     shaped = hands @ turn + local @ (hand_axes(hands, _SIDES) @ turn)
     return hands[:, :1] + _with_bones(shaped, hands) @ _tilt(turns)
 
@@ -285,18 +284,8 @@ def _face(face: np.ndarray, drawn: _Drawn) -> np.ndarray:
     random = (modes @ drawn.normal((modes.shape[1], 3))) * table["face_spread"]
     local = drawn.gain * table["face_offset"] + (drawn.strength * _FACE_SHARE) * random
     turns = drawn.normal(3) * table["face_turn"] * drawn.strength
-    way = _turn(_FACE_SHARE * turns[2]) @ _tilt(turns) * drawn.face_px
+    way = about(VIEW, -_FACE_SHARE * turns[2]) @ _tilt(turns) * drawn.face_px
     return centre + shape @ way + local @ (head_axes(face) @ way)
-
-
-def _turn(angles: np.ndarray | float) -> np.ndarray:
-    """(...) radians about the view's axis -> (..., 3, 3), to be multiplied from the right."""
-    turn = np.zeros((*np.shape(angles), 3, 3))
-    turn[..., 0, 0] = turn[..., 1, 1] = np.cos(angles)
-    turn[..., 0, 1] = np.sin(angles)
-    turn[..., 1, 0] = -turn[..., 0, 1]
-    turn[..., 2, 2] = 1.0
-    return turn
 
 
 def _tilt(turns: np.ndarray) -> np.ndarray:
@@ -312,8 +301,3 @@ def _within(moves: np.ndarray, most_px: float) -> np.ndarray:
     """(..., 3) px, in the picture (or along and across a bone) not longer than `most_px`; depth as it is."""
     moves[..., :2] *= np.minimum(1.0, most_px / (length(moves[..., :2]) + _EPSILON))[..., None]
     return moves
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(..., 3) product; numpy's own takes four times as long for a few vectors."""
-    return a.take(_NEXT, -1) * b.take(_LAST, -1) - a.take(_LAST, -1) * b.take(_NEXT, -1)
