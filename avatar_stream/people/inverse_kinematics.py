@@ -15,7 +15,7 @@ from avatar_stream.people import face_fit
 from avatar_stream.people.arms import Arm
 from avatar_stream.people.hand_fit import FingerFit, fit_palm
 from avatar_stream.people.handshapes import shape
-from avatar_stream.people.postures import LEFT, RIGHT, ArmState, Figure, Stand, portrait
+from avatar_stream.people.postures import LEFT, RIGHT, ArmState, RigBody, Stand, portrait
 from avatar_stream.people.skeleton import INDEX, RigPose
 from avatar_stream.turns import about, from_vector, to_vector, unit
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Pose
@@ -61,7 +61,7 @@ class RigSolver:
             distance_m: of the camera from the shoulders: what is nearer looks larger and further out.
                 Infinite: no perspective.
         """
-        self._figure = Figure(bind_m)
+        self._figure = RigBody(bind_m)
         self._fixed_scale = metres_per_px
         shoulders = self._figure.bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]].mean(0)
         self._bind_shoulders = np.array([shoulders[0], shoulders[1], 0.0])

@@ -54,7 +54,7 @@ _PATTERN_M = {STRIPES: (0.012, 0.07), CHECKS: (0.02, 0.10), FLOWERS: (0.03, 0.09
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Light and tints.
 
     Attributes:
@@ -121,7 +121,7 @@ def repaint(mean: np.ndarray, colour: np.ndarray, amount: float) -> np.ndarray:
     return ((1 - amount) * np.eye(3) + amount * full).astype(np.float32)
 
 
-def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Look:
+def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Appearance:
     """Draw a look.
 
     Args:
@@ -164,7 +164,7 @@ def surroundings(lights: Sequence[tuple[Sequence[float], Sequence[float]]]) -> n
         lights: (3,) direction in view axes, any length, and (3,) linear colour of each; direction 0: from everywhere.
 
     Returns:
-        (3, 4, 4) float32, see `Look.around`.
+        (3, 4, 4) float32, see `Appearance.around`.
     """
     around = np.zeros((3, 4, 4))
     for direction, colour in lights:
@@ -181,7 +181,7 @@ def surroundings(lights: Sequence[tuple[Sequence[float], Sequence[float]]]) -> n
     return around.astype(np.float32)
 
 
-def random_light(random: np.random.Generator) -> Look:
+def random_light(random: np.random.Generator) -> Appearance:
     """Draw light only: a lamp or window with shadows, and a room around with ceiling, walls and floor."""
     above = random.random() < 0.35  # homes and offices are lit from the ceiling
     height = random.uniform(1.2, 3.0) if above else random.uniform(-0.1, 1.2)
@@ -201,7 +201,7 @@ def random_light(random: np.random.Generator) -> Look:
     level = random.uniform(0.85, 1.12)
     part = (0.25 + 0.5 * contrast) * level
     facing = max(0.4, 0.8 / float(np.linalg.norm(key)))
-    return Look(
+    return Appearance(
         tuple(float(v) for v in key),
         tuple(part / facing * _warm(warm)),
         (around * (level - part) / front).astype(np.float32),
@@ -232,7 +232,7 @@ def random_skin(mean: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def random_pattern(cloth: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """(3, 4) float32 row of `Look.patterns` for a cloth of mean colour `cloth` (3,), linear light."""
+    """(3, 4) float32 row of `Appearance.patterns` for a cloth of mean colour `cloth` (3,), linear light."""
     kind = int(random.choice([STRIPES, CHECKS, FLOWERS, BLOTCHES], p=(0.4, 0.25, 0.2, 0.15)))
     per_m = 1 / np.exp(random.uniform(*np.log(_PATTERN_M[kind])))
     if kind in (STRIPES, CHECKS):
@@ -265,7 +265,7 @@ def tinted(
         texture: (H, W, 4) uint8 RGBA.
         masks: (S, S, 4) uint8 `Rig.part_masks`, or None where all of it is hair.
         part_colours: (4, 3) `Rig.part_colours`.
-        tints: (4, 3, 3) `Look.tints`.
+        tints: (4, 3, 3) `Appearance.tints`.
 
     Returns:
         (H', W', 4) uint8 RGBA; the texture itself where no tint changes anything.

@@ -101,7 +101,7 @@ class Stand:
         )
 
 
-class Figure:
+class RigBody:
     """One person's proportions: turns postures into rig poses and wanted hands into arm states."""
 
     def __init__(self, bind_m: np.ndarray):
@@ -304,7 +304,7 @@ def mirrored(posture: Posture) -> Posture:
     return replace(posture, trunk=trunk, arms=arms, gaze=posture.gaze * np.array([-1.0, 1.0]))
 
 
-def portrait_arm(figure: Figure, stand: Stand, side: int) -> ArmState:
+def portrait_arm(figure: RigBody, stand: Stand, side: int) -> ArmState:
     """An arm beside the hips with its whole relaxed hand inside the canonical frame; no chance in it."""
     arm = figure.arms[side]
     hips = figure.bind_m[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
@@ -319,7 +319,7 @@ def portrait_arm(figure: Figure, stand: Stand, side: int) -> ArmState:
     return figure.arm_state(stand, side, turn, angles, figure.to_space(stand, at))[0]
 
 
-def portrait(figure: Figure) -> Posture:
+def portrait(figure: RigBody) -> Posture:
     """The neutral portrait: upright, looking at the viewer, both whole hands beside the hips."""
     trunk = np.zeros(8)
     stand = figure.stand(trunk)

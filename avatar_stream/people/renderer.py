@@ -12,7 +12,7 @@ from avatar_stream.errors import RenderError
 from avatar_stream.messages import first_line
 from avatar_stream.people import cloth, prints, shaders
 from avatar_stream.people.camera import Camera, PlacedCamera
-from avatar_stream.people.look import LUMINANCE, Look, tinted
+from avatar_stream.people.look import LUMINANCE, Appearance, tinted
 from avatar_stream.people.parts import region_weights
 from avatar_stream.people.rig import BODY, GLASS, HAIR, WORN, Rig
 from avatar_stream.people.shadows import ShadowMap
@@ -28,7 +28,7 @@ _FIXED = ("normal", "texcoord", "weights", "joints", "region", "chart")  # what 
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedPerson:
     """One drawn person.
 
     Attributes:
@@ -88,8 +88,12 @@ class Renderer:
         return self._context.framebuffer(colours, buffer)
 
     def draw(
-        self, rig: Rig, pose: RigPose, camera: Camera | PlacedCamera | None = None, look: Look | None = None
-    ) -> Rendered:
+        self,
+        rig: Rig,
+        pose: RigPose,
+        camera: Camera | PlacedCamera | None = None,
+        look: Appearance | None = None,
+    ) -> RenderedPerson:
         """Draw one person in one pose.
 
         Args:
@@ -101,9 +105,9 @@ class Renderer:
         camera = camera or Camera()
         placed = camera.place(rig.bind_m) if isinstance(camera, Camera) else camera
         with self._context:  # another renderer of this thread may have drawn since
-            return self._draw(rig, pose, placed, look or Look())
+            return self._draw(rig, pose, placed, look or Appearance())
 
-    def _draw(self, rig: Rig, pose: RigPose, placed: PlacedCamera, look: Look) -> Rendered:
+    def _draw(self, rig: Rig, pose: RigPose, placed: PlacedCamera, look: Appearance) -> RenderedPerson:
         model = self._model(rig)
         morphed = rig.morphed(pose.morphs)
         self._bones.write(rig.matrices(pose).tobytes())
@@ -128,9 +132,9 @@ class Renderer:
         places = np.frombuffer(self._resolved.read(components=2, attachment=2, dtype="u2"), np.uint16)
         # The buffer holds one more than the chart, so that what is cleared to zero becomes UNKNOWN.
         surface = places.reshape(*shape, 2)[::2, ::2] - np.uint16(1)
-        return Rendered(straightened(image), labels[::2, ::2].copy(), surface)
+        return RenderedPerson(straightened(image), labels[::2, ::2].copy(), surface)
 
-    def _shade(self, model: _Model, placed: PlacedCamera, look: Look) -> None:
+    def _shade(self, model: _Model, placed: PlacedCamera, look: Appearance) -> None:
         """Draw what the lights see of the person that the bones hold."""
         program = self._shadow_program
         lights = (("key", self._key_map, look.key), ("sky", self._sky_map, _SKY))
@@ -240,7 +244,7 @@ class _Model:
             ]
             self._batches.append((texture, *arrays, kind))
 
-    def dress(self, look: Look, morphed: np.ndarray) -> None:
+    def dress(self, look: Appearance, morphed: np.ndarray) -> None:
         """Take on a look and a face."""
         if len(morphed):
             self._positions.write(np.ascontiguousarray(morphed, np.float32).tobytes())
@@ -255,7 +259,7 @@ class _Model:
                 self._textures[texture].use(0)
                 batch.render()
 
-    def draw(self, program: moderngl.Program, look: Look) -> None:
+    def draw(self, program: moderngl.Program, look: Appearance) -> None:
         """Draw everything; `program` is the body's."""
         program["weave"].write(np.ascontiguousarray(look.patterns, np.float32).tobytes())
         program["shine"] = look.shine
@@ -291,7 +295,7 @@ class _Model:
         target.color_mask = (_ALL, _ALL, _ALL)
         target.depth_mask = True
 
-    def _wear(self, look: Look) -> None:
+    def _wear(self, look: Appearance) -> None:
         """Put the look's colours into the textures: cheaper than in every pixel of every frame."""
         if self._tints is not None and np.array_equal(self._tints, look.tints):
             return
@@ -307,7 +311,7 @@ class _Model:
             self._textures.append(upload(self._context, pixels))
         self._tints = look.tints.copy()
 
-    def _wrap_cloth(self, look: Look) -> None:
+    def _wrap_cloth(self, look: Appearance) -> None:
         dyed = look.tints[2] @ self.rig.part_colours[2]
 
         def printed() -> np.ndarray:
@@ -345,7 +349,7 @@ class _Model:
             held.release()
 
 
-def _light(program: moderngl.Program, camera: PlacedCamera, look: Look) -> None:
+def _light(program: moderngl.Program, camera: PlacedCamera, look: Appearance) -> None:
     """Set what bodies and what they wear have in common: camera, light, shadows."""
     program["clip"].write(camera.matrix().T.tobytes())
     program["eye_m"] = tuple(camera.eye_m())

@@ -24,7 +24,7 @@ from avatar_stream.types import Frame
 _WARM_UP_S = 3.0
 
 
-class _Viewer(stages.Sink):
+class _NullSink(stages.Sink):
     """The end of the way: takes every frame, as fast as it comes, and shows it to nobody."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ def measure(
     pipeline = build_pipeline(check_pipeline(given, "bench", outputs_needed=False))
     if not pipeline.source.live:
         raise ConfigError("bench measures live sources: leave source.own_pace true, or take a camera")
-    viewer = _Viewer()
+    viewer = _NullSink()
     pipeline.outputs = [*pipeline.outputs, Output(viewer, "viewer")]
     figures = (measure_with_page if page else measure_pipeline)(pipeline, seconds)
     return figures | {"size_wh": viewer.size_wh}

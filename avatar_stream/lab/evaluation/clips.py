@@ -35,7 +35,7 @@ _FINGERS = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 1
 
 
 @dataclass(frozen=True)
-class Tracked:
+class TrackedFrame:
     """One frame of a clip.
 
     Attributes:
@@ -51,7 +51,7 @@ class Tracked:
 
 def track_clip(
     path: Path, keep_pictures: bool = False, on_frame: Callable[[], None] | None = None
-) -> list[Tracked]:
+) -> list[TrackedFrame]:
     """Every frame of a clip through a fresh tracker.
 
     Args:
@@ -71,7 +71,7 @@ def track_clip(
         while True:
             frame = source.read()
             thumbnail = _small(frame.image) if keep_pictures else None
-            frames.append(Tracked(frame.time_s, tracker.track(frame), thumbnail))
+            frames.append(TrackedFrame(frame.time_s, tracker.track(frame), thumbnail))
             if on_frame is not None:
                 on_frame()
     except EndOfStream:
@@ -86,7 +86,9 @@ def _small(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def pair(driver: Sequence[Tracked], avatar: Sequence[Tracked]) -> list[tuple[Tracked, Tracked]]:
+def pair(
+    driver: Sequence[TrackedFrame], avatar: Sequence[TrackedFrame]
+) -> list[tuple[TrackedFrame, TrackedFrame]]:
     """Frames that belong together: for each of the driver's, the avatar's nearest in time.
 
     Frames without a partner within half of the driver's usual distance are left out, so that a clip that is

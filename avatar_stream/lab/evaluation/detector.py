@@ -34,7 +34,7 @@ _CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedPart:
     """A part that is to be seen in truth.
 
     Attributes:
@@ -53,12 +53,12 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class PartDetection:
     """What MediaPipe saw of it.
 
     Attributes:
         places: (N, 2) float32 canvas px; None: nothing.
-        error: mean distance to the exact landmarks in `Wanted.unit_px`; NaN where nothing was found.
+        error: mean distance to the exact landmarks in `ExpectedPart.unit_px`; NaN where nothing was found.
         points: a hand's (21, 3) float32, canvas px, with the depth that MediaPipe guesses; None otherwise.
     """
 
@@ -67,7 +67,7 @@ class Found:
     points: np.ndarray | None = None
 
 
-def wanted_parts(points: np.ndarray, parts: np.ndarray) -> list[Wanted]:
+def wanted_parts(points: np.ndarray, parts: np.ndarray) -> list[ExpectedPart]:
     """Which parts truth really shows.
 
     Args:
@@ -85,13 +85,13 @@ def wanted_parts(points: np.ndarray, parts: np.ndarray) -> list[Wanted]:
         inside = ((hand[:, :2] >= 0) & (hand[:, :2] < 2 * parts.shape[0])).all(1).mean() >= _LEAST_INSIDE
         if inside and _area_px(parts, code) >= _LEAST_AREA[HAND] * palm_px**2:
             square = _square(hand, HAND_CROP, _LEAST_HAND_PX)
-            found.append(Wanted(HAND, hand[:, :2], palm_px, square, side))
+            found.append(ExpectedPart(HAND, hand[:, :2], palm_px, square, side))
     face = points[FACE]
     height_px = float(np.linalg.norm(face[CHIN] - face[FOREHEAD]))
     if _area_px(parts, part_codes.FACE) >= _LEAST_AREA[FACE_PART] * height_px**2:
-        found.append(Wanted(FACE_PART, face[:468, :2], height_px, _square(face, FACE_CROP, 0.0)))
+        found.append(ExpectedPart(FACE_PART, face[:468, :2], height_px, _square(face, FACE_CROP, 0.0)))
     shoulders_px = float(np.linalg.norm(points[LEFT_SHOULDER, :2] - points[RIGHT_SHOULDER, :2]))
-    found.append(Wanted(BODY_PART, points[_ARMS, :2], shoulders_px, None))
+    found.append(ExpectedPart(BODY_PART, points[_ARMS, :2], shoulders_px, None))
     return found
 
 
@@ -130,7 +130,7 @@ def cut_out(image: np.ndarray, crop: tuple[float, float, float], size_px: int = 
     )
 
 
-class Detector:
+class PartDetector:
     """MediaPipe's hand, face and body networks for single pictures; a context manager."""
 
     def __init__(self):
@@ -166,7 +166,7 @@ class Detector:
     def _networks(self) -> tuple:
         return self._hands, self._face, self._expression, self._body
 
-    def find(self, image: np.ndarray, wanted: Wanted) -> Found:
+    def find(self, image: np.ndarray, wanted: ExpectedPart) -> PartDetection:
         """Look for one part.
 
         Args:
@@ -178,12 +178,12 @@ class Detector:
             places = look(image, wanted)
         self._used.add(wanted.kind)
         if places is None:
-            return Found(None, np.nan)
+            return PartDetection(None, np.nan)
         flat = places[:, :2]
         error = float(np.linalg.norm(flat - wanted.places, axis=1).mean() / wanted.unit_px)
-        return Found(flat, error, places if wanted.kind == HAND else None)
+        return PartDetection(flat, error, places if wanted.kind == HAND else None)
 
-    def find_expression(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
+    def find_expression(self, image: np.ndarray, wanted: ExpectedPart) -> np.ndarray | None:
         """The face mesh with irises, lips and lids looked at closely.
 
         Args:
@@ -198,7 +198,7 @@ class Detector:
         self._used.add("expression")
         return _places(faces[0].landmark, wanted.crop) if faces else None
 
-    def _find_hand(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
+    def _find_hand(self, image: np.ndarray, wanted: ExpectedPart) -> np.ndarray | None:
         hands = self._hands.process(cut_out(image, wanted.crop)).multi_hand_landmarks or []
         found = [_places(hand.landmark, wanted.crop) for hand in hands]
         # The other hand may be in the crop too. Which is left or right says nothing here: MediaPipe guesses it.
@@ -209,11 +209,11 @@ class Detector:
             return None
         return min(found, key=lambda each: np.linalg.norm(each[:, :2] - wanted.places, axis=1).mean())
 
-    def _find_face(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
+    def _find_face(self, image: np.ndarray, wanted: ExpectedPart) -> np.ndarray | None:
         faces = self._face.process(cut_out(image, wanted.crop)).multi_face_landmarks
         return _places(faces[0].landmark, wanted.crop)[:468] if faces else None
 
-    def _find_body(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
+    def _find_body(self, image: np.ndarray, wanted: ExpectedPart) -> np.ndarray | None:
         body = self._body.process(image).pose_landmarks
         return _places(body.landmark, (0.0, 0.0, float(image.shape[1])))[_ARMS] if body else None
 
@@ -222,7 +222,7 @@ class Detector:
         for network in self._networks:
             network.close()
 
-    def __enter__(self) -> Detector:
+    def __enter__(self) -> PartDetector:
         """Return itself."""
         return self
 

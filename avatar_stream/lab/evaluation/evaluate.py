@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from avatar_stream.errors import ConfigError
-from avatar_stream.lab.evaluation.detector import Detector
+from avatar_stream.lab.evaluation.detector import PartDetector
 from avatar_stream.lab.evaluation.evaluate_clips import evaluate_clips
 from avatar_stream.lab.evaluation.judging import Judge
 from avatar_stream.lab.evaluation.measure import Plan, Results, measure
@@ -107,7 +107,7 @@ def _evaluate_rendered(arguments: argparse.Namespace) -> tuple[dict, Results]:
     turns = rendered(people, files, plan.frames, plan.seed, plan.noise)
     painter = open_painter(arguments)
     try:
-        with tqdm(total=plan.frames, unit="frame") as bar, Detector() as detector:
+        with tqdm(total=plan.frames, unit="frame") as bar, PartDetector() as detector:
             results = measure(plan, turns, painter, Judge(detector, Lpips()), bar.update)
     finally:
         painter.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from avatar_stream.lab.evaluation import cross
-from avatar_stream.lab.evaluation.detector import Detector
+from avatar_stream.lab.evaluation.detector import PartDetector
 from avatar_stream.lab.evaluation.judging import Judge
 from avatar_stream.lab.evaluation.measure import Plan, Results, measure
 from avatar_stream.lab.evaluation.painters import open_painter
@@ -43,7 +43,7 @@ def evaluate_clips(arguments: argparse.Namespace) -> tuple[dict, Results, list[c
         plan = Plan([person.name for person in people], sum(counts), arguments.seed, arguments.steps)
         painter = open_painter(arguments)
         stack.callback(painter.close)
-        detector = stack.enter_context(Detector())
+        detector = stack.enter_context(PartDetector())
         with tqdm(total=plan.frames, unit="frame") as bar:
             turns = filmed(footage, people, counts, plan.seed)
             results = measure(plan, turns, painter, Judge(detector, Lpips()), bar.update)

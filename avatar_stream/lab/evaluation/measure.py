@@ -15,7 +15,7 @@ from avatar_stream.lab.evaluation import pictures
 from avatar_stream.lab.evaluation.detector import HAND
 from avatar_stream.lab.evaluation.judging import HandsAt, Judge, Judged, shape_values
 from avatar_stream.lab.evaluation.painters import Painter
-from avatar_stream.lab.evaluation.truth import Case, Shot
+from avatar_stream.lab.evaluation.truth import Case, TruthFrame
 from avatar_stream.types import Avatar, Pose
 
 STUDIED_STEPS = (1, 2, 4, 8)
@@ -75,7 +75,7 @@ class Plan:
     studied_steps: Sequence[int] = STUDIED_STEPS
 
 
-class Stage(Protocol):
+class Subject(Protocol):
     """One person before the camera, rendered or filmed."""
 
     avatar: Avatar  # with the source picture
@@ -83,13 +83,13 @@ class Stage(Protocol):
     def disturbed(self, pose: Pose, amount: float = 1.0) -> Pose:
         """The pose as tracking and retargeting would give it."""
 
-    def letters(self) -> Iterator[tuple[str, int, Shot]] | None:
+    def letters(self) -> Iterator[tuple[str, int, TruthFrame]] | None:
         """The person spells: name of the handshape, side (0 left, 1 right), truth; None: a clip spells nothing."""
 
 
 def measure(
     plan: Plan,
-    turns: Iterable[tuple[Stage, Iterator[Case]]],
+    turns: Iterable[tuple[Subject, Iterator[Case]]],
     painter: Painter,
     judge: Judge,
     on_frame: Callable[[], None] | None = None,
@@ -125,7 +125,7 @@ def measure(
     return results
 
 
-def _one(plan: Plan, painter: Painter, judge: Judge, stage: Stage, case: Case) -> Judged:
+def _one(plan: Plan, painter: Painter, judge: Judge, stage: Subject, case: Case) -> Judged:
     """Make and judge one case, with all that hangs on it: flicker, motion, other numbers of steps."""
     made, wall_ms, processor_ms = _timed(painter, case.shot.given, plan.steps)
     made = pictures.cut_to(made, case.shot.inside)
@@ -165,7 +165,7 @@ def _paint(painter: Painter, pose: Pose, steps: int) -> np.ndarray:
     return pictures.at_canvas(painter.paint(pose, steps))
 
 
-def _flicker(painter: Painter, stage: Stage, case: Case, steps: int) -> dict[str, float]:
+def _flicker(painter: Painter, stage: Subject, case: Case, steps: int) -> dict[str, float]:
     """Change from frame to frame where the pose is held: trembling like a tracker's, and not at all."""
     held = case.shot.exact
     poses = {

@@ -28,7 +28,7 @@ _STYLE = {
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """One line of a plot.
 
     Attributes:
@@ -43,7 +43,9 @@ class Line:
     dots: bool = True
 
 
-def line_plot(title: str, x_name: str, lines: Sequence[Line], x_ticks: Sequence[float] | None = None) -> str:
+def line_plot(
+    title: str, x_name: str, lines: Sequence[PlotLine], x_ticks: Sequence[float] | None = None
+) -> str:
     """An SVG of lines over one axis.
 
     Args:

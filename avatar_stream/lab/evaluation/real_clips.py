@@ -17,7 +17,7 @@ import numpy as np
 
 from avatar_stream.errors import ConfigError, SourceError
 from avatar_stream.lab.evaluation import pictures
-from avatar_stream.lab.evaluation.truth import Case, Shot, share_out
+from avatar_stream.lab.evaluation.truth import Case, TruthFrame, share_out
 from avatar_stream.lab.training.tracker_noise import tracker_noise
 from avatar_stream.lab.training.video_folder import find_clips, prepare_videos
 from avatar_stream.lab.training.video_frame import neutrality
@@ -98,10 +98,10 @@ class Footage:
         """The person's source picture with its pose."""
         return Avatar(person.name, np.array(self.images[person.source]), self.pose(person.source), _NO_CREDIT)
 
-    def shot(self, row: int) -> Shot:
+    def shot(self, row: int) -> TruthFrame:
         """One true picture."""
         pose, inside = self.pose(row), tuple(int(edge) for edge in self._inside[row])
-        return Shot(np.array(self.images[row]), np.array(self.parts[row]), pose, pose, inside)
+        return TruthFrame(np.array(self.images[row]), np.array(self.parts[row]), pose, pose, inside)
 
 
 def make_ready(folder: Path, work: Path) -> Footage:
@@ -207,7 +207,7 @@ def person_likeness(footage: Footage, first: int, second: int) -> float:
     return float(np.minimum(*found).sum())
 
 
-class FilmedStage:
+class FilmedSubject:
     """One person of a clip: the source picture, and truth in the poses of other shots."""
 
     def __init__(self, footage: Footage, person: Filmed, random: np.random.Generator):
@@ -234,11 +234,11 @@ class FilmedStage:
 
 def filmed(
     footage: Footage, people: Sequence[Filmed], counts: Sequence[int], seed: int
-) -> Iterator[tuple[FilmedStage, Iterator[Case]]]:
+) -> Iterator[tuple[FilmedSubject, Iterator[Case]]]:
     """Let one person after the other sign, `counts` frames each."""
     first = 0
     for place, (person, count) in enumerate(zip(people, counts, strict=True)):
-        stage = FilmedStage(footage, person, np.random.default_rng([seed, place]))
+        stage = FilmedSubject(footage, person, np.random.default_rng([seed, place]))
         yield stage, stage.cases(count, first)
         first += count
 

@@ -15,7 +15,7 @@ from avatar_stream.lab.evaluation.judging import Judged
 from avatar_stream.lab.evaluation.measure import Results
 from avatar_stream.lab.evaluation.page import Page, number
 from avatar_stream.lab.evaluation.pictures import on_grey
-from avatar_stream.lab.evaluation.plots import Line, line_plot
+from avatar_stream.lab.evaluation.plots import PlotLine, line_plot
 from avatar_stream.landmarks import CHIN, FOREHEAD
 from avatar_stream.types import CANVAS_PX, FACE
 
@@ -101,7 +101,7 @@ def _plots(page: Page, figures: dict) -> None:
     steps = list(by_steps)
 
     def drawn(title: str, *keys: tuple[str, str]) -> str:
-        lines = [Line(name, steps, [by_steps[step][key] for step in steps]) for name, key in keys]
+        lines = [PlotLine(name, steps, [by_steps[step][key] for step in steps]) for name, key in keys]
         return line_plot(title, "steps", lines, steps)
 
     page.heading("Quality against steps and time", "The same few frames with each number of steps.")
@@ -116,7 +116,7 @@ def _plots(page: Page, figures: dict) -> None:
             line_plot(
                 "PSNR of the person, dB, against time",
                 "ms a frame",
-                [Line("person", times, [by_steps[step]["person_psnr_db"] for step in steps])],
+                [PlotLine("person", times, [by_steps[step]["person_psnr_db"] for step in steps])],
             ),
         ]
     )

@@ -49,7 +49,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Shot:
+class TruthFrame:
     """One true picture.
 
     Attributes:
@@ -84,8 +84,8 @@ class Case:
     person: str
     motion: str
     sequence: str
-    shot: Shot
-    next_shot: Shot | None = None
+    shot: TruthFrame
+    next_shot: TruthFrame | None = None
 
 
 def find_people(folder: Path | None, names: Sequence[str] | None, avatars: bool) -> list[Person]:
@@ -130,7 +130,7 @@ def find_poses(folder: Path | None) -> list[Path]:
     return files
 
 
-class RenderedStage:
+class RenderedSubject:
     """One rigged person before the camera: the source picture, and truth in any pose."""
 
     def __init__(self, person: Person, renderer: Renderer, random: np.random.Generator, noise: bool):
@@ -160,11 +160,11 @@ class RenderedStage:
         """The pose as tracking and retargeting would give it."""
         return dataclasses.replace(pose, points=tracker_noise(pose.points, self._random, amount))
 
-    def shoot(self, rig_pose: RigPose, time_s: float = 0.0) -> Shot:
+    def shoot(self, rig_pose: RigPose, time_s: float = 0.0) -> TruthFrame:
         """Render truth."""
         drawn = self._renderer.draw(self._rig, rig_pose)
         exact = landmarks(self._rig, self._face, rig_pose, time_s=time_s)
-        return Shot(drawn.image, drawn.parts, exact, self.disturbed(exact) if self._noise else exact)
+        return TruthFrame(drawn.image, drawn.parts, exact, self.disturbed(exact) if self._noise else exact)
 
     def cases(self, count: int, first: int, files: Sequence[Path]) -> Iterator[Case]:
         """Render `count` cases, numbered from `first`, moved by the files (none: random signing)."""
@@ -179,7 +179,7 @@ class RenderedStage:
             sequence = f"{self.person.name} {motion if files else number}"
             yield Case(number, self.person.name, motion, sequence, shot, next_shot)
 
-    def letters(self, names: Sequence[str] = reading.SHAPES) -> Iterator[tuple[str, int, Shot]]:
+    def letters(self, names: Sequence[str] = reading.SHAPES) -> Iterator[tuple[str, int, TruthFrame]]:
         """The person spells: name of the shape, side (0 left, 1 right), truth; each once."""
         for name, side, pose in reading.spelled(self._rig.bind_m, self._random, names):
             yield name, side, self.shoot(pose)
@@ -230,7 +230,7 @@ class RenderedStage:
 
 def rendered(
     people: Sequence[Person], files: Sequence[Path], frames: int, seed: int, noise: bool
-) -> Iterator[tuple[RenderedStage, Iterator[Case]]]:
+) -> Iterator[tuple[RenderedSubject, Iterator[Case]]]:
     """Let one person after the other sign.
 
     Args:
@@ -247,7 +247,7 @@ def rendered(
     first = 0
     with Renderer() as renderer:
         for place, (person, count) in enumerate(zip(people, share_out(frames, len(people)), strict=True)):
-            stage = RenderedStage(person, renderer, np.random.default_rng([seed, place]), noise)
+            stage = RenderedSubject(person, renderer, np.random.default_rng([seed, place]), noise)
             yield stage, stage.cases(count, first, files)
             first += count
 

@@ -9,7 +9,7 @@ import numpy as np
 from avatar_stream.lab.evaluation import warping
 from avatar_stream.lab.evaluation.clips import (
     FACE_NUMBERS,
-    Tracked,
+    TrackedFrame,
     angle_between,
     arm_angles,
     face_is_free,
@@ -44,7 +44,7 @@ _MEDIANS = (
 )
 
 
-def judge_pairs(pairs: Sequence[tuple[Tracked, Tracked]], seed: int) -> dict:
+def judge_pairs(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]], seed: int) -> dict:
     """Compare what the tracker found.
 
     Args:
@@ -117,7 +117,7 @@ def _letters(driver: Pose | None, avatar: Pose | None, wanted: np.ndarray, got: 
     return same
 
 
-def hands_over_time(pairs: Sequence[tuple[Tracked, Tracked]]) -> float | None:
+def hands_over_time(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> float | None:
     """Mean over hands and stretches of the clip of `warping.hands_distance`, shoulder widths; None without hands."""
     found = []
     for first in range(0, len(pairs), _STRETCH):
@@ -127,7 +127,7 @@ def hands_over_time(pairs: Sequence[tuple[Tracked, Tracked]]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def _hands(pairs: Sequence[tuple[Tracked, Tracked]], who: int) -> np.ndarray:
+def _hands(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]], who: int) -> np.ndarray:
     """(F, 2, 21, 2) of the driver (0) or the avatar (1), shoulder widths; NaN where not found."""
     hands = np.full((len(pairs), 2, 21, 2), np.nan)
     for row, pair_of_frames in enumerate(pairs):
@@ -137,7 +137,7 @@ def _hands(pairs: Sequence[tuple[Tracked, Tracked]], who: int) -> np.ndarray:
     return hands
 
 
-def face_figures(pairs: Sequence[tuple[Tracked, Tracked]]) -> dict[str, float | int | None]:
+def face_figures(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> dict[str, float | int | None]:
     """Does the avatar's face follow: correlations where the driver moves, blinks, differences of the head's turn.
 
     Differences are of the way from each clip's own median: faces differ, and cameras stand at different heights.
@@ -159,7 +159,7 @@ def face_figures(pairs: Sequence[tuple[Tracked, Tracked]]) -> dict[str, float | 
     return figures | _blinks(pairs, driver[:, 2], avatar[:, 2])
 
 
-def face_curves(pairs: Sequence[tuple[Tracked, Tracked]]) -> tuple[np.ndarray, np.ndarray]:
+def face_curves(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> tuple[np.ndarray, np.ndarray]:
     """(F, 8) each: the driver's and the avatar's `face_numbers`."""
     return tuple(np.stack([face_numbers(both[side].pose) for both in pairs]) for side in (0, 1))
 
@@ -171,7 +171,9 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _blinks(pairs: Sequence[tuple[Tracked, Tracked]], driver: np.ndarray, avatar: np.ndarray) -> dict:
+def _blinks(
+    pairs: Sequence[tuple[TrackedFrame, TrackedFrame]], driver: np.ndarray, avatar: np.ndarray
+) -> dict:
     """How many blinks the driver makes, and how many of them the avatar makes at about the same time."""
     if np.isfinite(driver).sum() < _FEWEST or np.isfinite(avatar).sum() < _FEWEST:
         return {"blinks_driver": None, "blinks_followed": None}

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from avatar_stream.errors import EndOfStream
-from avatar_stream.lab.evaluation.clips import Tracked, face_is_free
+from avatar_stream.lab.evaluation.clips import TrackedFrame, face_is_free
 from avatar_stream.lab.evaluation.likeness import detail, sharpness_of
 from avatar_stream.lab.evaluation.pictures import at_canvas, on_grey
 from avatar_stream.lab.training import matting
@@ -23,7 +23,7 @@ _FRAMES = 24
 _COMPARED = (geometry.TORSO, geometry.SKIN)  # hands move, and a portrait shows them otherwise
 
 
-def portrait_sharpness(clip: Path, frames: Sequence[Tracked], avatar: Avatar) -> float | None:
+def portrait_sharpness(clip: Path, frames: Sequence[TrackedFrame], avatar: Avatar) -> float | None:
     """Fine detail of trunk and face in parts of the portrait's, both in the canonical signing frame.
 
     Args:

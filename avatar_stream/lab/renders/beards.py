@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from avatar_stream.landmarks import CHIN, EARS_OF_FACE, MOUTH_CORNERS, NOSE_BRIDGE
-from avatar_stream.people.look import TINTED_PX, Look
+from avatar_stream.people.look import TINTED_PX, Appearance
 from avatar_stream.people.parts import region_weights
 from avatar_stream.people.rig import BODY, Rig
 
@@ -25,7 +25,7 @@ _LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 
 _BELOW_JAW_M = 0.014
 
 
-def bearded(rig: Rig, points: np.ndarray, look: Look, random: np.random.Generator) -> Rig:
+def bearded(rig: Rig, points: np.ndarray, look: Appearance, random: np.random.Generator) -> Rig:
     """A person with stubble, moustache, goatee or full beard.
 
     Args:

@@ -25,7 +25,7 @@ from avatar_stream.people.face_points import FacePoints, face_points
 from avatar_stream.people.inverse_kinematics import RigSolver
 from avatar_stream.people.landmarks import landmarks
 from avatar_stream.people.lens import photograph
-from avatar_stream.people.look import Look, random_look
+from avatar_stream.people.look import Appearance, random_look
 from avatar_stream.people.renderer import Renderer
 from avatar_stream.people.rig import Rig
 from avatar_stream.people.skeleton import RigPose
@@ -91,7 +91,7 @@ def random_camera(random: np.random.Generator) -> Camera:
     )
 
 
-def random_variant(rig: Rig, face: FacePoints, random: np.random.Generator) -> tuple[Rig, Look, Camera]:
+def random_variant(rig: Rig, face: FacePoints, random: np.random.Generator) -> tuple[Rig, Appearance, Camera]:
     """Draw another identity from a person: body and face shape, look, what it wears, and the camera it stands before.
 
     Args:
@@ -250,7 +250,7 @@ def _render_variant(
     random = np.random.default_rng([seed, variant.number])
     path = people[variant.person]
     renderer, rig, face = Studio.enter(path)
-    rig, look, camera = (rig, Look(), Camera()) if as_filed else random_variant(rig, face, random)
+    rig, look, camera = (rig, Appearance(), Camera()) if as_filed else random_variant(rig, face, random)
     maps = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in _ARRAYS}
     motion = motion_of(rig, variant.count, random, poses, read_poses)
     noise = np.random.default_rng([seed, variant.number, 1])

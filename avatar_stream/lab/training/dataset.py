@@ -33,7 +33,7 @@ OUTSIDE = 255  # in part maps of windows that reach over the frame's edge: there
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetViews:
     """One target pose with its truth.
 
     Attributes:
@@ -182,7 +182,7 @@ class PairDataset(IterableDataset):
         self.looks, self.looks_share = looks, looks_share
         self.seed = seed
 
-    def __iter__(self) -> Iterator[tuple[Source, list[Target]]]:
+    def __iter__(self) -> Iterator[tuple[Source, list[TargetViews]]]:
         """Yield samples for ever; each worker its own."""
         cv2.setNumThreads(1)  # the training step needs the cores
         worker = get_worker_info()
@@ -190,7 +190,7 @@ class PairDataset(IterableDataset):
         while True:
             yield self.sample(rng)
 
-    def sample(self, rng: np.random.Generator) -> tuple[Source, list[Target]]:
+    def sample(self, rng: np.random.Generator) -> tuple[Source, list[TargetViews]]:
         """One source and its targets."""
         folder, rows = self._variant(rng)
         source_row = rows[0] if rng.random() < self.portrait_share else rng.choice(rows)
@@ -240,7 +240,7 @@ class PairDataset(IterableDataset):
         row: int,
         rng: np.random.Generator,
         with_body: bool,
-    ) -> Target:
+    ) -> TargetViews:
         points = disturb(folder.points[row], rng, self.picture_share)
         points = lose_hands(points, rng, self.lost_hands)
         chosen = LookChooser(source.shown).choose(points)
@@ -254,4 +254,4 @@ class PairDataset(IterableDataset):
         body_parts = cv2.resize(whole, (self.body_px, self.body_px), interpolation=cv2.INTER_NEAREST)
         surface = None if folder.surface is None else np.asarray(folder.surface[row])
         flows = true_views(charts, surface, views, self.body_px)
-        return Target(views, body[None], windows, body_parts[None], window_parts, *flows)
+        return TargetViews(views, body[None], windows, body_parts[None], window_parts, *flows)

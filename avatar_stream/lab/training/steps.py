@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,12 +15,15 @@ from torch.nn import functional
 from avatar_stream.lab.training.config import LossConfig, TrainConfig
 from avatar_stream.lab.training.dataset import HAND_PARTS, HEAD_PARTS
 from avatar_stream.modeling import flow
-from avatar_stream.modeling.denoiser import SourceNet, TargetNet
-from avatar_stream.modeling.detail import Prediction
+from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
+from avatar_stream.modeling.detail import Prediction, Transfer
 from avatar_stream.modeling.drawing.conditioning import WINDOWS, Drawn, Source, Views
 from avatar_stream.modeling.drawing.geometry import LIMB_OF_GROUP, unframed
 from avatar_stream.modeling.drawing.texture import stretch
 from avatar_stream.types import CANVAS_PX
+
+if TYPE_CHECKING:
+    from avatar_stream.lab.training.critic import Adversary
 
 _FAVOUR = 0.03  # by how much the texture may be farther from truth than what is made
 _SHIFT_PX, _BLOCK_PX = 2, 4
@@ -28,26 +31,24 @@ _DETAIL_PX = 8
 _NEAR_PX = 12.0  # px of a view beyond which a true place is no correction but another one
 
 
-class Judge(Protocol):
-    """What a step needs of `critic.Adversary`."""
-
-    def losses(self, made: torch.Tensor, step: Step) -> dict[str, torch.Tensor]:
-        """Further loss terms for made views (B, 4, H, W)."""
-
-
-class Networks(nn.Module):
+class TwinNetworks(nn.Module):
     """Both networks as one, so that one optimizer, one EMA and one wrapper hold them."""
 
     def __init__(self, source_net: SourceNet, target_net: TargetNet):
         super().__init__()
         self.source_net, self.target_net = source_net, target_net
 
-    def read(self, autoencoder: nn.Module, source: flow.ViewBatch) -> flow.Memory:
+    def read(self, autoencoder: nn.Module, source: flow.ViewBatch) -> Memory:
         """The sources' keys and values."""
         return flow.read_source(self.source_net, source, autoencoder.encode(source.look))
 
     def forward(
-        self, autoencoder: nn.Module, step: Step, t: torch.Tensor, x_t: torch.Tensor, look: torch.Tensor
+        self,
+        autoencoder: nn.Module,
+        step: TrainingBatch,
+        t: torch.Tensor,
+        x_t: torch.Tensor,
+        look: torch.Tensor,
     ) -> Prediction:
         """What TargetNet says of the step's targets; the source is read once for all targets of one person."""
         memory = flow.repeat_memory(self.read(autoencoder, step.source), step.targets, step.group)
@@ -56,7 +57,7 @@ class Networks(nn.Module):
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingBatch:
     """One size of view of one training step.
 
     Attributes:
@@ -77,13 +78,13 @@ class Step:
     targets: int
     group: int
 
-    def to(self, device: torch.device | str) -> Step:
+    def to(self, device: torch.device | str) -> TrainingBatch:
         """The same on another device."""
         names = ("source", "target", "truth", "weight", "texture", "truth_flow")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
-def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
+def make_steps(samples: list, config: TrainConfig) -> dict[str, TrainingBatch]:
     """Make a training step of samples: the windows of all targets, the body's view of some of them.
 
     Args:
@@ -94,7 +95,7 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
     sources = [source.views for source in pictures]
     targets = [target for _, several in samples for target in several]
     some = [target for target in targets if target.views.body is not None]
-    windows = Step(
+    windows = TrainingBatch(
         flow.batch_of(sources, "windows"),
         flow.batch_of([target.views for target in targets], "windows"),
         truth_of([target.windows for target in targets]),
@@ -105,7 +106,7 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
         targets=len(targets) // len(sources),
         group=WINDOWS,
     )
-    bodies = Step(
+    bodies = TrainingBatch(
         flow.batch_of(sources, "body"),
         flow.batch_of([target.views for target in some], "body"),
         truth_of([target.body for target in some]),
@@ -188,9 +189,9 @@ def weights_of(parts: list[np.ndarray], loss: LossConfig) -> torch.Tensor:
 def losses_of(
     networks: nn.Module,
     autoencoder: nn.Module,
-    step: Step,
+    step: TrainingBatch,
     config: TrainConfig,
-    adversary: Judge | None = None,
+    adversary: Adversary | None = None,
 ) -> dict[str, torch.Tensor]:
     """The loss terms of one step, as the configuration weighs them; the adversary judges the decoded endpoint."""
     look = autoencoder.encode(step.target.look)
@@ -254,7 +255,7 @@ def _detail(colour: torch.Tensor) -> torch.Tensor:
 
 
 def texture_losses(
-    made: torch.Tensor, laid: flow.Laid, transfer: flow.Transfer, step: Step, loss: LossConfig
+    made: torch.Tensor, laid: flow.Laid, transfer: Transfer, step: TrainingBatch, loss: LossConfig
 ) -> dict[str, torch.Tensor]:
     """What the texture's displacement, gain and share lose; nothing of it reaches the pictures without texture.
 
@@ -284,7 +285,7 @@ def texture_losses(
     return {f"texture_{name}": loss.texture * term for name, term in terms.items()}
 
 
-def place_error(moved: torch.Tensor, step: Step) -> torch.Tensor:
+def place_error(moved: torch.Tensor, step: TrainingBatch) -> torch.Tensor:
     """Mean distance of moved places from the true ones, in px of the view, where those are known and near."""
     wanted = (step.truth_flow - step.texture.flow) / step.step_px
     near = torch.nan_to_num(wanted.abs().amax(dim=1, keepdim=True), nan=math.inf) < _NEAR_PX
@@ -314,7 +315,9 @@ def _apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def picture_grid(networks: Networks, autoencoder: nn.Module, step: Step, config: TrainConfig) -> np.ndarray:
+def picture_grid(
+    networks: TwinNetworks, autoencoder: nn.Module, step: TrainingBatch, config: TrainConfig
+) -> np.ndarray:
     """Windows of a few targets side by side, (H, W, 3) uint8: warped source, made in one step, with texture, truth."""
     memory = flow.repeat_memory(networks.read(autoencoder, step.source), step.targets, step.group)
     look = autoencoder.encode(step.target.look)

@@ -17,7 +17,7 @@ from avatar_stream.people.camera import Camera
 from avatar_stream.people.inverse_kinematics import RigSolver
 from avatar_stream.people.landmarks import landmarks
 from avatar_stream.people.lens import photograph_scene
-from avatar_stream.people.look import Look
+from avatar_stream.people.look import Appearance
 from avatar_stream.people.renderer import Renderer
 from avatar_stream.people.rig import Rig
 from avatar_stream.people.skeleton import RigPose
@@ -194,7 +194,7 @@ def _film(
     rig: Rig,
     poses: Sequence[RigPose],
     camera: Camera,
-    look: Look,
+    look: Appearance,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, 512, 512, 3) uint8 RGB frames and (N, 2) pixels of each hand."""

@@ -123,7 +123,7 @@ def tracker_noise(points: np.ndarray, rng: np.random.Generator, amount: float = 
     """
     if amount <= 0:
         return points.copy()
-    drawn = _Drawn.of(points, rng, amount)
+    drawn = _NoiseDraw.of(points, rng, amount)
     noisy = points.astype(np.float64)
     moves = _body(noisy, drawn)
     hands = both_hands(noisy)
@@ -181,7 +181,7 @@ def _lost(hand: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _NoiseDraw:
     """What one call of `tracker_noise` has in common for all parts."""
 
     table: dict[str, np.ndarray]
@@ -193,7 +193,7 @@ class _Drawn:
     gain: float  # of what is systematic
 
     @classmethod
-    def of(cls, points: np.ndarray, rng: np.random.Generator, amount: float) -> _Drawn:
+    def of(cls, points: np.ndarray, rng: np.random.Generator, amount: float) -> _NoiseDraw:
         palms, face, shoulders = sizes(points.astype(np.float64))
         # Clips differ more than frames: some come out nearly exact, some twice as shaky as usual.
         strength = amount * min(rng.gamma(4.0, 0.25), 2.0)
@@ -213,7 +213,7 @@ def _carry(noisy: np.ndarray, exact: np.ndarray) -> None:
     noisy[_BODY_PALMS] = exact[_BODY_PALMS] + moved.swapaxes(0, 1).reshape(-1, 3)
 
 
-def _body(points: np.ndarray, drawn: _Drawn) -> np.ndarray:
+def _body(points: np.ndarray, drawn: _NoiseDraw) -> np.ndarray:
     """(33, 3) px, how far the body's joints move; arms keep the lengths of their bones."""
     table, unit = drawn.table, drawn.shoulders_px
     random = drawn.normal((len(BODY_ROWS), 3)) * table["body_spread"] * (unit * drawn.strength)
@@ -231,7 +231,7 @@ def _body(points: np.ndarray, drawn: _Drawn) -> np.ndarray:
     return moves
 
 
-def _bone_depths(exact: np.ndarray, flat: np.ndarray, drawn: _Drawn) -> np.ndarray:
+def _bone_depths(exact: np.ndarray, flat: np.ndarray, drawn: _NoiseDraw) -> np.ndarray:
     """Depths (4,) of the arms' bones as the Retargeter finds them: what their lengths lose in the picture, a guess.
 
     Args:
@@ -246,7 +246,7 @@ def _bone_depths(exact: np.ndarray, flat: np.ndarray, drawn: _Drawn) -> np.ndarr
     return np.where(away != (drawn.rng.random(4) < flips), depths, -depths)
 
 
-def _hands(hands: np.ndarray, drawn: _Drawn) -> np.ndarray:
+def _hands(hands: np.ndarray, drawn: _NoiseDraw) -> np.ndarray:
     """(2, 21, 3) px: fingers bent a little otherwise, bones as long as before; then tilted in depth as a whole."""
     table, palms_px = drawn.table, drawn.palms_px[:, None, None]
     random = _chain_mix(float(table["hand_chain"])) @ (drawn.normal((2, 21, 3)) * table["hand_spread"])
@@ -276,7 +276,7 @@ def _chain_mix(share: float) -> np.ndarray:
     return mix
 
 
-def _face(face: np.ndarray, drawn: _Drawn) -> np.ndarray:
+def _face(face: np.ndarray, drawn: _NoiseDraw) -> np.ndarray:
     """(478, 3) px: a face turned a little as a whole, its parts moved with what is near them."""
     table, modes = drawn.table, drawn.table["face_modes"]
     centre = _MESH_MEAN @ face

@@ -31,8 +31,8 @@ from avatar_stream.lab.training.config import TrainConfig, load_train_config
 from avatar_stream.lab.training.critic import Adversary
 from avatar_stream.lab.training.dataset import PairDataset, PictureFolder, open_data
 from avatar_stream.lab.training.steps import (
-    Networks,
-    Step,
+    TrainingBatch,
+    TwinNetworks,
     losses_of,
     make_steps,
     picture_grid,
@@ -41,7 +41,7 @@ from avatar_stream.lab.training.steps import (
 )
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
-from avatar_stream.modeling.pipeline import has_bfloat16
+from avatar_stream.modeling.torch_backend import default_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,8 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
 
 def _precision(config: TrainConfig) -> str:
     """What is asked for; float32 on a processor without bfloat16, where PyTorch would take ten times as long."""
-    if torch.cuda.is_available() or config.mixed_precision == "no" or has_bfloat16():
+    native = torch.cuda.is_available() or default_dtype(torch.device("cpu")) == torch.bfloat16
+    if config.mixed_precision == "no" or native:
         return config.mixed_precision
     logger.warning("this processor has no bfloat16: training in float32")
     return "no"
@@ -139,7 +140,7 @@ class _Loop:
         self.start_s = self.checkpoint_s = self.picture_s = time.monotonic()
         self.first_step, self.time_gone = progress.step, 0.0
 
-    def run(self, batches: Iterator[dict[str, Step]]) -> None:
+    def run(self, batches: Iterator[dict[str, TrainingBatch]]) -> None:
         writer = self._writer()
         bar = tqdm(initial=self.progress.step, unit="step", dynamic_ncols=True, mininterval=5.0)
         try:
@@ -169,7 +170,7 @@ class _Loop:
         left = (1.0 - self.time_gone) / self.config.cooldown_share
         return warm * float(np.clip(left, 0.02, 1.0))
 
-    def _step(self, steps: dict[str, Step]) -> dict[str, float]:
+    def _step(self, steps: dict[str, TrainingBatch]) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._rate()
         losses: dict[str, float] = {}
@@ -200,7 +201,7 @@ class _Loop:
         for key, value in (losses | {"samples_per_s": rate, "rate": self._rate()}).items():
             writer.add_scalar(key, value, self.progress.step)
 
-    def _save_when_due(self, writer, steps: dict[str, Step]) -> None:
+    def _save_when_due(self, writer, steps: dict[str, TrainingBatch]) -> None:
         now = time.monotonic()
         if now - self.checkpoint_s > self.config.checkpoint_minutes * 60:
             pictures = now - self.picture_s > self.config.picture_minutes * 60
@@ -208,7 +209,7 @@ class _Loop:
             self.checkpoint_s = now
             self.picture_s = now if pictures else self.picture_s
 
-    def _save(self, steps: dict[str, Step] | None, writer) -> None:
+    def _save(self, steps: dict[str, TrainingBatch] | None, writer) -> None:
         if not self.accelerator.is_main_process:
             return
         networks = self.accelerator.unwrap_model(self.networks)
@@ -241,7 +242,9 @@ def _write_picture(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(path)
 
 
-def save_weights(config: TrainConfig, networks: Networks, autoencoder: nn.Module, progress: Progress) -> None:
+def save_weights(
+    config: TrainConfig, networks: TwinNetworks, autoencoder: nn.Module, progress: Progress
+) -> None:
     """Write `output/weights` in diffusers' layout, loadable as a model folder."""
     from avatar_stream.modeling.pipeline import save_pipeline
 
@@ -297,7 +300,7 @@ def fit_autoencoder(
     return autoencoder.fit(torch.cat(patches), torch.cat(weights))
 
 
-def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Module) -> Networks:
+def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Module) -> TwinNetworks:
     """New networks of the configured size, or those of a weights folder."""
     networks = _new_networks(config, autoencoder)
     if weights:
@@ -307,7 +310,7 @@ def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Mod
     return networks.to(memory_format=torch.channels_last)
 
 
-def _take_weights(networks: Networks, folder: Path) -> None:
+def _take_weights(networks: TwinNetworks, folder: Path) -> None:
     """Copy what a weights folder has; what only the new networks have keeps its beginning, and is named."""
     for net, name in ((networks.source_net, "source_net"), (networks.target_net, "target_net")):
         # Not `from_pretrained` of the new configuration: it leaves what the folder lacks as memory held it.
@@ -317,7 +320,7 @@ def _take_weights(networks: Networks, folder: Path) -> None:
             logger.warning("%s has no weights for %s: they begin anew", folder / name, ", ".join(lacking))
 
 
-def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> Networks:
+def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> TwinNetworks:
     probe = autoencoder.encode(torch.zeros(1, 4, 128, 128))
     if probe.shape[1] != config.model.latent_channels:
         raise ModelError(
@@ -327,11 +330,11 @@ def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> Networks:
     size |= {"heads": config.model.heads}
     widths = config.model.widths
     source_net = SourceNet(widths=widths[1:], **size)
-    return Networks(source_net, TargetNet(widths=widths, blocks=config.model.blocks, **size))
+    return TwinNetworks(source_net, TargetNet(widths=widths, blocks=config.model.blocks, **size))
 
 
 def _resume(
-    config: TrainConfig, networks: Networks, optimizer: torch.optim.Optimizer, ema: EMAModel
+    config: TrainConfig, networks: TwinNetworks, optimizer: torch.optim.Optimizer, ema: EMAModel
 ) -> Progress:
     path = config.output / CHECKPOINT
     if not path.exists():
@@ -354,7 +357,9 @@ def _adversary(config: TrainConfig, accelerator: Accelerator) -> Adversary | Non
     return adversary
 
 
-def _batches(config: TrainConfig, folders: list[PictureFolder], seed: int) -> Iterator[dict[str, Step]]:
+def _batches(
+    config: TrainConfig, folders: list[PictureFolder], seed: int
+) -> Iterator[dict[str, TrainingBatch]]:
     dataset = PairDataset(
         folders,
         config.data.targets,
