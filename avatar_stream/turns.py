@@ -30,9 +30,7 @@ def unit(vector, out):
     squares = vector[0] * vector[0]
     for k in range(1, len(vector)):
         squares += vector[k] * vector[k]
-    size = math.sqrt(squares)
-    if size < 1e-9:  # False with NaN
-        size = vector.dtype.type(1e-9)
+    size = math.sqrt(squares) + 1e-9 * (squares == 0.0)  # in this form NaN warns of nothing
     for k in range(len(vector)):
         out[k] = vector[k] / size
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
+import os
+import platform
 from pathlib import Path
+
+import numpy as np
 
 from avatar_stream.errors import ConfigError, SinkError
 
@@ -37,6 +43,26 @@ def tell(figures: dict, path: Path | None) -> None:
     print(json.dumps(figures, indent=2))
     if path is not None:
         write_json(path, figures)
+
+
+def percentiles(values: np.ndarray, unit: str = "") -> dict[str, float]:
+    """Median and 95th percentile, by `p50` and `p95` with the unit behind."""
+    return {f"p{part}{unit}": round(float(np.percentile(values, part)), 1) for part in (50, 95)}
+
+
+def machine(*packages: str) -> dict[str, object]:
+    """What was measured on: cores, load, and the versions of packages that are installed."""
+    versions = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {"processors": os.cpu_count(), "load": load, **versions}
+
+
+def machine_name() -> str:
+    """The processor and its cores."""
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def print_figures(figures: dict) -> None:

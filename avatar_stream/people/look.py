@@ -17,28 +17,18 @@ LUMINANCE = np.array([0.3, 0.59, 0.11])
 # Colours that hair and cloth are found in, linear light (gamma 2).
 _HAIR_COLOURS = np.array(
     [
-        [0.010, 0.008, 0.007],
-        [0.03, 0.018, 0.012],
-        [0.09, 0.045, 0.022],
-        [0.22, 0.13, 0.06],
-        [0.45, 0.32, 0.17],
-        [0.20, 0.07, 0.025],
-        [0.33, 0.33, 0.34],
-        [0.12, 0.12, 0.125],
-        [0.62, 0.50, 0.33],
+        (0.010, 0.008, 0.007),
+        (0.03, 0.018, 0.012),
+        (0.09, 0.045, 0.022),
+        (0.22, 0.13, 0.06),
+        (0.45, 0.32, 0.17),
     ]
+    + [(0.20, 0.07, 0.025), (0.33, 0.33, 0.34), (0.12, 0.12, 0.125), (0.62, 0.50, 0.33)]
 )
 # Skin from very light to very dark, linear light (gamma 2), as the people's textures hold it.
 _SKIN_COLOURS = np.array(
-    [
-        [0.77, 0.55, 0.44],
-        [0.68, 0.43, 0.32],
-        [0.55, 0.31, 0.21],
-        [0.38, 0.20, 0.125],
-        [0.23, 0.115, 0.072],
-        [0.125, 0.063, 0.043],
-        [0.060, 0.033, 0.026],
-    ]
+    [(0.77, 0.55, 0.44), (0.68, 0.43, 0.32), (0.55, 0.31, 0.21), (0.38, 0.20, 0.125), (0.23, 0.115, 0.072)]
+    + [(0.125, 0.063, 0.043), (0.060, 0.033, 0.026)]
 )
 _MOST_SKIN_GAIN = 2.2  # a texture's grain, and dark skin's light palms, grow along
 # What a portrait stands in: ceiling, window, screen, floor (direction in view axes, linear colour).
@@ -49,7 +39,7 @@ _ROOM = (
     ((0, 0, 1), (0.22, 0.22, 0.225)),
     ((0, -1, 0.2), (0.08, 0.072, 0.064)),
 )
-PLAIN, STRIPES, CHECKS, FLOWERS, BLOTCHES = range(5)  # kinds of pattern, as shaders.FRAGMENT numbers them
+STRIPES, CHECKS, FLOWERS, BLOTCHES = range(1, 5)  # kinds of pattern, as shaders.FRAGMENT numbers them
 _PATTERN_M = {STRIPES: (0.012, 0.07), CHECKS: (0.02, 0.10), FLOWERS: (0.03, 0.09), BLOTCHES: (0.05, 0.16)}
 
 
@@ -97,16 +87,11 @@ class Appearance:
     def as_json(self) -> dict:
         """The same as lists of floats."""
         return {
+            name: value.round(4).tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self).items()
+        } | {
             "key": [float(v) for v in self.key],
             "key_colour": [float(v) for v in self.key_colour],
-            "around": np.round(self.around, 4).tolist(),
-            "tints": np.round(self.tints, 4).tolist(),
-            "patterns": np.round(self.patterns, 4).tolist(),
-            "print": self.print,
-            "cloth": self.cloth,
-            "worn": self.worn,
-            "softness": float(self.softness),
-            "shine": float(self.shine),
             "lens": vars(self.lens) if self.lens else None,
         }
 

@@ -17,7 +17,7 @@ GROUND = (
     "errors messages clocks turns types landmarks places options provenance compiled controls stages".split()
 )
 RUNNING = "images broadcast sources trackers retarget people modeling synthesizers sinks running".split()
-LAB = "lab.figures lab.renders lab.training lab.evaluation lab.judge lab.bench".split()
+LAB = "lab.figures lab.videos lab.renders lab.training lab.evaluation lab.judge lab.bench".split()
 ROOMS = [*GROUND, *RUNNING, *LAB, "cli", "__main__"]
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 PLUGINS = [

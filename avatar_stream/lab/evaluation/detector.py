@@ -130,7 +130,7 @@ def cut_out(image: np.ndarray, crop: tuple[float, float, float], size_px: int = 
     )
 
 
-class PartDetector:
+class PartDetector(contextlib.AbstractContextManager):
     """MediaPipe's hand, face and body networks for single pictures; a context manager."""
 
     def __init__(self):
@@ -222,12 +222,7 @@ class PartDetector:
         for network in self._networks:
             network.close()
 
-    def __enter__(self) -> PartDetector:
-        """Return itself."""
-        return self
-
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
@@ -103,6 +103,10 @@ class PictureFolder:
         return not any(names[variant].startswith(name) for name in exclude)
 
 
+DataFolder: TypeAlias = "PictureFolder | LiveRenders"
+DataFolders: TypeAlias = "Sequence[DataFolder]"
+
+
 def disturb(points: np.ndarray, rng: np.random.Generator, picture_share: float) -> np.ndarray:
     """Disturb exact landmarks as a tracker does, but only so far as a network can see through.
 
@@ -121,7 +125,7 @@ def disturb(points: np.ndarray, rng: np.random.Generator, picture_share: float) 
 
 def open_data(
     folders: Sequence[Path], people: Path | None, people_share: float, exclude: tuple[str, ...] = ()
-) -> list[PictureFolder | LiveRenders]:
+) -> list[DataFolder]:
     """Open what a run trains on.
 
     Args:
@@ -133,7 +137,7 @@ def open_data(
     Raises:
         ConfigError: a folder is no data set, or no person is left.
     """
-    opened: list[PictureFolder | LiveRenders] = [PictureFolder(path, exclude) for path in folders]
+    opened: list[DataFolder] = [PictureFolder(path, exclude) for path in folders]
     if people is not None:
         from avatar_stream.lab.training.live_renders import LiveRenders
 
@@ -160,7 +164,7 @@ class PairDataset(IterableDataset):
 
     def __init__(
         self,
-        folders: list[PictureFolder | LiveRenders],
+        folders: DataFolders,
         targets: int = 3,
         bodies: int = 1,
         portrait_share: float = 0.6,
@@ -209,7 +213,7 @@ class PairDataset(IterableDataset):
 
     def _look_rows(
         self,
-        folder: PictureFolder | LiveRenders,
+        folder: DataFolder,
         rows: np.ndarray,
         source_row: int,
         targets: np.ndarray,
@@ -224,7 +228,7 @@ class PairDataset(IterableDataset):
         chosen = {look for row in targets for look in LookChooser(shown).choose(folder.points[row])}
         return [int(others[look - 1]) for look in sorted(chosen) if look]
 
-    def _variant(self, rng: np.random.Generator) -> tuple[PictureFolder | LiveRenders, np.ndarray]:
+    def _variant(self, rng: np.random.Generator) -> tuple[DataFolder, np.ndarray]:
         if self.renders is not None and (not self.rows or rng.random() < self.renders.share):
             return self.renders, self.renders.choose(rng)
         return self.rows[rng.integers(len(self.rows))]
@@ -234,7 +238,7 @@ class PairDataset(IterableDataset):
 
     def _target(
         self,
-        folder: PictureFolder | LiveRenders,
+        folder: DataFolder,
         source: Source,
         charts: Sequence[Chart],
         row: int,

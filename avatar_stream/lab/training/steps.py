@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from avatar_stream.lab.training.config import LossConfig, TrainConfig
-from avatar_stream.lab.training.dataset import HAND_PARTS, HEAD_PARTS
+from avatar_stream.lab.training.dataset import HAND_PARTS, HEAD_PARTS, TargetViews
 from avatar_stream.modeling import flow
 from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
 from avatar_stream.modeling.detail import Prediction, Transfer
@@ -91,33 +91,30 @@ def make_steps(samples: list, config: TrainConfig) -> dict[str, TrainingBatch]:
         samples: [(Source, [Target, ...]), ...] of `PairDataset`.
         config: the run.
     """
-    pictures = [source for source, _ in samples]
-    sources = [source.views for source in pictures]
+    sources = [source for source, _ in samples]
     targets = [target for _, several in samples for target in several]
     some = [target for target in targets if target.views.body is not None]
-    windows = TrainingBatch(
-        flow.batch_of(sources, "windows"),
-        flow.batch_of([target.views for target in targets], "windows"),
-        truth_of([target.windows for target in targets]),
-        weights_of([target.window_parts for target in targets], config.loss),
-        texture_of([target.views for target in targets], "windows", pictures, 1.0),
-        flow_of([target.window_flow for target in targets]),
-        1.0,
-        targets=len(targets) // len(sources),
-        group=WINDOWS,
-    )
-    bodies = TrainingBatch(
-        flow.batch_of(sources, "body"),
-        flow.batch_of([target.views for target in some], "body"),
-        truth_of([target.body for target in some]),
-        weights_of([target.body_parts for target in some], config.loss),
-        texture_of([target.views for target in some], "body", pictures, CANVAS_PX / config.model.body_px),
-        flow_of([target.body_flow for target in some]),
-        CANVAS_PX / config.model.body_px,
-        targets=len(some) // len(sources),
-        group=1,
-    )
-    return {"windows": windows, "body": bodies}
+    body_step_px = CANVAS_PX / config.model.body_px
+
+    def batch(size: str, name: str, chosen: list[TargetViews], step_px: float, group: int) -> TrainingBatch:
+        views = [target.views for target in chosen]
+        truth, parts, true_flow = (
+            [getattr(target, key) for target in chosen] for key in (size, f"{name}_parts", f"{name}_flow")
+        )
+        return TrainingBatch(
+            flow.batch_of([source.views for source in sources], size),
+            flow.batch_of(views, size),
+            truth_of(truth),
+            weights_of(parts, config.loss),
+            texture_of(views, size, sources, step_px),
+            flow_of(true_flow),
+            step_px,
+            targets=len(chosen) // len(sources),
+            group=group,
+        )
+
+    windows = batch("windows", "window", targets, 1.0, WINDOWS)
+    return {"windows": windows, "body": batch("body", "body", some, body_step_px, 1)}
 
 
 def truth_of(pictures: list[np.ndarray]) -> torch.Tensor:

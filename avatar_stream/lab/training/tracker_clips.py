@@ -97,38 +97,17 @@ def _middle(exact: np.ndarray) -> np.ndarray:
     return 0.5 * (exact[::SUBFRAMES] + exact[_SHUTTER - 1 :: SUBFRAMES])
 
 
-def record_clip(
-    person: Path, frames: int, random: np.random.Generator, tracker: str = DEFAULT_TRACKER
-) -> TrackedClip:
-    """Draw one person signing, and bring the clip through tracker and retargeting.
-
-    Args:
-        person: a rigged glTF file.
-        frames: of signing at 25 fps; STILL_FRAMES stand before them.
-        random: look, camera, background, motion and noise come from it.
-        tracker: its type, a file's name in `trackers/`.
+def track_clip(filmed: FilmedClip, tracker: str = DEFAULT_TRACKER) -> TrackedClip:
+    """Bring a clip through a tracker (its type, a file's name in `trackers/`) and the Retargeter.
 
     Raises:
         ConfigError: there is no such tracker.
-        RenderError: OpenGL or the person cannot be used.
         TrackerError: the tracker's libraries are missing, or it failed.
     """
-    return track_clip(film_clip(person, frames, random), tracker)
-
-
-def track_clip(filmed: FilmedClip, tracker: str = DEFAULT_TRACKER) -> TrackedClip:
-    """Bring a clip through tracker and retargeting; see `record_clip` for errors."""
     tracked, live, trust = _track(filmed.pictures, filmed.portrait, find_stage("trackers", tracker)())
-    return TrackedClip(
-        filmed.person,
-        filmed.exact,
-        tracked,
-        live,
-        trust,
-        filmed.hand_pixels,
-        filmed.portrait.points,
-        filmed.pictures[len(filmed.pictures) // 2],
-    )
+    exact, picture = filmed.exact, filmed.pictures[len(filmed.pictures) // 2]
+    portrait = filmed.portrait.points
+    return TrackedClip(filmed.person, exact, tracked, live, trust, filmed.hand_pixels, portrait, picture)
 
 
 def film_clip(

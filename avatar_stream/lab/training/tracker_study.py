@@ -16,7 +16,14 @@ from tqdm import tqdm
 from avatar_stream.errors import ConfigError, SinkError
 from avatar_stream.lab.renders.people import select
 from avatar_stream.lab.training import tracker_noise
-from avatar_stream.lab.training.tracker_clips import FPS, SETTLED_FRAMES, SUBFRAMES, TrackedClip, record_clip
+from avatar_stream.lab.training.tracker_clips import (
+    FPS,
+    SETTLED_FRAMES,
+    SUBFRAMES,
+    TrackedClip,
+    film_clip,
+    track_clip,
+)
 from avatar_stream.lab.training.tracker_losses import hand_frames, loss_table, losses
 from avatar_stream.lab.training.tracker_noise import BODY_ROWS, body_axes, hand_axes, head_axes, sizes
 from avatar_stream.landmarks import ELBOWS, HAND_PARENTS, HANDS, MESH, SHOULDERS, WRISTS
@@ -300,7 +307,9 @@ def record(
     order = np.concatenate([random.permutation(len(people)) for _ in range(-(-frames // 100))])
     count = max(1, round(frames / _CLIP_FRAMES))
     return [
-        record_clip(people[order[number]], _CLIP_FRAMES, np.random.default_rng([seed, number]), tracker)
+        track_clip(
+            film_clip(people[order[number]], _CLIP_FRAMES, np.random.default_rng([seed, number])), tracker
+        )
         for number in tqdm(range(count), unit="clip")
     ]
 

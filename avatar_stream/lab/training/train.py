@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -29,7 +30,7 @@ from tqdm import tqdm
 from avatar_stream.errors import ModelError
 from avatar_stream.lab.training.config import TrainConfig, load_train_config
 from avatar_stream.lab.training.critic import Adversary
-from avatar_stream.lab.training.dataset import PairDataset, PictureFolder, open_data
+from avatar_stream.lab.training.dataset import DataFolders, PairDataset, open_data
 from avatar_stream.lab.training.steps import (
     TrainingBatch,
     TwinNetworks,
@@ -113,7 +114,8 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
     networks, optimizer = accelerator.prepare(networks, optimizer)
     ema.to(accelerator.device)
     adversary = _adversary(config, accelerator)
-    loop = _Loop(config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, max_minutes)
+    limit_s = max_minutes * 60 if max_minutes else None
+    loop = _Loop(config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, limit_s)
     loop.run(_batches(config, folders, progress.step + accelerator.process_index))
     return progress
 
@@ -127,21 +129,28 @@ def _precision(config: TrainConfig) -> str:
     return "no"
 
 
+@dataclass
 class _Loop:
     """The training loop with its clock, checkpoints and log."""
 
-    def __init__(
-        self, config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, max_minutes
-    ):
-        self.config, self.accelerator, self.autoencoder = config, accelerator, autoencoder
-        self.networks, self.optimizer, self.ema, self.progress = networks, optimizer, ema, progress
-        self.adversary = adversary
-        self.limit_s = max_minutes * 60 if max_minutes else None
+    config: TrainConfig
+    accelerator: Accelerator
+    autoencoder: nn.Module
+    networks: TwinNetworks
+    optimizer: torch.optim.Optimizer
+    ema: EMAModel
+    adversary: Adversary | None
+    progress: Progress
+    limit_s: float | None
+
+    def __post_init__(self) -> None:
         self.start_s = self.checkpoint_s = self.picture_s = time.monotonic()
-        self.first_step, self.time_gone = progress.step, 0.0
+        self.first_step, self.time_gone = self.progress.step, 0.0
 
     def run(self, batches: Iterator[dict[str, TrainingBatch]]) -> None:
-        writer = self._writer()
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(self.config.output / "tensorboard"))
         bar = tqdm(initial=self.progress.step, unit="step", dynamic_ncols=True, mininterval=5.0)
         try:
             while self.progress.step < self.config.max_steps and self._time_is_left():
@@ -227,19 +236,8 @@ class _Loop:
         if steps is not None:
             grid = picture_grid(networks, self.autoencoder, steps["windows"], self.config)
             writer.add_image("source_warped_made_truth", grid, self.progress.step, dataformats="HWC")
-            _write_picture(self.config.output / f"pictures-{self.progress.step:06d}.png", grid)
+            Image.fromarray(grid).save(self.config.output / f"pictures-{self.progress.step:06d}.png")
         self.ema.restore(networks.parameters())
-
-    def _writer(self):
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.config.output / "tensorboard"))
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    Image.fromarray(picture).save(path)
 
 
 def save_weights(
@@ -248,41 +246,30 @@ def save_weights(
     """Write `output/weights` in diffusers' layout, loadable as a model folder."""
     from avatar_stream.modeling.pipeline import save_pipeline
 
-    folder = config.output / "weights"
-    save_pipeline(
-        folder,
-        autoencoder,
-        networks.source_net,
-        networks.target_net,
-        config.model.start,
-        config.seed,
-        config.model.body_px,
-    )
-    told = {
+    folder, model = config.output / "weights", config.model
+    twins = networks.source_net, networks.target_net
+    save_pipeline(folder, autoencoder, *twins, model.start, config.seed, model.body_px)
+    figures = {
         "steps": progress.step,
         "samples": progress.samples,
         "trained_minutes": round(progress.trained_s / 60, 1),
     }
     (folder / "training.json").write_text(
-        json.dumps(told | {"config": config.model_dump(mode="json")}, indent=1)
+        json.dumps(figures | {"config": config.model_dump(mode="json")}, indent=1)
     )
 
 
-def _autoencoder(config: TrainConfig, folders: list[PictureFolder], weights: str | None) -> nn.Module:
-    place = config.output / "weights" / "autoencoder"
-    if weights:
-        place = Path(weights) / "autoencoder"
-    if weights or place.exists():
-        return PatchAutoencoder.from_pretrained(str(place))
+def _autoencoder(config: TrainConfig, folders: DataFolders, weights: str | None) -> nn.Module:
+    folder = (Path(weights) if weights else config.output / "weights") / "autoencoder"
+    if weights or folder.exists():
+        return PatchAutoencoder.from_pretrained(str(folder))
     autoencoder = PatchAutoencoder(latent_channels=config.model.latent_channels)
     kept = fit_autoencoder(autoencoder, folders, config)
     logger.info("patch autoencoder keeps %.4f of the weighted variance", kept)
     return autoencoder
 
 
-def fit_autoencoder(
-    autoencoder: PatchAutoencoder, folders: list[PictureFolder], config: TrainConfig
-) -> float:
+def fit_autoencoder(autoencoder: PatchAutoencoder, folders: DataFolders, config: TrainConfig) -> float:
     """Fit the linear autoencoder to truth's views, hands and face weighted as in the loss."""
     dataset = PairDataset(folders, targets=2, body_px=config.model.body_px, seed=config.seed)
     rng = np.random.default_rng(config.seed)
@@ -357,9 +344,7 @@ def _adversary(config: TrainConfig, accelerator: Accelerator) -> Adversary | Non
     return adversary
 
 
-def _batches(
-    config: TrainConfig, folders: list[PictureFolder], seed: int
-) -> Iterator[dict[str, TrainingBatch]]:
+def _batches(config: TrainConfig, folders: DataFolders, seed: int) -> Iterator[dict[str, TrainingBatch]]:
     dataset = PairDataset(
         folders,
         config.data.targets,
