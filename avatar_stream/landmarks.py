@@ -58,38 +58,7 @@ IRISES = np.array([473, 468])
 MESH = slice(0, 468)  # of the face's points: without the irises
 
 # Points of the mesh on the face's middle line; all others up to 247 have a twin among 248 to 467, in the same order.
-_FACE_MIDDLE = np.array(
-    [
-        0,
-        1,
-        2,
-        4,
-        5,
-        6,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-        14,
-        15,
-        16,
-        17,
-        18,
-        19,
-        94,
-        151,
-        152,
-        164,
-        168,
-        175,
-        195,
-        197,
-        199,
-        200,
-    ]
-)
+_FACE_MIDDLE = np.array([0, 1, 2, 4, 5, 6, *range(8, 20), 94, 151, 152, 164, 168, 175, 195, 197, 199, 200])
 
 
 def _chain() -> np.ndarray:

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,15 @@ def _text(value: object) -> str:
     if value is None:
         return "null"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def keep_or_make(folder: Path, settings: dict) -> bool:
+    """Keep what an earlier run with the same settings left in a folder (True), or make the folder anew (False)."""
+    path, wanted = folder / "settings.json", json.dumps(settings)
+    if path.exists() and path.read_text() == wanted:
+        return True
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    path.write_text(wanted)
+    return False

@@ -16,10 +16,9 @@ from avatar_stream.people.camera import Camera, PlacedCamera
 from avatar_stream.people.look import LUMINANCE, Appearance, tinted
 from avatar_stream.people.parts import region_weights
 from avatar_stream.people.rig import BODY, GLASS, HAIR, WORN, Rig
-from avatar_stream.people.shadows import ShadowMap
 from avatar_stream.people.skeleton import INDEX, JOINTS, RigPose
 from avatar_stream.people.surface import chart
-from avatar_stream.people.textures import KeptTexture, label_texture, upload
+from avatar_stream.people.textures import KeptTexture, ShadowMap, label_texture, upload
 
 _CACHED_RIGS = 4
 _KEY_PX, _SKY_PX = 512, 256  # sides of the maps of what lights see

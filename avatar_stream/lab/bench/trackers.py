@@ -258,7 +258,7 @@ def make_targets(made: dict, first: dict) -> list[Target]:
 
 def figures(name: str, clips: Sequence[Clip]) -> dict[str, object]:
     """A tracker's figures over some clips, with `counts`: how many frames (or hands) each has."""
-    values = _pooled([_clip_values(clip, name) for clip in clips])
+    values = _pooled([measures.frame_values(clip, name) | measures.agreement(clip, name) for clip in clips])
     pairs = np.concatenate([measures.mouth_openings(clip, name) for clip in clips])
     made = _times([clip.tracks[name] for clip in clips]) | _summed(values)
     made["mouth_correlation"] = measures.correlation(pairs)
@@ -266,11 +266,6 @@ def figures(name: str, clips: Sequence[Clip]) -> dict[str, object]:
     # A swap is a thing that happens: how often, not its share, is what a reader looks for.
     made["handedness_swaps"] = int(values["handedness_swaps"].sum())
     return made | {"counts": counts}
-
-
-def _clip_values(clip: Clip, name: str) -> dict[str, np.ndarray]:
-    values = measures.frame_values(clip, name)
-    return values | measures.agreement(clip, name)
 
 
 def truth_figures(name: str, rendered: Sequence[Clip]) -> dict[str, object]:
@@ -289,7 +284,9 @@ def truth_figures(name: str, rendered: Sequence[Clip]) -> dict[str, object]:
         errors = pooled[f"{part}_error_common"]
         made[f"{part}_error_common_p50"] = _number(np.median(errors)) if len(errors) else None
     made["handedness_swaps"] = int(pooled["handedness_swaps"].sum())
-    openings = np.concatenate([measures.true_mouth_openings(clip, name) for clip in rendered])
+    openings = np.concatenate(
+        [measures.opening_pairs(clip, clip.exact, clip.tracks[name].points) for clip in rendered]
+    )
     made["mouth_correlation"] = measures.correlation(openings)
     counts = {key: len(each) for key, each in pooled.items()} | {"mouth_correlation": len(openings)}
     return made | {"clips": [clip.name for clip in rendered], "counts": counts}

@@ -120,14 +120,8 @@ def cut_out(image: np.ndarray, crop: tuple[float, float, float], size_px: int = 
     left, top, side = crop
     scale = size_px / side
     matrix = np.float32([[scale, 0, -left * scale], [0, scale, -top * scale]])
-    return cv2.warpAffine(
-        image,
-        matrix,
-        (size_px, size_px),
-        flags=cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(GREY, GREY, GREY),
-    )
+    border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (GREY, GREY, GREY)}
+    return cv2.warpAffine(image, matrix, (size_px, size_px), flags=cv2.INTER_CUBIC, **border)
 
 
 class PartDetector(contextlib.AbstractContextManager):
@@ -166,6 +160,12 @@ class PartDetector(contextlib.AbstractContextManager):
     def _networks(self) -> tuple:
         return self._hands, self._face, self._expression, self._body
 
+    def _quiet(self, use: str) -> contextlib.AbstractContextManager:
+        """Keep from stderr what a network's first use writes there."""
+        first = use not in self._used
+        self._used.add(use)
+        return quiet_stderr() if first else contextlib.nullcontext()
+
     def find(self, image: np.ndarray, wanted: ExpectedPart) -> PartDetection:
         """Look for one part.
 
@@ -173,10 +173,16 @@ class PartDetector(contextlib.AbstractContextManager):
             image: (512, 512, 3) uint8 RGB, the person over light grey.
             wanted: what, and where it is in truth.
         """
-        look = {HAND: self._find_hand, FACE_PART: self._find_face, BODY_PART: self._find_body}[wanted.kind]
-        with contextlib.nullcontext() if wanted.kind in self._used else quiet_stderr():
-            places = look(image, wanted)
-        self._used.add(wanted.kind)
+        with self._quiet(wanted.kind):
+            if wanted.kind == HAND:
+                places = self._find_hand(image, wanted)
+            elif wanted.kind == FACE_PART:
+                faces = self._face.process(cut_out(image, wanted.crop)).multi_face_landmarks
+                places = _places(faces[0].landmark, wanted.crop)[:468] if faces else None
+            else:
+                body = self._body.process(image).pose_landmarks
+                whole = (0.0, 0.0, float(image.shape[1]))
+                places = _places(body.landmark, whole)[_ARMS] if body else None
         if places is None:
             return PartDetection(None, np.nan)
         flat = places[:, :2]
@@ -193,9 +199,8 @@ class PartDetector(contextlib.AbstractContextManager):
         Returns:
             (478, 3) float32, canvas px; None where no face is found.
         """
-        with contextlib.nullcontext() if "expression" in self._used else quiet_stderr():
+        with self._quiet("expression"):
             faces = self._expression.process(cut_out(image, wanted.crop)).multi_face_landmarks
-        self._used.add("expression")
         return _places(faces[0].landmark, wanted.crop) if faces else None
 
     def _find_hand(self, image: np.ndarray, wanted: ExpectedPart) -> np.ndarray | None:
@@ -208,14 +213,6 @@ class PartDetector(contextlib.AbstractContextManager):
         if not found or min(apart) > _OTHER_PALM:
             return None
         return min(found, key=lambda each: np.linalg.norm(each[:, :2] - wanted.places, axis=1).mean())
-
-    def _find_face(self, image: np.ndarray, wanted: ExpectedPart) -> np.ndarray | None:
-        faces = self._face.process(cut_out(image, wanted.crop)).multi_face_landmarks
-        return _places(faces[0].landmark, wanted.crop)[:468] if faces else None
-
-    def _find_body(self, image: np.ndarray, wanted: ExpectedPart) -> np.ndarray | None:
-        body = self._body.process(image).pose_landmarks
-        return _places(body.landmark, (0.0, 0.0, float(image.shape[1])))[_ARMS] if body else None
 
     def close(self) -> None:
         """Give the networks back."""

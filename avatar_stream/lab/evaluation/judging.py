@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from avatar_stream.lab.evaluation import pictures, warping
-from avatar_stream.lab.evaluation.clips import FACE_NUMBERS, mesh_numbers
+from avatar_stream.lab.evaluation.clips import mesh_numbers
 from avatar_stream.lab.evaluation.detector import (
     FACE_PART,
     HAND,
@@ -118,14 +118,9 @@ class Judge:
         if any(mesh is None for mesh in meshes):
             return {}
         first, second = (mesh_numbers(mesh) for mesh in meshes)
-        apart = dict(zip(FACE_NUMBERS, np.abs(first - second), strict=True))
-        gaze = float(np.hypot(apart["gaze_left"], apart["gaze_up"]))
-        return {
-            "mouth_error": apart["mouth_open"],
-            "brow_error": apart["brow_raise"],
-            "lid_error": apart["lids"],
-            "gaze_error": gaze,
-        }
+        mouth, brow, lid, *gaze = np.abs(first - second)[:5]
+        names = ("mouth_error", "brow_error", "lid_error", "gaze_error")
+        return dict(zip(names, (mouth, brow, lid, float(np.hypot(*gaze))), strict=True))
 
 
 def shape_values(judged: Judged) -> dict[str, list[float]]:
@@ -198,11 +193,6 @@ def hand_ways(ways: dict[str, list[HandsAt]]) -> list[dict]:
         driving, made, truth = (
             np.stack([getattr(frame, name) for frame in frames]) for name in ("driving", "made", "truth")
         )
-        rows.append(
-            {
-                "sequence": sequence,
-                "ndtwp": warping.hands_distance(driving, made, times),
-                "ndtwp_truth": warping.hands_distance(driving, truth, times),
-            }
-        )
+        distances = (warping.hands_distance(driving, seen, times) for seen in (made, truth))
+        rows.append({"sequence": sequence} | dict(zip(("ndtwp", "ndtwp_truth"), distances, strict=True)))
     return rows

@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -15,8 +14,8 @@ from avatar_stream.lab.evaluation import pictures
 from avatar_stream.lab.evaluation.detector import HAND
 from avatar_stream.lab.evaluation.judging import HandsAt, Judge, Judged, shape_values
 from avatar_stream.lab.evaluation.painters import Painter
-from avatar_stream.lab.evaluation.truth import Case, TruthFrame
-from avatar_stream.types import Avatar, Pose
+from avatar_stream.lab.evaluation.truth import Case, Subject
+from avatar_stream.types import Pose
 
 STUDIED_STEPS = (1, 2, 4, 8)
 WORST = 16
@@ -73,18 +72,6 @@ class Plan:
     steps: int
     noise: bool = False
     studied_steps: Sequence[int] = STUDIED_STEPS
-
-
-class Subject(Protocol):
-    """One person before the camera, rendered or filmed."""
-
-    avatar: Avatar  # with the source picture
-
-    def disturbed(self, pose: Pose, amount: float = 1.0) -> Pose:
-        """The pose as tracking and retargeting would give it."""
-
-    def letters(self) -> Iterator[tuple[str, int, TruthFrame]] | None:
-        """The person spells: name of the handshape, side (0 left, 1 right), truth; None: a clip spells nothing."""
 
 
 def measure(
@@ -212,10 +199,6 @@ def _keep(results: Results, plan: Plan, judged: Judged) -> None:
     results.worst = sorted([*results.worst, judged], key=lambda each: -each.badness)[:WORST]
     shown_every = max(1, plan.frames // _HANDS_SHOWN)
     if case.number % shown_every == 0 and len(results.hands) < _HANDS_SHOWN:
-        results.hands += list(_hands_of(judged))[:1]
-
-
-def _hands_of(judged: Judged) -> Iterator[tuple[Judged, int]]:
-    hands = [number for number, part in enumerate(judged.wanted) if part.kind == HAND]
-    # The signer's left and right take turns.
-    yield from ((judged, number) for number in (hands[::-1] if judged.case.number % 2 else hands))
+        hands = [number for number, part in enumerate(judged.wanted) if part.kind == HAND]
+        # The signer's left and right take turns.
+        results.hands += [(judged, number) for number in (hands[::-1] if case.number % 2 else hands)[:1]]

@@ -15,8 +15,9 @@ import numpy as np
 
 from avatar_stream.lab.renders.signing import PostureSampler
 from avatar_stream.lab.training.tracker_noise import hand_axes
+from avatar_stream.people.expressions import MORPHS
 from avatar_stream.people.handshapes import LETTERS, shape
-from avatar_stream.people.postures import Posture, RigBody, neutral_face, portrait_arm
+from avatar_stream.people.postures import Posture, RigBody, portrait_arm
 from avatar_stream.people.skeleton import RigPose
 
 WEIGHTS = Path(__file__).with_name("reader.npz")
@@ -143,4 +144,4 @@ def _spelled_pose(figure: RigBody, signer: PostureSampler, name: str, side: int)
     stand = figure.stand(trunk)
     arms = [portrait_arm(signer.figure, stand, each) for each in (0, 1)]
     arms[side] = signer.spelling(stand, side, signer.vary(shape(name)))
-    return figure.resolve(Posture(trunk, tuple(arms), neutral_face(), np.zeros(2)))[0]
+    return figure.resolve(Posture(trunk, tuple(arms), np.zeros(len(MORPHS)), np.zeros(2)))[0]

@@ -130,8 +130,30 @@ def find_poses(folder: Path | None) -> list[Path]:
     return files
 
 
-class RenderedSubject:
-    """One rigged person before the camera: the source picture, and truth in any pose."""
+class Subject:
+    """One person before the camera, rendered or filmed: the source picture, and truth in any pose.
+
+    Attributes:
+        avatar: with the source picture.
+    """
+
+    avatar: Avatar
+
+    def __init__(self, random: np.random.Generator):
+        """Take where chance comes from."""
+        self._random = random
+
+    def disturbed(self, pose: Pose, amount: float = 1.0) -> Pose:
+        """The pose as tracking and retargeting would give it."""
+        return dataclasses.replace(pose, points=tracker_noise(pose.points, self._random, amount))
+
+    def letters(self) -> Iterator[tuple[str, int, TruthFrame]] | None:
+        """The person spells: name of the handshape, side (0 left, 1 right), truth; None: a clip spells nothing."""
+        return None
+
+
+class RenderedSubject(Subject):
+    """A rigged person."""
 
     def __init__(self, person: Person, renderer: Renderer, random: np.random.Generator, noise: bool):
         """Load the person.
@@ -145,8 +167,8 @@ class RenderedSubject:
         Raises:
             RenderError: the file is broken.
         """
-        self.person = person
-        self._renderer, self._random, self._noise = renderer, random, noise
+        super().__init__(random)
+        self.person, self._renderer, self._noise = person, renderer, noise
         self._rig = Rig.load(person.rig_path)
         self._face: FacePoints = face_points(self._rig, renderer)
         self._sampler = Sampler(self._rig.bind_m, int(random.integers(2**31)))
@@ -155,10 +177,6 @@ class RenderedSubject:
             drawn, pose = render_portrait(self._rig, renderer)
             avatar = Avatar(person.name, drawn.image, pose, _NO_CREDIT, person.rig_path)
         self.avatar = dataclasses.replace(avatar, pose=self.disturbed(avatar.pose)) if noise else avatar
-
-    def disturbed(self, pose: Pose, amount: float = 1.0) -> Pose:
-        """The pose as tracking and retargeting would give it."""
-        return dataclasses.replace(pose, points=tracker_noise(pose.points, self._random, amount))
 
     def shoot(self, rig_pose: RigPose, time_s: float = 0.0) -> TruthFrame:
         """Render truth."""

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 
 from avatar_stream.lab.evaluation.clips import TrackedFrame, face_is_free
-from avatar_stream.lab.evaluation.likeness import detail, sharpness_of
-from avatar_stream.lab.evaluation.pictures import at_canvas, on_grey
+from avatar_stream.lab.evaluation.pictures import at_canvas, detail, on_grey, sharpness_of
 from avatar_stream.lab.training import matting
 from avatar_stream.lab.training.video_frame import SigningFrame
 from avatar_stream.lab.videos import read_frames

@@ -10,8 +10,7 @@ import numpy as np
 
 from avatar_stream.images.compose import draw_pose
 from avatar_stream.lab.evaluation.clips import FACE_NUMBERS, TrackedFrame, arm_angles, hands_seen
-from avatar_stream.lab.evaluation.page import Page, number
-from avatar_stream.lab.evaluation.plots import PlotLine, line_plot
+from avatar_stream.lab.evaluation.page import Page, PlotLine, line_plot, number
 from avatar_stream.lab.judge.compare import compare_poses, face_curves
 
 _SHOWN = 12
@@ -88,26 +87,19 @@ def _frames(page: Page, pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> N
         f"The {min(_SHOWN, len(pairs))} frames that differ most",
         "Driver left, avatar right, with what the tracker finds. A lost hand counts as 45 degrees of an arm.",
     )
-    order = sorted(pairs, key=lambda each: -_difference(*each))
-    page.cards([(_tiles(*each), _told(*each)) for each in order[:_SHOWN]])
+    shown = sorted([(*_difference(*pair), pair) for pair in pairs], key=lambda entry: -entry[0])[:_SHOWN]
+    page.cards([(np.concatenate([_tile(frame) for frame in pair], axis=1), text) for _, text, pair in shown])
 
 
-def _difference(driver: TrackedFrame, avatar: TrackedFrame) -> float:
+def _difference(driver: TrackedFrame, avatar: TrackedFrame) -> tuple[float, str]:
+    """How much two frames differ, degrees of an arm, and their caption."""
     values = compare_poses(driver.pose, avatar.pose)
     apart = [value for value in values["arm_angle_deg"] if np.isfinite(value)]
-    return _LOST_DEG * values["hands_found"].count(0.0) + (float(np.mean(apart)) if apart else 0.0)
-
-
-def _told(driver: TrackedFrame, avatar: TrackedFrame) -> str:
-    values = compare_poses(driver.pose, avatar.pose)
-    apart = [value for value in values["arm_angle_deg"] if np.isfinite(value)]
+    mean = float(np.mean(apart)) if apart else 0.0
     hands = f"hands {int(hands_seen(driver.pose).sum())} and {int(hands_seen(avatar.pose).sum())}"
-    arms = f"arms {number(float(np.mean(apart)))}° apart" if apart else "no arms"
-    return f"{driver.time_s:.2f} s: {hands}, {arms}"
-
-
-def _tiles(driver: TrackedFrame, avatar: TrackedFrame) -> np.ndarray:
-    return np.concatenate([_tile(each) for each in (driver, avatar)], axis=1)
+    arms = f"arms {number(mean)}° apart" if apart else "no arms"
+    lost = values["hands_found"].count(0.0)
+    return _LOST_DEG * lost + mean, f"{driver.time_s:.2f} s: {hands}, {arms}"
 
 
 def _tile(frame: TrackedFrame) -> np.ndarray:

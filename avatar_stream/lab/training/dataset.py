@@ -74,11 +74,10 @@ class PictureFolder:
             person = np.load(path / "person.npy")
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} is not a data set folder: {error}") from error
-        self.variants = [
-            rows
-            for v in np.unique(person)
-            if self._kept(v, exclude) and len(rows := np.where(person == v)[0]) > 1
-        ]
+        variants = self.meta.get("variants")
+        names = [variant["person"] for variant in variants] if variants else self.meta["people"]
+        rows = {v: np.where(person == v)[0] for v in np.unique(person) if not names[v].startswith(exclude)}
+        self.variants = [own for own in rows.values() if len(own) > 1]
 
     def _open(self) -> None:
         self.images, self.parts, self.points = (
@@ -95,12 +94,6 @@ class PictureFolder:
         """Map the files again in the new process."""
         self.__dict__.update(state)
         self._open()
-
-    def _kept(self, variant: int, exclude: tuple[str, ...]) -> bool:
-        names = (
-            [v["person"] for v in self.meta["variants"]] if "variants" in self.meta else self.meta["people"]
-        )
-        return not any(names[variant].startswith(name) for name in exclude)
 
 
 DataFolder: TypeAlias = "PictureFolder | LiveRenders"

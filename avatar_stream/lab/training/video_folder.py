@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shutil
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from avatar_stream.errors import ConfigError, SinkError, SourceError, TrackerError
+from avatar_stream.lab.figures import keep_or_make
 from avatar_stream.lab.training import matting
 from avatar_stream.lab.training.video_frame import CutFinder, SigningFrame, neutrality, usable_pose
 from avatar_stream.lab.videos import read_frames
@@ -99,7 +99,7 @@ def prepare_videos(folder: Path, output: Path, every: int = 3, max_frames_per_cl
     }
     segmenter = matting.Segmenter()
     try:
-        _open_partial(partial, settings)
+        keep_or_make(partial, settings)
         with closing(segmenter), logging_redirect_tqdm():
             segmenter.open()
             for number, clip in enumerate(tqdm(clips, unit="clip", disable=None)):
@@ -112,17 +112,6 @@ def prepare_videos(folder: Path, output: Path, every: int = 3, max_frames_per_cl
     except OSError as error:
         raise SinkError(f"could not write the data set {output}: {error.strerror or error}") from error
     return rows
-
-
-def _open_partial(partial: Path, settings: dict) -> None:
-    """Make the partial folder, or keep what an earlier run with the same settings left."""
-    path, wanted = partial / "settings.json", json.dumps(settings)
-    if path.exists() and path.read_text() == wanted:
-        return
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    path.write_text(wanted)
 
 
 def _prepare_clip(
