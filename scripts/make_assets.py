@@ -16,8 +16,8 @@ from avatar_stream.lab.renders.looks import render_looks
 from avatar_stream.lab.renders.motion import Sampler
 from avatar_stream.lab.renders.people import render_clip, render_portrait
 from avatar_stream.people.lens import Lens
-from avatar_stream.people.look import Look
-from avatar_stream.people.renderer import Rendered, Renderer
+from avatar_stream.people.look import Appearance
+from avatar_stream.people.renderer import RenderedPerson, Renderer
 from avatar_stream.people.rig import Rig
 from avatar_stream.sources.pose_file import write_pose_file
 from avatar_stream.types import CANVAS_PX, Pose
@@ -57,7 +57,7 @@ def make_looks(folder: Path, person: Path, renderer: Renderer) -> None:
         write_picture(folder / "looks" / look, rendered, pose, ".webp")
 
 
-def write_picture(path: Path, rendered: Rendered, pose: Pose, kind: str = ".png") -> None:
+def write_picture(path: Path, rendered: RenderedPerson, pose: Pose, kind: str = ".png") -> None:
     """Write `path.png` or `.webp` (RGBA) and `path.pose` (pixels of the 512 canvas, whatever the picture's size)."""
     # A WebP of this quality is a sixth of the PNG, and its matte is exact.
     Image.fromarray(rendered.image).save(path.with_suffix(kind), optimize=True, quality=95, method=6)
@@ -85,7 +85,7 @@ def main() -> None:
         rig = Rig.load(arguments.people / f"{CLIP_PERSON}.glb")
         poses = Sampler(rig.bind_m, CLIP_SEED).fingerspelling_clip(CLIP_WORD, CLIP_S, CLIP_FPS)
         (arguments.output / "clips").mkdir(parents=True, exist_ok=True)
-        render_clip(rig, poses, arguments.output / "clips" / "signer.mp4", CLIP_FPS, Look(lens=WEBCAM))
+        render_clip(rig, poses, arguments.output / "clips" / "signer.mp4", CLIP_FPS, Appearance(lens=WEBCAM))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from avatar_stream.lab.evaluation.detector import Detector, wanted_parts
+from avatar_stream.lab.evaluation.detector import PartDetector, wanted_parts
 from avatar_stream.lab.evaluation.pictures import on_grey
 from avatar_stream.lab.evaluation.reading import SHAPES, WEIGHTS, features, fit
-from avatar_stream.lab.evaluation.truth import RenderedStage, find_people
+from avatar_stream.lab.evaluation.truth import RenderedSubject, find_people
 from avatar_stream.people.renderer import Renderer
 from avatar_stream.running.avatars import list_avatars
 
@@ -63,9 +63,9 @@ def collect_person(work: tuple[int, str, int, int]) -> tuple[np.ndarray, np.ndar
     """Features (n, F) and shapes (n,) of one person: number, name, rounds, seed."""
     number, name, rounds, seed = work
     rows, labels = [], []
-    with Renderer() as renderer, Detector() as detector:
+    with Renderer() as renderer, PartDetector() as detector:
         (person,) = find_people(None, [name], avatars=True)
-        stage = RenderedStage(person, renderer, np.random.default_rng([seed, number]), noise=False)
+        stage = RenderedSubject(person, renderer, np.random.default_rng([seed, number]), noise=False)
         for letter, side, shot in (spelled for _ in range(rounds) for spelled in stage.letters()):
             picture = np.round(on_grey(shot.image)).astype(np.uint8)
             for part in wanted_parts(shot.exact.points, shot.parts):

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
+import os
+import platform
+import shutil
 from pathlib import Path
+
+import numpy as np
 
 from avatar_stream.errors import ConfigError, SinkError
 
@@ -39,6 +46,26 @@ def tell(figures: dict, path: Path | None) -> None:
         write_json(path, figures)
 
 
+def percentiles(values: np.ndarray, unit: str = "") -> dict[str, float]:
+    """Median and 95th percentile, by `p50` and `p95` with the unit behind."""
+    return {f"p{part}{unit}": round(float(np.percentile(values, part)), 1) for part in (50, 95)}
+
+
+def machine(*packages: str) -> dict[str, object]:
+    """What was measured on: cores, load, and the versions of packages that are installed."""
+    versions = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {"processors": os.cpu_count(), "load": load, **versions}
+
+
+def machine_name() -> str:
+    """The processor and its cores."""
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
 def print_figures(figures: dict) -> None:
     """Print keys, values and intervals, regions, then the targets."""
     intervals = figures.get("intervals", {})
@@ -68,3 +95,15 @@ def _text(value: object) -> str:
     if value is None:
         return "null"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def keep_or_make(folder: Path, settings: dict) -> bool:
+    """Keep what an earlier run with the same settings left in a folder (True), or make the folder anew (False)."""
+    path, wanted = folder / "settings.json", json.dumps(settings)
+    if path.exists() and path.read_text() == wanted:
+        return True
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    path.write_text(wanted)
+    return False

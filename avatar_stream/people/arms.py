@@ -15,8 +15,8 @@ import numba
 import numpy as np
 
 from avatar_stream.people.handshapes import Hand
-from avatar_stream.people.rotations import about, between, cross, frame, from_vector, to_vector, twist, unit
 from avatar_stream.people.skeleton import INDEX
+from avatar_stream.turns import about, between, cross, frame, from_vector, to_vector, twist, unit
 
 LOWEST = np.deg2rad([-35.0, -88.0, -68.0, -32.0])
 HIGHEST = np.deg2rad([100.0, 92.0, 70.0, 24.0])

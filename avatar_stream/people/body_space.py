@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import njit
 
-from avatar_stream.people.rotations import unit
 from avatar_stream.people.skeleton import INDEX
+from avatar_stream.turns import unit
 
 # Places on the face, metres from the middle of the eyes of an average head (x = the hand's own side), and
 # what way the skin looks there. Measured on the meshes of eight people.
@@ -45,22 +45,12 @@ class BodySpace:
         height = neck[1] - hips[1]
         width = bind[INDEX["LeftArm"], 0] - bind[INDEX["RightArm"], 0]
         depth = 0.5 * (width + 0.33)  # wide people are not as much deeper as they are wider
+        up = (-0.06 * height, 0.35 * height, 0.66 * height)
+        ahead = (0.040, 0.064, 0.050)
+        radii = ((0.50, 0.42, 0.36), (0.46, 0.45, 0.36), (0.50, 0.40, 0.38))
         return [
-            (
-                "Hips",
-                np.array([0, hips[1] - 0.06 * height, 0.040]),
-                (0.50 * width, 0.42 * height, 0.36 * depth),
-            ),
-            (
-                "Spine1",
-                np.array([0, hips[1] + 0.35 * height, 0.064]),
-                (0.46 * width, 0.45 * height, 0.36 * depth),
-            ),
-            (
-                "Spine2",
-                np.array([0, hips[1] + 0.66 * height, 0.050]),
-                (0.50 * width, 0.40 * height, 0.38 * depth),
-            ),
+            (name, np.array([0, hips[1] + y, z]), (x * width, r * height, d * depth))
+            for name, y, z, (x, r, d) in zip(("Hips", "Spine1", "Spine2"), up, ahead, radii, strict=True)
         ]
 
     def _head(self, bind: np.ndarray) -> list[tuple]:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatar_stream.people.skeleton import INDEX
+from avatar_stream.turns import about
 from avatar_stream.types import SHOULDER_CENTRE, SIDE_PER_SHOULDERS_AND_TORSO
+
+_X, _Y, _ = np.eye(3)
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,7 @@ class Camera:
         focus = (left + right) / 2
         shoulders_m, torso_m = float(np.linalg.norm(left - right)), float(focus[1] - hips[1])
         side_m = SIDE_PER_SHOULDERS_AND_TORSO * (shoulders_m + torso_m) / self.scale
-        cosine, sine = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
-        turn = np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
-        cosine, sine = np.cos(self.pitch_rad), np.sin(self.pitch_rad)
-        turn = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]]) @ turn
+        turn = about(_X, self.pitch_rad) @ about(_Y, -self.yaw_rad)
         centre = (SHOULDER_CENTRE[0] + self.shift[0], SHOULDER_CENTRE[1] + self.shift[1])
         return PlacedCamera(turn, focus.astype(np.float64), self.distance_m, side_m, centre)
 

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-VISEMES = (
-    "AE_AA_h",
-    "AO_a_h",
-    "Ax_E_h",
-    "TD_I_h",
-    "UH_OO_h",
-    "UW_U_h",
-    "H_EST_h",
-    "FV_h",
-    "S_h",
-    "SH_CH_h",
-    "MPB_Up_h",
-    "MPB_Down_h",
-    "KG_h",
+VISEMES = tuple(
+    f"{name}_h" for name in "AE_AA AO_a Ax_E TD_I UH_OO UW_U H_EST FV S SH_CH MPB_Up MPB_Down KG".split()
 )
 BROWS_UP = ("RRbrowUp_h", "RbrowUp_h", "LbrowUp_h", "LLbrowUp_h")
 BROWS_DOWN = ("RRbrowDown_h", "RbrowDown_h", "LbrowDown_h", "LLbrowDown_h")
@@ -32,19 +20,8 @@ _DISGUST = ("Rdisgust_h", "Ldisgust_h")
 
 # Every morph the sampler may move; a face is one weight of each.
 MORPHS: tuple[str, ...] = (
-    *VISEMES,
-    *BROWS_UP,
-    *BROWS_DOWN,
-    *BLINK,
-    *_WIDE,
-    *_SQUINT,
-    *_SMILE_CLOSED,
-    *_SMILE_OPEN,
-    *_SAD,
-    *_BLOW,
-    *_DISGUST,
-    "MouthOpen_h",
-    "Kiss_h",
+    *(*VISEMES, *BROWS_UP, *BROWS_DOWN, *BLINK, *_WIDE, *_SQUINT),
+    *(*_SMILE_CLOSED, *_SMILE_OPEN, *_SAD, *_BLOW, *_DISGUST, "MouthOpen_h", "Kiss_h"),
 )
 _ROW = {name: row for row, name in enumerate(MORPHS)}
 

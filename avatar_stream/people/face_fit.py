@@ -8,7 +8,7 @@ import numpy as np
 
 from avatar_stream.landmarks import LOWER_LIP, MOUTH_CORNERS, UPPER_LIP
 from avatar_stream.people.expressions import BROWS_DOWN, BROWS_UP
-from avatar_stream.people.rotations import about, frame
+from avatar_stream.turns import about, frame
 
 # Rows of the face mesh; right and left are the signer's.
 _ACROSS = ((33, 263), (133, 362), (234, 454), (127, 356))

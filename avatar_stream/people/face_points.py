@@ -105,13 +105,16 @@ def attach(rig: Rig, renderer: Renderer) -> FacePoints:
     places, trusts, frontal = [], [], None
     mesh, irises = np.split(np.arange(478), [MESH.stop])
     for pose, camera, points in sorted(_sights(rig, renderer), key=lambda sight: abs(_yaw(sight[1]))):
-        frontal = _sideways(points) if frontal is None else frontal
+        if frontal is None:  # how far to the signer's left each point lies: -1 and 1 at the ears
+            right, left = points[EARS_OF_FACE, 0]
+            frontal = (points[:, 0] - (right + left) / 2) / max((left - right) / 2, 1.0)
         place, trust = np.zeros((478, 3)), np.zeros(478)
         for triangles, rows in ((skin, mesh), (eyes, irises)):
             place[rows], trust[rows] = _carry_back(
                 rig, renderer, pose, camera, triangles, points[rows], vertices
             )
-        trust *= _on_near_side(frontal, _yaw(camera))
+        # A camera at one side cannot see the far cheek, though MediaPipe guesses where it is.
+        trust *= np.clip((frontal * np.sin(_yaw(camera)) + 0.25) / 0.15, 0, 1)
         if pose.morphs["MouthOpen_h"] < 0.3:
             trust[list(LIPS)] = 0
         places.append(place)
@@ -128,17 +131,6 @@ def attach(rig: Rig, renderer: Renderer) -> FacePoints:
 
 def _yaw(camera: PlacedCamera) -> float:
     return float(np.arctan2(camera.turn[2, 0], camera.turn[0, 0]))
-
-
-def _sideways(points: np.ndarray) -> np.ndarray:
-    """(478,) how far to the signer's left each point of a frontal picture lies: -1 and 1 at the ears."""
-    right, left = points[EARS_OF_FACE, 0]
-    return (points[:, 0] - (right + left) / 2) / max((left - right) / 2, 1.0)
-
-
-def _on_near_side(sideways: np.ndarray, yaw_rad: float) -> np.ndarray:
-    """(478,) 0..1: a camera at one side cannot see the far cheek, though MediaPipe guesses where it is."""
-    return np.clip((sideways * np.sin(yaw_rad) + 0.25) / 0.15, 0, 1)
 
 
 def _agreed(places: np.ndarray, trusts: np.ndarray) -> np.ndarray:

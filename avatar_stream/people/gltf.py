@@ -23,12 +23,9 @@ _COMPONENTS = {
     5126: np.float32,
 }
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
-_KNOWN_EXTENSIONS = {
-    "EXT_texture_webp",
-    "KHR_mesh_quantization",
-    "KHR_texture_transform",
-    "KHR_materials_unlit",
-}
+_KNOWN_EXTENSIONS = set(
+    "EXT_texture_webp KHR_mesh_quantization KHR_texture_transform KHR_materials_unlit".split()
+)
 
 
 class GltfFile:
@@ -126,9 +123,7 @@ class GltfFile:
     def node_matrices(self) -> np.ndarray:
         """(nodes, 4, 4) float64: each node's place in the scene, as the file stands."""
         nodes = self.tree["nodes"]
-        parents = np.full(len(nodes), -1)
-        for number, node in enumerate(nodes):
-            parents[list(node.get("children", []))] = number
+        parents = self.parents()
         own = [_local_matrix(node) for node in nodes]
         placed: dict[int, np.ndarray] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from avatar_stream.people.handshapes import HIGHEST, LOWEST, Hand, shape
-from avatar_stream.people.rotations import from_vector
+from avatar_stream.turns import fit, from_vector
 
 # How far a point may be off, metres: in the picture, and in the tracker's guess of depth.
 _PICTURE_M = 0.003
@@ -20,13 +20,6 @@ _USUAL = np.deg2rad([[20, 30, 12, 12]] + [[18, 25, 16, 0]] * 4)
 _SPREAD_OF_USUAL = np.deg2rad([[60, 60, 60, 60]] + [[80, 80, 60, 22]] * 4)
 _COUPLING = 0.62  # the end joint follows the middle one
 _COUPLING_SPREAD = np.deg2rad(24)
-
-
-def _kabsch(model: np.ndarray, seen: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation that takes model points (N, 3) closest to seen points (N, 3)."""
-    u, _, vt = np.linalg.svd((seen * weights[:, None]).T @ model)
-    u[:, 2] *= np.sign(np.linalg.det(u @ vt))
-    return u @ vt
 
 
 def fit_palm(
@@ -46,8 +39,8 @@ def fit_palm(
     root = np.zeros((1, 3))
     model = np.concatenate((root, hand.offsets_m[1:, 0], hand.offsets_m[:1, 0]))
     seen = seen_m[list(_PALM_ROWS)]
-    flipped = seen * (1, 1, -1)
-    turns = np.stack([_kabsch(model, seen, _PALM_WEIGHTS), _kabsch(model, flipped, _PALM_WEIGHTS)])
+    both = np.stack([seen, seen * (1, 1, -1)])  # as seen, and with depth the other way round
+    turns = fit(model, both * _PALM_WEIGHTS[:, None])
     sizes = np.full(2, scale)
     weights = np.repeat(_PALM_WEIGHTS[:, None], 3, 1) / (_PICTURE_M, _PICTURE_M, _DEPTH_M)
     weights = weights.reshape(-1)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from avatar_stream.errors import ConfigError
-from avatar_stream.people.rotations import about, between, cross, unit
 from avatar_stream.people.skeleton import INDEX
+from avatar_stream.turns import about, between, cross, unit
 
 # Degrees. Limits are those of a loose adult hand.
 LOWEST = np.deg2rad([[-45, -15, -15, -15]] + [[-20, -3, -8, -22]] * 4)
@@ -90,44 +90,9 @@ _DEGREES: dict[str, tuple] = {
 }
 
 # Letters and numbers of the American manual alphabet (J and Z move; their shape is that of I and 1).
-LETTERS = {
-    "A": "a",
-    "B": "b",
-    "C": "c",
-    "D": "d",
-    "E": "e",
-    "F": "f",
-    "G": "g",
-    "H": "u",
-    "I": "i",
-    "J": "i",
-    "K": "k",
-    "L": "l",
-    "M": "m",
-    "N": "n",
-    "O": "o",
-    "P": "k",
-    "Q": "g",
-    "R": "r",
-    "S": "s",
-    "T": "t",
-    "U": "u",
-    "V": "v",
-    "W": "w",
-    "X": "x",
-    "Y": "y",
-    "Z": "one",
-    "0": "o",
-    "1": "one",
-    "2": "v",
-    "3": "three",
-    "4": "four",
-    "5": "five",
-    "6": "six",
-    "7": "seven",
-    "8": "eight",
-    "9": "f",
-}
+LETTERS = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", [*"abcdefguiiklmnokgrstuvwxy", "one"], strict=True)) | dict(
+    zip("0123456789", "o one v three four five six seven eight f".split(), strict=True)
+)
 
 NAMES: tuple[str, ...] = tuple(_DEGREES)
 
@@ -165,24 +130,13 @@ class Hand:
         across = joints[1, 0] - joints[4, 0]
         self.across = unit(across - along * (across @ along))
         self.along = along
-        mirror = 1.0 if side == "Left" else -1.0
-        self.palm = mirror * cross(along, self.across)
-        self._finger_axes(joints, mirror)
-
-    def _finger_axes(self, joints: np.ndarray, mirror: float) -> None:
-        """Flexion axes per finger, and the thumb's direction at bind time."""
-        directions = unit(joints[1:, 3] - joints[1:, 0])
-        self.flexion = unit(cross(directions, self.palm))
-        self.spread = self.palm * mirror * np.array([1.0, 1.0, -1.0, -1.0])[:, None]
+        self._mirror = 1.0 if side == "Left" else -1.0
+        self.palm = self._mirror * cross(along, self.across)
+        self.flexion = unit(cross(unit(joints[1:, 3] - joints[1:, 0]), self.palm))
+        self.spread = self.palm * self._mirror * np.array([1.0, 1.0, -1.0, -1.0])[:, None]
         self.thumb = unit(joints[0, 3] - joints[0, 0])
         bends = -0.85 * self.across + 0.5 * self.palm  # where the thumb's pad looks at bind time
         self.thumb_flexion = unit(cross(self.thumb, bends))
-
-    def thumb_direction(self, around: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """(..., 3) unit directions of the thumb for its two angles (radians)."""
-        around, out = np.asarray(around)[..., None], np.asarray(out)[..., None]
-        flat = np.cos(around) * self.along + np.sin(around) * self.across
-        return np.cos(out) * flat + np.sin(out) * self.palm
 
     def rotations(self, angles: np.ndarray) -> np.ndarray:
         """Joint rotations of shapes.
@@ -200,17 +154,16 @@ class Hand:
         out[..., 1:, :3, :, :] = bend
         out[..., 1:, 0, :, :] = about(self.spread, fingers[..., 3]) @ bend[..., 0, :, :]
         thumb = angles[..., 0, :]
-        aim = self.thumb_direction(thumb[..., 0], thumb[..., 1])
+        around, outwards = thumb[..., :1], thumb[..., 1:2]
+        flat = np.cos(around) * self.along + np.sin(around) * self.across
+        aim = np.cos(outwards) * flat + np.sin(outwards) * self.palm
         # Opposition rolls the thumb: the further it stands out of the palm's plane, the more its pad faces
         # them.
-        roll = about(self.thumb, self._thumb_roll(thumb))
+        rolled = 1.2 * (thumb[..., 1] - np.deg2rad(20)) - 0.7 * (thumb[..., 0] - np.deg2rad(30))
+        roll = about(self.thumb, self._mirror * rolled)
         out[..., 0, 0, :, :] = between(self.thumb, aim) @ roll
         out[..., 0, 1:3, :, :] = about(self.thumb_flexion, thumb[..., 2:4])
         return out
-
-    def _thumb_roll(self, thumb: np.ndarray) -> np.ndarray:
-        side = 1.0 if self.side == "Left" else -1.0
-        return side * (1.2 * (thumb[..., 1] - np.deg2rad(20)) - 0.7 * (thumb[..., 0] - np.deg2rad(30)))
 
     def points(self, rotations: np.ndarray) -> np.ndarray:
         """(..., 5, 4, 3) metres: finger joints from the wrist, in the hand's unturned axes."""

@@ -10,16 +10,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from avatar_stream.landmarks import ELBOWS, HIPS, MESH, SHOULDERS, WRISTS
+from avatar_stream.landmarks import ELBOWS, HIPS, MESH, MIRROR_ROWS, SHOULDERS, WRISTS
 from avatar_stream.people import face_fit
 from avatar_stream.people.arms import Arm
 from avatar_stream.people.hand_fit import FingerFit, fit_palm
 from avatar_stream.people.handshapes import shape
-from avatar_stream.people.postures import LEFT, RIGHT, ArmState, Figure, Stand, portrait
-from avatar_stream.people.rotations import about, from_vector, to_vector, unit
+from avatar_stream.people.postures import LEFT, RIGHT, ArmState, RigBody, Stand, portrait
 from avatar_stream.people.skeleton import INDEX, RigPose
-from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Pose
+from avatar_stream.turns import about, from_vector, to_vector, unit
+from avatar_stream.types import FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, SHOULDER_CENTRE, Pose
 
+_SHOULDER_JOINTS, _HIP_JOINTS = (
+    [INDEX[f"{side}{name}"] for side in ("Left", "Right")] for name in ("Arm", "UpLeg")
+)
+# Rows of a mirrored pose: body and hands change sides, the mesh's own rows do not move.
+_SWAPPED = np.where(
+    np.isin(np.arange(POINT_COUNT), np.arange(POINT_COUNT)[FACE]), np.arange(POINT_COUNT), MIRROR_ROWS
+)
 _SEEN = 0.35  # confidence below which a body point is not used
 _CALIBRATION_S = 1.0
 _HOLD_S, _EASE_S = 0.3, 0.2  # of a hand that is no longer seen
@@ -30,13 +37,9 @@ _HAND_SCALE_PULL = 0.08  # how fast the expected hand size follows what is measu
 
 def _swapped(pose: Pose) -> np.ndarray:
     """(553, 3) the points of the mirror image's own signer: x turned round, left and right exchanged."""
-    points = np.array(pose.points, np.float64)
+    points = np.array(pose.points, np.float64)[_SWAPPED]
     points[:, 0] = pose.size[0] - points[:, 0]
-    out = points.copy()
-    out[LEFT_HAND], out[RIGHT_HAND] = points[RIGHT_HAND], points[LEFT_HAND]
-    for left, right in ((1, 4), (2, 5), (3, 6), (7, 8), (9, 10), *((k, k + 1) for k in range(11, 33, 2))):
-        out[left], out[right] = points[right], points[left]
-    return out
+    return points
 
 
 class RigSolver:
@@ -61,9 +64,9 @@ class RigSolver:
             distance_m: of the camera from the shoulders: what is nearer looks larger and further out.
                 Infinite: no perspective.
         """
-        self._figure = Figure(bind_m)
+        self._figure = RigBody(bind_m)
         self._fixed_scale = metres_per_px
-        shoulders = self._figure.bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]].mean(0)
+        shoulders = self._figure.bind_m[_SHOULDER_JOINTS].mean(0)
         self._bind_shoulders = np.array([shoulders[0], shoulders[1], 0.0])
         self._focus = shoulders
         self._distance_m = distance_m
@@ -130,8 +133,7 @@ class RigSolver:
         points = _swapped(pose) if self._mirrored else np.array(pose.points, np.float64)
         confidence = np.array(pose.confidence, np.float64)
         if self._mirrored:
-            fake = Pose(np.stack([confidence] * 3, 1), pose.confidence, pose.world, (0, 0), 0.0)
-            confidence = np.abs(_swapped(fake)[:, 0])
+            confidence = confidence[_SWAPPED]
         confidence = np.where(np.isfinite(points[:, :2]).all(1), confidence, 0.0)
         points[:, 2] = np.nan_to_num(points[:, 2])
         origin = np.append(
@@ -147,14 +149,12 @@ class RigSolver:
             return self._fixed_scale
         points, seen = np.asarray(pose.points, np.float64), np.asarray(pose.confidence) > _SEEN
         bind = self._figure.bind_m
-        arms = bind[[INDEX["LeftArm"], INDEX["RightArm"]]]
+        arms = bind[_SHOULDER_JOINTS]
         if (calibrating or not self._scales) and seen[SHOULDERS].all():
-            width_m, width_px = (
-                np.linalg.norm(arms[0] - arms[1]),
-                np.linalg.norm(np.subtract(points[SHOULDERS[0], :2], points[SHOULDERS[1], :2])),
-            )
+            width_m = float(np.linalg.norm(arms[0] - arms[1]))
+            width_px = float(np.linalg.norm(np.subtract(*points[SHOULDERS, :2])))
             if seen[HIPS].all():
-                hips = bind[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
+                hips = bind[_HIP_JOINTS].mean(0)
                 width_m += np.linalg.norm((arms.mean(0) - hips)[:2])
                 width_px += np.linalg.norm((points[SHOULDERS] - points[HIPS]).mean(0)[:2])
             if np.isfinite(width_px) and width_px > 1:
@@ -175,9 +175,8 @@ class RigSolver:
         lean, sway = 0.0, -0.5 * tilt
         if confidence[HIPS].min() > 0.6:
             up = (left + right) / 2 - points[HIPS].mean(0)
-            resting = self._figure.bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]].mean(
-                0
-            ) - self._figure.bind_m[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
+            bind = self._figure.bind_m
+            resting = bind[_SHOULDER_JOINTS].mean(0) - bind[_HIP_JOINTS].mean(0)
             lean = np.clip(np.arctan2(up[2], up[1]) - np.arctan2(resting[2], resting[1]), -0.2, 0.4)
             sway = np.arctan2(up[0], up[1])
         shrug = np.clip(tilt + np.clip(sway, -0.4, 0.4), -0.25, 0.25) * 1.1
@@ -219,7 +218,7 @@ class RigSolver:
         """How far the body stands from its place in the picture."""
         if confidence[SHOULDERS].min() < _SEEN:
             return
-        joints = stand.places[[INDEX["LeftArm"], INDEX["RightArm"]]].mean(0)
+        joints = stand.places[_SHOULDER_JOINTS].mean(0)
         self._root = points[SHOULDERS].mean(0) - joints
         self._root[2] = 0.0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from avatar_stream.landmarks import FACE_OF_HEAD, HEAD_ROWS, HIPS, MESH
@@ -14,50 +12,29 @@ from avatar_stream.people.skeleton import INDEX, RigPose, forward
 from avatar_stream.types import BODY, CANVAS_PX, FACE, LEFT_HAND, POINT_COUNT, RIGHT_HAND, Pose
 
 _FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
-_BODY_JOINTS = {
-    11: "LeftArm",
-    12: "RightArm",
-    13: "LeftForeArm",
-    14: "RightForeArm",
-    15: "LeftHand",
-    16: "RightHand",
-    17: "LeftHandPinky1",
-    18: "RightHandPinky1",
-    19: "LeftHandIndex1",
-    20: "RightHandIndex1",
-    21: "LeftHandThumb3",
-    22: "RightHandThumb3",
-    23: "LeftUpLeg",
-    24: "RightUpLeg",
-    25: "LeftLeg",
-    26: "RightLeg",
-    27: "LeftFoot",
-    28: "RightFoot",
-    31: "LeftToeEnd",
-    32: "RightToeEnd",
-}
+_BODY_JOINTS = dict(
+    enumerate(
+        (
+            f"{side}{name}"
+            for name in "Arm ForeArm Hand HandPinky1 HandIndex1 HandThumb3 UpLeg Leg Foot".split()
+            for side in ("Left", "Right")
+        ),
+        11,
+    )
+) | {31: "LeftToeEnd", 32: "RightToeEnd"}
+_BODY_ROWS = np.array(list(_BODY_JOINTS))
+_BODY = np.array([INDEX[name] for name in _BODY_JOINTS.values()])
+_LEFT, _RIGHT = (
+    np.array(
+        [
+            INDEX[f"{side}Hand"],
+            *(INDEX[f"{side}Hand{finger}{k}"] for finger in _FINGERS for k in (1, 2, 3, 4)),
+        ]
+    )
+    for side in ("Left", "Right")
+)
 _HEELS = {29: "LeftFoot", 30: "RightFoot"}
 _HEEL_BACK_M = 0.045  # heels have no joint: behind the ankle, at the height of the toes
-
-
-@dataclass(frozen=True)
-class _Layout:
-    body_rows: np.ndarray
-    body_joints: np.ndarray
-    hands: np.ndarray  # (42,) joint numbers
-
-
-def _layout() -> _Layout:
-    rows = np.array(list(_BODY_JOINTS))
-    hands = [
-        INDEX[name]
-        for side in ("Left", "Right")
-        for name in [f"{side}Hand"] + [f"{side}Hand{finger}{k}" for finger in _FINGERS for k in (1, 2, 3, 4)]
-    ]
-    return _Layout(rows, np.array([INDEX[name] for name in _BODY_JOINTS.values()]), np.array(hands))
-
-
-_LAYOUT = _layout()
 
 
 def model_points(rig: Rig, face: FacePoints, pose: RigPose) -> np.ndarray:
@@ -66,12 +43,12 @@ def model_points(rig: Rig, face: FacePoints, pose: RigPose) -> np.ndarray:
     points = np.empty((POINT_COUNT, 3), np.float32)
     points[FACE] = face.place(rig, pose)
     points[HEAD_ROWS] = points[FACE][FACE_OF_HEAD]
-    points[_LAYOUT.body_rows] = places[_LAYOUT.body_joints]
+    points[_BODY_ROWS] = places[_BODY]
     for row, name in _HEELS.items():
         foot, toe = INDEX[name], INDEX[name.replace("Foot", "ToeBase")]
         offset = (0, rig.bind_m[toe, 1] - rig.bind_m[foot, 1], -_HEEL_BACK_M)
         points[row] = places[foot] + turns[foot] @ np.array(offset, np.float32)
-    points[LEFT_HAND], points[RIGHT_HAND] = places[_LAYOUT.hands[:21]], places[_LAYOUT.hands[21:]]
+    points[LEFT_HAND], points[RIGHT_HAND] = places[_LEFT], places[_RIGHT]
     return points
 
 

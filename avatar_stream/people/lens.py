@@ -74,9 +74,8 @@ def photograph(image: np.ndarray, lens: Lens, random: np.random.Generator) -> np
     colours = np.clip(seen + 0.5, 0, 255).astype(np.uint8)
     if lens.jpeg:
         quality = [cv2.IMWRITE_JPEG_QUALITY, lens.jpeg]
-        colours = cv2.imdecode(cv2.imencode(".jpg", colours[..., ::-1], quality)[1], cv2.IMREAD_COLOR)[
-            ..., ::-1
-        ]
+        encoded = cv2.imencode(".jpg", colours[..., ::-1], quality)[1]
+        colours = cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
     result[box][..., :3] = np.where(person[..., 3:] > 0, colours, 0)
     return result
 

@@ -17,28 +17,18 @@ LUMINANCE = np.array([0.3, 0.59, 0.11])
 # Colours that hair and cloth are found in, linear light (gamma 2).
 _HAIR_COLOURS = np.array(
     [
-        [0.010, 0.008, 0.007],
-        [0.03, 0.018, 0.012],
-        [0.09, 0.045, 0.022],
-        [0.22, 0.13, 0.06],
-        [0.45, 0.32, 0.17],
-        [0.20, 0.07, 0.025],
-        [0.33, 0.33, 0.34],
-        [0.12, 0.12, 0.125],
-        [0.62, 0.50, 0.33],
+        (0.010, 0.008, 0.007),
+        (0.03, 0.018, 0.012),
+        (0.09, 0.045, 0.022),
+        (0.22, 0.13, 0.06),
+        (0.45, 0.32, 0.17),
     ]
+    + [(0.20, 0.07, 0.025), (0.33, 0.33, 0.34), (0.12, 0.12, 0.125), (0.62, 0.50, 0.33)]
 )
 # Skin from very light to very dark, linear light (gamma 2), as the people's textures hold it.
 _SKIN_COLOURS = np.array(
-    [
-        [0.77, 0.55, 0.44],
-        [0.68, 0.43, 0.32],
-        [0.55, 0.31, 0.21],
-        [0.38, 0.20, 0.125],
-        [0.23, 0.115, 0.072],
-        [0.125, 0.063, 0.043],
-        [0.060, 0.033, 0.026],
-    ]
+    [(0.77, 0.55, 0.44), (0.68, 0.43, 0.32), (0.55, 0.31, 0.21), (0.38, 0.20, 0.125), (0.23, 0.115, 0.072)]
+    + [(0.125, 0.063, 0.043), (0.060, 0.033, 0.026)]
 )
 _MOST_SKIN_GAIN = 2.2  # a texture's grain, and dark skin's light palms, grow along
 # What a portrait stands in: ceiling, window, screen, floor (direction in view axes, linear colour).
@@ -49,12 +39,12 @@ _ROOM = (
     ((0, 0, 1), (0.22, 0.22, 0.225)),
     ((0, -1, 0.2), (0.08, 0.072, 0.064)),
 )
-PLAIN, STRIPES, CHECKS, FLOWERS, BLOTCHES = range(5)  # kinds of pattern, as shaders.FRAGMENT numbers them
+STRIPES, CHECKS, FLOWERS, BLOTCHES = range(1, 5)  # kinds of pattern, as shaders.FRAGMENT numbers them
 _PATTERN_M = {STRIPES: (0.012, 0.07), CHECKS: (0.02, 0.10), FLOWERS: (0.03, 0.09), BLOTCHES: (0.05, 0.16)}
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Light and tints.
 
     Attributes:
@@ -97,16 +87,11 @@ class Look:
     def as_json(self) -> dict:
         """The same as lists of floats."""
         return {
+            name: value.round(4).tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self).items()
+        } | {
             "key": [float(v) for v in self.key],
             "key_colour": [float(v) for v in self.key_colour],
-            "around": np.round(self.around, 4).tolist(),
-            "tints": np.round(self.tints, 4).tolist(),
-            "patterns": np.round(self.patterns, 4).tolist(),
-            "print": self.print,
-            "cloth": self.cloth,
-            "worn": self.worn,
-            "softness": float(self.softness),
-            "shine": float(self.shine),
             "lens": vars(self.lens) if self.lens else None,
         }
 
@@ -121,7 +106,7 @@ def repaint(mean: np.ndarray, colour: np.ndarray, amount: float) -> np.ndarray:
     return ((1 - amount) * np.eye(3) + amount * full).astype(np.float32)
 
 
-def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Look:
+def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Appearance:
     """Draw a look.
 
     Args:
@@ -164,7 +149,7 @@ def surroundings(lights: Sequence[tuple[Sequence[float], Sequence[float]]]) -> n
         lights: (3,) direction in view axes, any length, and (3,) linear colour of each; direction 0: from everywhere.
 
     Returns:
-        (3, 4, 4) float32, see `Look.around`.
+        (3, 4, 4) float32, see `Appearance.around`.
     """
     around = np.zeros((3, 4, 4))
     for direction, colour in lights:
@@ -181,7 +166,7 @@ def surroundings(lights: Sequence[tuple[Sequence[float], Sequence[float]]]) -> n
     return around.astype(np.float32)
 
 
-def random_light(random: np.random.Generator) -> Look:
+def random_light(random: np.random.Generator) -> Appearance:
     """Draw light only: a lamp or window with shadows, and a room around with ceiling, walls and floor."""
     above = random.random() < 0.35  # homes and offices are lit from the ceiling
     height = random.uniform(1.2, 3.0) if above else random.uniform(-0.1, 1.2)
@@ -201,7 +186,7 @@ def random_light(random: np.random.Generator) -> Look:
     level = random.uniform(0.85, 1.12)
     part = (0.25 + 0.5 * contrast) * level
     facing = max(0.4, 0.8 / float(np.linalg.norm(key)))
-    return Look(
+    return Appearance(
         tuple(float(v) for v in key),
         tuple(part / facing * _warm(warm)),
         (around * (level - part) / front).astype(np.float32),
@@ -232,7 +217,7 @@ def random_skin(mean: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def random_pattern(cloth: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """(3, 4) float32 row of `Look.patterns` for a cloth of mean colour `cloth` (3,), linear light."""
+    """(3, 4) float32 row of `Appearance.patterns` for a cloth of mean colour `cloth` (3,), linear light."""
     kind = int(random.choice([STRIPES, CHECKS, FLOWERS, BLOTCHES], p=(0.4, 0.25, 0.2, 0.15)))
     per_m = 1 / np.exp(random.uniform(*np.log(_PATTERN_M[kind])))
     if kind in (STRIPES, CHECKS):
@@ -265,7 +250,7 @@ def tinted(
         texture: (H, W, 4) uint8 RGBA.
         masks: (S, S, 4) uint8 `Rig.part_masks`, or None where all of it is hair.
         part_colours: (4, 3) `Rig.part_colours`.
-        tints: (4, 3, 3) `Look.tints`.
+        tints: (4, 3, 3) `Appearance.tints`.
 
     Returns:
         (H', W', 4) uint8 RGBA; the texture itself where no tint changes anything.

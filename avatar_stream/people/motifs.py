@@ -179,13 +179,13 @@ def lay(image: np.ndarray, layer: np.ndarray) -> None:
 def noise(random: np.random.Generator, side: int, grain: float) -> np.ndarray:
     """(side, side) float32 smooth noise of unit spread."""
     few = max(4, int(side / grain) + 2)
-    rough = cv2.resize(
-        random.standard_normal((few, few)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC
-    )
-    fine = cv2.resize(
-        random.standard_normal((2 * few, 2 * few)).astype(np.float32),
-        (side, side),
-        interpolation=cv2.INTER_CUBIC,
+    rough, fine = (
+        cv2.resize(
+            random.standard_normal((cells, cells)).astype(np.float32),
+            (side, side),
+            interpolation=cv2.INTER_CUBIC,
+        )
+        for cells in (few, 2 * few)
     )
     both = rough + 0.4 * fine
     return (both - both.mean()) / max(float(both.std()), 1e-6)

@@ -48,48 +48,35 @@ def region_weights(joints: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.stack([_share(joints, weights, rows) for rows in groups], 1)
 
 
-def mean_colour(texture: np.ndarray) -> np.ndarray:
-    """(3,) float32 mean colour in linear light (gamma 2), 0..1, of an (H, W, 4) uint8 RGBA texture."""
-    return ((texture[::8, ::8, :3].astype(np.float32) / 255) ** 2).mean((0, 1))
-
-
 def paint(
-    texture: np.ndarray,
-    texcoords: np.ndarray,
-    triangles: np.ndarray,
-    positions_m: np.ndarray,
-    joints: np.ndarray,
-    weights: np.ndarray,
-    bind_m: np.ndarray,
+    texture: np.ndarray, body: np.ndarray, vertices: dict[str, np.ndarray], bind_m: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paint the part masks of one person.
 
     Args:
         texture: (H, W, 4) uint8 RGBA of skin and clothes.
-        texcoords: (V, 2) float32 of all vertices.
-        triangles: (T, 3) those of the body mesh.
-        positions_m: (V, 3) float32 in the bind pose, metres.
-        joints: (V, 4) indices into JOINTS.
-        weights: (V, 4) float32.
+        body: (T, 3) triangles of the body mesh.
+        vertices: `positions_m`, `texcoords`, `joints` and `weights` as `Rig` has them.
         bind_m: (69, 3) joint positions, metres.
 
     Returns:
         (MASK_PX, MASK_PX, 4) uint8 masks of hair, skin, upper clothes, lower clothes, soft at their borders,
         and (4, 3) float32 mean colours of them in linear light (gamma 2).
     """
-    surface = _unwrap(texture, texcoords, triangles, positions_m, joints, weights)
+    surface = _unwrap(texture, body, vertices)
     labels = _classify(surface, bind_m)
-    labels = _spread(labels, surface.inside)
-    labels = cv2.medianBlur(labels, _SMOOTH_TEXELS)
+    # Labels are carried over the borders of the islands, so that filtering there does not mix in the void.
+    rows, columns = ndimage.distance_transform_edt(
+        ~surface.inside, return_distances=False, return_indices=True
+    )
+    labels = cv2.medianBlur(np.ascontiguousarray(labels[rows, columns]), _SMOOTH_TEXELS)
     masks = np.stack([(labels == channel).astype(np.float32) for channel in range(4)], -1)
     masks = (cv2.GaussianBlur(masks, (0, 0), 0.8) * 255 + 0.5).astype(np.uint8)
     linear = (surface.rgb.astype(np.float32) / 255) ** 2
-    colours = np.full((4, 3), 0.2, np.float32)
-    for channel in range(4):
-        chosen = surface.inside & (labels == channel)
-        if chosen.sum() > 50:
-            colours[channel] = linear[chosen].mean(0)
-    return masks, colours
+    chosen = [surface.inside & (labels == channel) for channel in range(4)]
+    usual = np.full(3, 0.2)
+    colours = [linear[texels].mean(0) if texels.sum() > 50 else usual for texels in chosen]
+    return masks, np.array(colours, np.float32)
 
 
 @dataclass(frozen=True)
@@ -107,18 +94,21 @@ def _share(joints: np.ndarray, weights: np.ndarray, rows: np.ndarray) -> np.ndar
     return (weights * np.isin(joints, rows)).sum(1).astype(np.float32)
 
 
-def _unwrap(
-    texture: np.ndarray,
-    texcoords: np.ndarray,
-    triangles: np.ndarray,
-    positions_m: np.ndarray,
-    joints: np.ndarray,
-    weights: np.ndarray,
-) -> _Surface:
-    corners = (texcoords[triangles] % 1.0) * MASK_PX - 0.5
-    owner = np.zeros((MASK_PX, MASK_PX), np.int32)
+def texel_owners(texcoords: np.ndarray, triangles: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which triangle each texel of a texture belongs to.
+
+    Returns:
+        (side, side) int32 rows of `triangles`, counted from 1; 0 where none is; and their corners (T, 3, 2), px.
+    """
+    corners = (texcoords[triangles] % 1.0) * side - 0.5
+    owner = np.zeros((side, side), np.int32)
     for number, corner in enumerate(np.round(corners * 16).astype(np.int32), 1):
         cv2.fillConvexPoly(owner, corner, number, shift=4)
+    return owner, corners
+
+
+def _unwrap(texture: np.ndarray, triangles: np.ndarray, vertices: dict[str, np.ndarray]) -> _Surface:
+    owner, corners = texel_owners(vertices["texcoords"], triangles, MASK_PX)
     inside = owner > 0
     rows, columns = np.nonzero(inside)
     used = owner[inside] - 1
@@ -130,10 +120,10 @@ def _unwrap(
     within /= within.sum(1, keepdims=True)
     hands = np.concatenate([_HAND_ROWS["Left"], _HAND_ROWS["Right"]])
     groups = (_HEAD_ROWS, hands, _LEG_ROWS, _ARM_ROWS, np.array([INDEX["Neck"]]))
-    shares = np.stack([_share(joints, weights, rows_of) for rows_of in groups], 1)
+    shares = np.stack([_share(vertices["joints"], vertices["weights"], rows_of) for rows_of in groups], 1)
     spread = np.zeros((MASK_PX, MASK_PX, 8), np.float32)
     spread[inside] = np.einsum(
-        "nk,nka->na", within, np.concatenate([positions_m, shares], 1)[triangles[used]]
+        "nk,nka->na", within, np.concatenate([vertices["positions_m"], shares], 1)[triangles[used]]
     )
     rgb = cv2.resize(texture[..., :3], (MASK_PX, MASK_PX), interpolation=cv2.INTER_AREA)
     smooth = cv2.GaussianBlur(rgb, (0, 0), 0.8).astype(np.float32) / 255
@@ -226,9 +216,3 @@ def _below_waist(surface: _Surface, torso: np.ndarray, bind_m: np.ndarray) -> np
     gain = np.cumsum(-np.sign(votes[band][order]))
     waist = float(y[band][order][int(np.argmax(gain))])
     return np.where(abs(y - waist) < _HEM_M, votes < 0, y < waist)
-
-
-def _spread(labels: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Carry labels over the borders of the islands, so that filtering there does not mix in the void."""
-    rows, columns = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    return np.ascontiguousarray(labels[rows, columns])

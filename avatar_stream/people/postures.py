@@ -12,13 +12,12 @@ from avatar_stream.people.arms import SWIVELS, Arm, ArmPlace
 from avatar_stream.people.body_space import BodySpace
 from avatar_stream.people.expressions import MORPHS, weights
 from avatar_stream.people.handshapes import shape
-from avatar_stream.people.rotations import about, unit
 from avatar_stream.people.skeleton import INDEX, PARENTS, RigPose, rest_rotations
+from avatar_stream.turns import about, unit
 from avatar_stream.types import SIDE_PER_SHOULDERS_AND_TORSO
 
 SIDES = ("Left", "Right")
 LEFT, RIGHT = 0, 1
-TRUNK = ("lean", "sway", "turn", "nod", "tilt", "look", "shrug_left", "shrug_right")
 _X, _Y, _Z = np.eye(3)
 _TRUNK_ROWS = [
     INDEX[n] for n in ("Hips", "Spine", "Spine1", "Spine2", "Neck", "Head", "LeftShoulder", "RightShoulder")
@@ -50,8 +49,8 @@ class Posture:
     """A whole person.
 
     Attributes:
-        trunk: (8,) radians in the order of TRUNK; lean and nod forwards, sway, turn, tilt and look to the
-            signer's left, shrugs upwards.
+        trunk: (8,) radians: lean, sway, turn, nod, tilt, look, shrug left and right; lean and nod forwards,
+            sway, turn, tilt and look to the signer's left, shrugs upwards.
         arms: left and right.
         face: (len(MORPHS),) weights.
         gaze: (2,) radians yaw, pitch.
@@ -61,11 +60,6 @@ class Posture:
     arms: tuple[ArmState, ArmState]
     face: np.ndarray
     gaze: np.ndarray
-
-
-def neutral_face() -> np.ndarray:
-    """(len(MORPHS),) zeros: mouth closed, eyes open."""
-    return np.zeros(len(MORPHS))
 
 
 class Stand:
@@ -101,7 +95,7 @@ class Stand:
         )
 
 
-class Figure:
+class RigBody:
     """One person's proportions: turns postures into rig poses and wanted hands into arm states."""
 
     def __init__(self, bind_m: np.ndarray):
@@ -253,15 +247,14 @@ class Figure:
         ]
         return max(depth - _ALLOWED_M, 0.0), np.stack(pushed)
 
-    def _balls(self, place: ArmPlace, balls: np.ndarray) -> np.ndarray:
-        arm = place.elbow_m + _ARM_PARTS[:, None] * (place.wrist_m - place.elbow_m)
-        return np.concatenate((arm, place.wrist_m + balls @ place.hand.T))
-
     def _moves(
         self, stand: Stand, places: list[ArmPlace], hands: list[np.ndarray], forwards: bool
     ) -> tuple[list[np.ndarray], float]:
         """(3,) metres each wrist should move by, and the greatest depth."""
-        balls = [self._balls(place, hand) for place, hand in zip(places, hands, strict=True)]
+        balls = []
+        for place, hand in zip(places, hands, strict=True):
+            arm = place.elbow_m + _ARM_PARTS[:, None] * (place.wrist_m - place.elbow_m)
+            balls.append(np.concatenate((arm, place.wrist_m + hand @ place.hand.T)))
         radii = np.concatenate((self._arm_radii, self._hand_radii))
         depth, way = self.body.push(stand.turns, stand.places, np.concatenate(balls), np.tile(radii, 2))
         depth, way = depth.reshape(2, -1), way.reshape(2, -1, 3)
@@ -304,7 +297,7 @@ def mirrored(posture: Posture) -> Posture:
     return replace(posture, trunk=trunk, arms=arms, gaze=posture.gaze * np.array([-1.0, 1.0]))
 
 
-def portrait_arm(figure: Figure, stand: Stand, side: int) -> ArmState:
+def portrait_arm(figure: RigBody, stand: Stand, side: int) -> ArmState:
     """An arm beside the hips with its whole relaxed hand inside the canonical frame; no chance in it."""
     arm = figure.arms[side]
     hips = figure.bind_m[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
@@ -319,9 +312,9 @@ def portrait_arm(figure: Figure, stand: Stand, side: int) -> ArmState:
     return figure.arm_state(stand, side, turn, angles, figure.to_space(stand, at))[0]
 
 
-def portrait(figure: Figure) -> Posture:
+def portrait(figure: RigBody) -> Posture:
     """The neutral portrait: upright, looking at the viewer, both whole hands beside the hips."""
     trunk = np.zeros(8)
     stand = figure.stand(trunk)
     arms = (portrait_arm(figure, stand, LEFT), portrait_arm(figure, stand, RIGHT))
-    return Posture(trunk, arms, neutral_face(), np.zeros(2))
+    return Posture(trunk, arms, np.zeros(len(MORPHS)), np.zeros(2))

@@ -31,7 +31,7 @@ def paint(seed: int, cloth: np.ndarray) -> np.ndarray:
     """
     random = np.random.default_rng([seed, 1])
     image = np.zeros((SIDE_PX, SIDE_PX, 4), np.uint8)
-    image[..., :3] = _byte(cloth)
+    image[..., :3] = np.clip(np.sqrt(np.maximum(cloth, 0)) * 255 + 0.5, 0, 255).astype(np.uint8)
     colours = [_contrasting(cloth, random) for _ in range(3)]
     _print(image, random, colours)
     if random.random() < 0.15:
@@ -92,10 +92,6 @@ def _contrasting(cloth: np.ndarray, random: np.random.Generator) -> tuple[int, i
     wheel = 0.5 + 0.5 * np.cos(random.uniform(0, 2 * np.pi) - np.array([0, 2.094, 4.189]))
     value = random.uniform(0.6, 0.98) if light < 0.25 or chance > 0.85 else random.uniform(0.15, 0.6)
     return tuple(int(v) for v in 255 * value * (1 - random.uniform(0.2, 1.0) * (1 - wheel)))
-
-
-def _byte(linear: np.ndarray) -> np.ndarray:
-    return np.clip(np.sqrt(np.maximum(linear, 0)) * 255 + 0.5, 0, 255).astype(np.uint8)
 
 
 def _put(image: np.ndarray, one: np.ndarray, x: float, y: float, random: np.random.Generator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 
@@ -12,13 +13,12 @@ from avatar_stream.errors import RenderError
 from avatar_stream.messages import first_line
 from avatar_stream.people import cloth, prints, shaders
 from avatar_stream.people.camera import Camera, PlacedCamera
-from avatar_stream.people.look import LUMINANCE, Look, tinted
+from avatar_stream.people.look import LUMINANCE, Appearance, tinted
 from avatar_stream.people.parts import region_weights
 from avatar_stream.people.rig import BODY, GLASS, HAIR, WORN, Rig
-from avatar_stream.people.shadows import ShadowMap
 from avatar_stream.people.skeleton import INDEX, JOINTS, RigPose
 from avatar_stream.people.surface import chart
-from avatar_stream.people.textures import KeptTexture, label_texture, upload
+from avatar_stream.people.textures import KeptTexture, ShadowMap, label_texture, upload
 
 _CACHED_RIGS = 4
 _KEY_PX, _SKY_PX = 512, 256  # sides of the maps of what lights see
@@ -28,7 +28,7 @@ _FIXED = ("normal", "texcoord", "weights", "joints", "region", "chart")  # what 
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedPerson:
     """One drawn person.
 
     Attributes:
@@ -43,7 +43,7 @@ class Rendered:
     surface: np.ndarray
 
 
-class Renderer:
+class Renderer(contextlib.AbstractContextManager):
     """Owns an OpenGL context and its buffers. Use from one thread; `close()` gives everything back."""
 
     def __init__(self, size_px: int = 512, samples: int = 4):
@@ -70,26 +70,28 @@ class Renderer:
         self._program = self._context.program(vertex_shader=shaders.VERTEX, fragment_shader=shaders.FRAGMENT)
         self._worn_program = self._context.program(shaders.VERTEX, fragment_shader=shaders.WORN)
         self._bones = self._context.buffer(reserve=len(JOINTS) * 48, dynamic=True)
-        size = (size_px, size_px)
-        self._multisampled = self._target(size, samples if samples > 1 else 0)
-        self._resolved = self._target(size, 0, depth=False) if samples > 1 else self._multisampled
+        self._multisampled = self._target(samples if samples > 1 else 0)
+        self._resolved = self._target(0, depth=False) if samples > 1 else self._multisampled
         self._shadow_program = self._context.program(shaders.VERTEX, fragment_shader=shaders.DEPTH)
         self._key_map, self._sky_map = (ShadowMap(self._context, side) for side in (_KEY_PX, _SKY_PX))
         self._finder = self._found = None
         self._models: dict[int, _Model] = {}
 
-    def _target(self, size: tuple[int, int], samples: int, depth: bool = True) -> moderngl.Framebuffer:
+    def _target(self, samples: int, depth: bool = True) -> moderngl.Framebuffer:
+        size, kinds = (self.size_px, self.size_px), ((4, "f1"), (1, "u1"), (2, "u2"))
         colours = [
-            self._context.renderbuffer(size, 4, samples=samples),
-            self._context.renderbuffer(size, 1, samples=samples, dtype="u1"),
-            self._context.renderbuffer(size, 2, samples=samples, dtype="u2"),
+            self._context.renderbuffer(size, count, samples=samples, dtype=kind) for count, kind in kinds
         ]
         buffer = self._context.depth_renderbuffer(size, samples=samples) if depth else None
         return self._context.framebuffer(colours, buffer)
 
     def draw(
-        self, rig: Rig, pose: RigPose, camera: Camera | PlacedCamera | None = None, look: Look | None = None
-    ) -> Rendered:
+        self,
+        rig: Rig,
+        pose: RigPose,
+        camera: Camera | PlacedCamera | None = None,
+        look: Appearance | None = None,
+    ) -> RenderedPerson:
         """Draw one person in one pose.
 
         Args:
@@ -101,9 +103,9 @@ class Renderer:
         camera = camera or Camera()
         placed = camera.place(rig.bind_m) if isinstance(camera, Camera) else camera
         with self._context:  # another renderer of this thread may have drawn since
-            return self._draw(rig, pose, placed, look or Look())
+            return self._draw(rig, pose, placed, look or Appearance())
 
-    def _draw(self, rig: Rig, pose: RigPose, placed: PlacedCamera, look: Look) -> Rendered:
+    def _draw(self, rig: Rig, pose: RigPose, placed: PlacedCamera, look: Appearance) -> RenderedPerson:
         model = self._model(rig)
         morphed = rig.morphed(pose.morphs)
         self._bones.write(rig.matrices(pose).tobytes())
@@ -122,15 +124,13 @@ class Renderer:
             self._context.copy_framebuffer(self._resolved, self._multisampled)
         shape = (self.size_px, self.size_px)
         image = np.frombuffer(bytearray(self._resolved.read(components=4)), np.uint8).reshape(*shape, 4)
-        labels = np.frombuffer(self._resolved.read(components=1, attachment=1, dtype="u1"), np.uint8).reshape(
-            shape
-        )
+        labels = np.frombuffer(self._resolved.read(components=1, attachment=1, dtype="u1"), np.uint8)
         places = np.frombuffer(self._resolved.read(components=2, attachment=2, dtype="u2"), np.uint16)
         # The buffer holds one more than the chart, so that what is cleared to zero becomes UNKNOWN.
         surface = places.reshape(*shape, 2)[::2, ::2] - np.uint16(1)
-        return Rendered(straightened(image), labels[::2, ::2].copy(), surface)
+        return RenderedPerson(straightened(image), labels.reshape(shape)[::2, ::2].copy(), surface)
 
-    def _shade(self, model: _Model, placed: PlacedCamera, look: Look) -> None:
+    def _shade(self, model: _Model, placed: PlacedCamera, look: Appearance) -> None:
         """Draw what the lights see of the person that the bones hold."""
         program = self._shadow_program
         lights = (("key", self._key_map, look.key), ("sky", self._sky_map, _SKY))
@@ -197,12 +197,7 @@ class Renderer:
         self._context.release()
         self._context = None
 
-    def __enter__(self) -> Renderer:
-        """Return itself."""
-        return self
-
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()
 
 
@@ -240,7 +235,7 @@ class _Model:
             ]
             self._batches.append((texture, *arrays, kind))
 
-    def dress(self, look: Look, morphed: np.ndarray) -> None:
+    def dress(self, look: Appearance, morphed: np.ndarray) -> None:
         """Take on a look and a face."""
         if len(morphed):
             self._positions.write(np.ascontiguousarray(morphed, np.float32).tobytes())
@@ -255,7 +250,7 @@ class _Model:
                 self._textures[texture].use(0)
                 batch.render()
 
-    def draw(self, program: moderngl.Program, look: Look) -> None:
+    def draw(self, program: moderngl.Program, look: Appearance) -> None:
         """Draw everything; `program` is the body's."""
         program["weave"].write(np.ascontiguousarray(look.patterns, np.float32).tobytes())
         program["shine"] = look.shine
@@ -280,18 +275,14 @@ class _Model:
         target.color_mask = (_ALL, _NONE, _NONE)
         target.depth_mask = False
         self._context.enable(moderngl.BLEND)
-        self._context.blend_func = (
-            moderngl.DST_ALPHA,
-            moderngl.ONE_MINUS_SRC_ALPHA,
-            moderngl.ZERO,
-            moderngl.ONE,
-        )
+        over = (moderngl.DST_ALPHA, moderngl.ONE_MINUS_SRC_ALPHA)
+        self._context.blend_func = (*over, moderngl.ZERO, moderngl.ONE)
         batch.render()
         self._context.disable(moderngl.BLEND)
         target.color_mask = (_ALL, _ALL, _ALL)
         target.depth_mask = True
 
-    def _wear(self, look: Look) -> None:
+    def _wear(self, look: Appearance) -> None:
         """Put the look's colours into the textures: cheaper than in every pixel of every frame."""
         if self._tints is not None and np.array_equal(self._tints, look.tints):
             return
@@ -307,7 +298,7 @@ class _Model:
             self._textures.append(upload(self._context, pixels))
         self._tints = look.tints.copy()
 
-    def _wrap_cloth(self, look: Look) -> None:
+    def _wrap_cloth(self, look: Appearance) -> None:
         dyed = look.tints[2] @ self.rig.part_colours[2]
 
         def printed() -> np.ndarray:
@@ -333,19 +324,12 @@ class _Model:
         for _, *arrays, _ in self._batches:
             for array in arrays:
                 array.release()
-        for held in (
-            *self._textures,
-            self._print,
-            self._cloth,
-            self._labels,
-            *self._indices,
-            self._positions,
-            self._fixed,
-        ):
-            held.release()
+        held = (self._print, self._cloth, self._labels, *self._indices, self._positions, self._fixed)
+        for resource in (*self._textures, *held):
+            resource.release()
 
 
-def _light(program: moderngl.Program, camera: PlacedCamera, look: Look) -> None:
+def _light(program: moderngl.Program, camera: PlacedCamera, look: Appearance) -> None:
     """Set what bodies and what they wear have in common: camera, light, shadows."""
     program["clip"].write(camera.matrix().T.tobytes())
     program["eye_m"] = tuple(camera.eye_m())
@@ -369,16 +353,8 @@ def straightened(image: np.ndarray) -> np.ndarray:
 
 
 def _fixed_attributes(rig: Rig) -> np.ndarray:
-    layout = np.dtype(
-        [
-            ("normal", "3f4"),
-            ("texcoord", "2f4"),
-            ("weights", "4u1"),
-            ("joints", "4u1"),
-            ("region", "4u1"),
-            ("chart", "2f4"),
-        ]
-    )
+    formats = "3f4 2f4 4u1 4u1 4u1 2f4".split()
+    layout = np.dtype(list(zip(_FIXED, formats, strict=True)))
     rows = np.zeros(len(rig.positions_m), layout)
     rows["normal"], rows["texcoord"] = rig.normals, rig.texcoords
     rows["chart"] = chart(rig)

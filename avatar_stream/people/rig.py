@@ -14,12 +14,12 @@ from avatar_stream.errors import RenderError
 from avatar_stream.people import parts
 from avatar_stream.people.gltf import GltfFile
 from avatar_stream.people.skeleton import INDEX, JOINTS, RigPose, forward
+from avatar_stream.turns import about
 
-BODY, EYE, TEETH, HAIR, WORN, GLASS = range(
-    6
-)  # what a vertex belongs to: `Rig.kinds`; files have the first four
+# What a vertex belongs to: `Rig.kinds`; files have the first four.
+BODY, EYE, TEETH, HAIR, WORN, GLASS = range(6)
 # Face morphs that the teeth file under another name than the mouth's.
-_TEETH_NAMES = {"MPB_h": ("MPB_Down_h",)}
+_TEETH_NAMES = {"MPB_h": "MPB_Down_h"}
 _BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
 
 
@@ -119,11 +119,10 @@ class Rig:
 def with_gaze(pose: RigPose) -> RigPose:
     """The same pose with `gaze` turned into rotations of the eye joints."""
     yaw, pitch = (float(angle) for angle in pose.gaze)
-    about_y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
+    x, y, _ = np.eye(3)
     rotations = np.array(pose.rotations, np.float32)
     for eye in ("LeftEye", "RightEye"):
-        rotations[INDEX[eye]] = rotations[INDEX[eye]] @ (about_y @ about_x)
+        rotations[INDEX[eye]] = rotations[INDEX[eye]] @ (about(y, yaw) @ about(x, -pitch))
     return RigPose(rotations, pose.root_m, pose.morphs, pose.gaze)
 
 
@@ -166,18 +165,10 @@ def _build(file: GltfFile) -> Rig:
     body = np.repeat(
         [mesh.kind == BODY and mesh.texture == 0 for mesh in meshes], [len(mesh.triangles) for mesh in meshes]
     )
-    masks, colours = parts.paint(
-        textures[0],
-        arrays["texcoords"],
-        arrays["triangles"][body],
-        arrays["positions_m"],
-        arrays["joints"],
-        arrays["weights"],
-        bind,
-    )
+    masks, colours = parts.paint(textures[0], arrays["triangles"][body], arrays, bind)
     if np.any(arrays["kinds"] == HAIR):
         number = next(mesh.texture for mesh in meshes if mesh.kind == HAIR)
-        colours[0] = parts.mean_colour(textures[number])
+        colours[0] = ((textures[number][::8, ::8, :3].astype(np.float32) / 255) ** 2).mean((0, 1))
     return Rig(
         path=file.path, bind_m=bind, textures=textures, part_masks=masks, part_colours=colours, **arrays
     )
@@ -260,27 +251,20 @@ def _read_primitive(
         if "POSITION" in target:
             delta = file.accessor(target["POSITION"]).astype(np.float32)
             delta = np.einsum("nab,nb->na", blended[:, :3, :3], delta)
-            morphs.update(dict.fromkeys(_mouth_names(name, kind), delta))
+            if kind == TEETH:  # they follow the mouth
+                name = name.removeprefix("t_")
+                name = _TEETH_NAMES.get(name, name)
+            morphs[name] = delta
     texture, texcoords = _texture(file, primitive, attributes)
     joints = fold[bones].astype(np.uint8)
     return _Mesh(kind, texture, positions, normals, texcoords, joints, weights, triangles, morphs)
 
 
-def _mouth_names(name: str, kind: int) -> tuple[str, ...]:
-    """Names of the face morphs that one morph of the file takes part in: the teeth follow the mouth."""
-    if kind != TEETH:
-        return (name,)
-    name = name.removeprefix("t_")
-    return _TEETH_NAMES.get(name, (name,))
-
-
 def _texture(file: GltfFile, primitive: dict, attributes: dict) -> tuple[int, np.ndarray]:
     """The primitive's texture number (-1: none) and (V, 2) float32 coordinates in it."""
     count = file.tree["accessors"][attributes["POSITION"]]["count"]
-    if "material" not in primitive:
-        return -1, np.zeros((count, 2), np.float32)
-    surface = file.tree["materials"][primitive["material"]].get("pbrMetallicRoughness", {})
-    info = surface.get("baseColorTexture")
+    material = file.tree["materials"][primitive["material"]] if "material" in primitive else {}
+    info = material.get("pbrMetallicRoughness", {}).get("baseColorTexture")
     if info is None:
         return -1, np.zeros((count, 2), np.float32)
     transform = info.get("extensions", {}).get("KHR_texture_transform", {})

@@ -52,7 +52,7 @@ uniform sampler2D picture;
 uniform vec3 eye_m;
 uniform vec3 key;
 uniform vec3 key_colour;
-uniform mat4 around[3];     // Look.around of red, green, blue, turned to the model's axes
+uniform mat4 around[3];     // Appearance.around of red, green, blue, turned to the model's axes
 uniform float softness;
 uniform sampler2DShadow key_map;
 uniform sampler2DShadow sky_map;
@@ -88,7 +88,7 @@ uniform sampler2D labels;
 uniform float shine;
 in vec3 cloth;
 in vec2 on_chart;
-uniform vec4 weave[6];  // Look.patterns
+uniform vec4 weave[6];  // Appearance.patterns
 uniform sampler2D print;    // prints.paint
 uniform sampler2D threads;  // cloth.weave
 uniform vec3 trunk;         // of the trunk in the bind pose: top, z of its axis, half its depth

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatar_stream.landmarks import HIPS, PALM, SHOULDERS
-from avatar_stream.retarget.bones import gaps, middle
+from avatar_stream.turns import gaps, middle
 from avatar_stream.types import FACE
 
 # Places of the face that signs use: chin, mouth, nose, cheeks, temples, forehead, ears, brows, eyes' corners.

@@ -23,8 +23,8 @@ from avatar_stream.landmarks import (
     UPPER_LIDS,
     UPPER_LIP,
 )
-from avatar_stream.retarget.bones import length
-from avatar_stream.retarget.proportions import Tracked
+from avatar_stream.retarget.proportions import RunningEstimate
+from avatar_stream.turns import length
 
 _FEWEST_STABLE = 6
 _CLOSED_LIDS = 0.35  # an eye is shut when its gap is this part of its open gap: MediaPipe's lids never meet
@@ -107,9 +107,9 @@ class FaceTransfer:
         self._neutral_unrest = 0.0
         self._samples: list[tuple[float, np.ndarray]] = []
         self._seen_s = 0.0
-        self._open_lids = Tracked(70.0, up_s=2.0, down_s=20.0)
-        self._gaze_rest = Tracked(50.0, up_s=10.0, down_s=10.0)
-        self._turn_rest = Tracked(50.0, up_s=15.0, down_s=15.0)
+        self._open_lids = RunningEstimate(70.0, up_s=2.0, down_s=20.0)
+        self._gaze_rest = RunningEstimate(50.0, up_s=10.0, down_s=10.0)
+        self._turn_rest = RunningEstimate(50.0, up_s=15.0, down_s=15.0)
         self._gaze = np.zeros((2, 2))
 
     def locate(self, face: np.ndarray) -> Head | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from avatar_stream.landmarks import HAND_CHAIN, HAND_RATIOS, PALMS_IN_BONES, WRISTS, both_hands, hand_bones
-from avatar_stream.retarget.bones import cross, gaps, length, part_of_turn, unit
 from avatar_stream.retarget.proportions import PALM_RATIO
+from avatar_stream.turns import frame, gaps, length, part_of
 
 _LOW_CONFIDENCE = 0.3
 _FAR = 0.45  # from the body's wrist, in shoulder widths
@@ -150,13 +150,6 @@ def blend_hands(rest: np.ndarray, seen: np.ndarray, weight: float) -> np.ndarray
     """(21, 3) offsets from a relaxed hand (weight 0) to a seen one (1): it turns as a whole as it bends."""
     if weight >= 1.0:
         return seen
-    rest_frame, seen_frame = _palm_frame(rest), _palm_frame(seen)
-    turn = part_of_turn(seen_frame @ rest_frame.T, weight)
+    rest_frame, seen_frame = (frame(hand[9] - hand[0], hand[17] - hand[5]) for hand in (rest, seen))
+    turn = part_of(seen_frame @ rest_frame.T, weight)
     return ((1.0 - weight) * rest @ rest_frame + weight * seen @ seen_frame) @ (turn @ rest_frame).T
-
-
-def _palm_frame(hand: np.ndarray) -> np.ndarray:
-    # (3, 3) columns: along the palm, out of it, across it.
-    along = unit(hand[9] - hand[0])
-    out = unit(cross(along, hand[17] - hand[5]))
-    return np.array([along, out, cross(along, out)]).T

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatar_stream.landmarks import HANDS, PALM_ENDS, WRISTS
-from avatar_stream.retarget.bones import gaps, length, middle
 from avatar_stream.retarget.contacts import smooth_step, smooth_steps
 from avatar_stream.retarget.hands import blend_hands, palm_px
+from avatar_stream.turns import VIEW, about, gaps, length, middle
 from avatar_stream.types import Pose
 
 _PALM_ROWS = slice(15, 21)  # the body's wrists and outer and inner knuckles
@@ -71,8 +71,7 @@ def palm_angle(hand: np.ndarray) -> float:
 
 def turn_in_picture(offsets: np.ndarray, angle: float) -> np.ndarray:
     """Turn (N, 3) offsets about the line of sight by `angle`, radians from x towards y."""
-    cosine, sine = math.cos(angle), math.sin(angle)
-    return offsets @ np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    return offsets @ about(VIEW, -angle)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from avatar_stream.landmarks import ELBOWS, HANDS, HIPS, SHOULDERS, STABLE_FACE, WRISTS, both_hands
-from avatar_stream.retarget.bones import gaps, middle
 from avatar_stream.retarget.contacts import FACE_PLACES, smooth_step
 from avatar_stream.retarget.face import Head
 from avatar_stream.retarget.hands import HandGate, palm_px
 from avatar_stream.retarget.lost_hands import HandMemory, PalmWays, palm_ways
 from avatar_stream.retarget.proportions import PALM_RATIO, DriverProportions
+from avatar_stream.turns import gaps, middle
 from avatar_stream.types import FACE, NOSE, Pose
 
 # Parts that are seen or lost on their own; pairs are (left, right).

@@ -23,7 +23,7 @@ from avatar_stream.landmarks import (
     WRISTS,
     hand_bones,
 )
-from avatar_stream.retarget.bones import length
+from avatar_stream.turns import length
 from avatar_stream.types import BODY, FACE, Pose
 
 # In shoulder widths (between the joints), measured over real signers; arms hang nearly straight down at rest.
@@ -134,7 +134,7 @@ def _directions(rest: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndar
     return bones / (np.linalg.norm(bones, axis=1, keepdims=True) + 1e-9)
 
 
-class Tracked:
+class RunningEstimate:
     """A value learnt over the first second (a percentile) and followed slowly afterwards.
 
     Attributes:
@@ -176,11 +176,11 @@ class DriverProportions:
         self._face_height = face_height
         # Shoulders look narrower when turned, never wider: a high percentile, quick up, slow down. Turning
         # does not change the head's size, which thus tells coming nearer from turning.
-        self._shoulders_per_face = Tracked(75.0, up_s=4.0, down_s=60.0)
-        self._face_px = Tracked(50.0, up_s=2.5, down_s=2.5)
-        self._shoulders_px = Tracked(75.0, up_s=4.0, down_s=30.0)
-        self._reach = [Tracked(90.0, up_s=0.3, down_s=20.0) for _ in range(4)]
-        self.palm_px = Tracked(50.0, up_s=5.0, down_s=5.0)
+        self._shoulders_per_face = RunningEstimate(75.0, up_s=4.0, down_s=60.0)
+        self._face_px = RunningEstimate(50.0, up_s=2.5, down_s=2.5)
+        self._shoulders_px = RunningEstimate(75.0, up_s=4.0, down_s=30.0)
+        self._reach = [RunningEstimate(90.0, up_s=0.3, down_s=20.0) for _ in range(4)]
+        self.palm_px = RunningEstimate(50.0, up_s=5.0, down_s=5.0)
 
     def update(
         self, points: np.ndarray, head_scale: float, arms_seen: np.ndarray, step_s: float, facing: float = 1.0

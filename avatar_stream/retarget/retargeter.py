@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from avatar_stream import turns
 from avatar_stream.landmarks import (
     BONE_ENDS,
     BONE_STARTS,
@@ -32,7 +33,7 @@ from avatar_stream.retarget.face import Expression, FaceTransfer, Head
 from avatar_stream.retarget.lost_hands import palm_angle, turn_in_picture
 from avatar_stream.retarget.observation import ARMS, FACE_PART, FORE, HAND, UPPER, Observation, Observer
 from avatar_stream.retarget.presence import Presence
-from avatar_stream.retarget.proportions import DriverProportions, Tracked, measure_avatar
+from avatar_stream.retarget.proportions import DriverProportions, RunningEstimate, measure_avatar
 from avatar_stream.retarget.smoothing import PoseSmoother
 from avatar_stream.types import BODY, CANVAS_PX, FACE, POINT_COUNT, Pose
 
@@ -55,7 +56,7 @@ class RetargetOptions(Options):
 
 
 @dataclass
-class _Made:
+class _Draft:
     # The avatar's pose while it is made. z counts from between the hips for every part.
     points: np.ndarray  # (553, 3)
     offsets: np.ndarray  # (2, 21, 3) hands from their wrists
@@ -91,7 +92,7 @@ class Retargeter:
         self._face_depth = float(self._rest[0, 2] - self._rest[FACE.start + 1, 2])
         self._rest[FACE, 2] += self._face_depth
         self._rest_hands = hands - hands[:, :1]  # (2, 21, 3) from their wrists
-        self._rest_middle = bones.middle(self._rest, SHOULDERS)
+        self._rest_middle = turns.middle(self._rest, SHOULDERS)
         self._rest_head = self._face.centre + [0.0, 0.0, self._face_depth]
         # Body points of the head keep their small distance from the mesh.
         self._head_gaps = self._rest[HEAD_ROWS] - self._rest[FACE][FACE_OF_HEAD]
@@ -103,9 +104,9 @@ class Retargeter:
         self._face.reset()
         self._smoother.reset()
         self._presence.reset()
-        self._centre = Tracked(50.0, up_s=8.0, down_s=8.0)
-        self._hip_centre = Tracked(50.0, up_s=8.0, down_s=8.0)
-        self._head_offset = Tracked(50.0, up_s=12.0, down_s=12.0)
+        self._centre = RunningEstimate(50.0, up_s=8.0, down_s=8.0)
+        self._hip_centre = RunningEstimate(50.0, up_s=8.0, down_s=8.0)
+        self._head_offset = RunningEstimate(50.0, up_s=12.0, down_s=12.0)
         self._depth_signs = -np.ones(4)
         self._front, self._joined = contacts.Front(), 0.0
         self._shoulder_sign = -1.0
@@ -153,7 +154,7 @@ class Retargeter:
         self._driver.update(seen.points, scale, seen.seen[ARMS], step_s, seen.facing)
         self._centre.update(seen.middle, step_s)
         if seen.hips:
-            self._hip_centre.update(bones.middle(seen.points[:, :2], HIPS), step_s)
+            self._hip_centre.update(turns.middle(seen.points[:, :2], HIPS), step_s)
         if head is not None:
             self._expression, self._head = self._face.read(face, head, step_s), head
             self._head_offset.update((head.centre[:2] - seen.middle) / self._driver.shoulders, step_s)
@@ -174,7 +175,7 @@ class Retargeter:
             self._shoulder_sign = math.copysign(1.0, turn)
 
     def _make(self, seen: Observation, weights: np.ndarray) -> tuple[np.ndarray, float]:
-        made = _Made(self._rest.copy(), np.zeros((2, 21, 3)), weights)
+        made = _Draft(self._rest.copy(), np.zeros((2, 21, 3)), weights)
         self._place_trunk(made, seen)
         self._place_head(made, seen)
         self._place_arms(made, seen)
@@ -183,7 +184,7 @@ class Retargeter:
             self._keep_contacts(made, seen)
         return self._unlift(made), made.joined
 
-    def _place_trunk(self, made: _Made, seen: Observation) -> None:
+    def _place_trunk(self, made: _Draft, seen: Observation) -> None:
         present, rest = self._presence.present, self._rest
         avatar, unit = self.avatar, self._driver.shoulders
         scale = avatar.shoulders / unit
@@ -197,17 +198,17 @@ class Retargeter:
         made.points[11], made.points[12] = middle + line / 2, middle - line / 2
         hips = np.array([_HIPS_FOLLOW * shift[0], 0.0])
         if seen.hips and self._hip_centre.value is not None:
-            moved = (bones.middle(seen.points[:, :2], HIPS) - self._hip_centre.value) * scale
+            moved = (turns.middle(seen.points[:, :2], HIPS) - self._hip_centre.value) * scale
             hips = present * _soft(moved, _MOST_SHIFT_PX)
         made.points[HIPS[0] : BODY.stop, :2] += hips
 
-    def _place_head(self, made: _Made, seen: Observation) -> None:
+    def _place_head(self, made: _Draft, seen: Observation) -> None:
         weight, width = made.weights[FACE_PART], self.avatar.shoulders
         face = self._face.make(self._expression, weight)
-        moved = bones.middle(made.points, SHOULDERS) - self._rest_middle
+        moved = turns.middle(made.points, SHOULDERS) - self._rest_middle
         turn, centre = np.eye(3), self._rest_head + moved
         if weight > 0 and self._head is not None:
-            turn = bones.part_of_turn(self._face.relative_turn(self._head), weight)
+            turn = turns.part_of(self._face.relative_turn(self._head), weight)
             offset = (seen.head_centre(self._head) - seen.middle) / self._driver.shoulders
             usual = self._head_offset.value
             # A longer neck swings further.
@@ -217,7 +218,7 @@ class Retargeter:
         made.points[FACE] = face @ turn.T + centre
         made.points[HEAD_ROWS] = made.points[FACE][FACE_OF_HEAD] + self._head_gaps @ turn.T
 
-    def _place_arms(self, made: _Made, seen: Observation) -> None:
+    def _place_arms(self, made: _Draft, seen: Observation) -> None:
         avatar = self.avatar
         flat = seen.points[BONE_ENDS, :2] - seen.points[BONE_STARTS, :2]
         flat[np.isnan(flat)] = 0.0
@@ -228,7 +229,7 @@ class Retargeter:
         made.points[ELBOWS] = made.points[SHOULDERS] + arms[:2]
         made.points[WRISTS] = made.points[ELBOWS] + arms[2:]
 
-    def _place_hands(self, made: _Made, seen: Observation) -> None:
+    def _place_hands(self, made: _Draft, seen: Observation) -> None:
         weights = made.weights[HAND]
         usual = self._driver.palm_px.value
         least_palm = 0.0 if usual is None else _LEAST_PALM * float(usual)
@@ -242,16 +243,16 @@ class Retargeter:
                 rest = self._hang(made, seen, side)
                 made.offsets[side] = hand_work.blend_hands(rest, made.offsets[side], weights[side])
 
-    def _hang(self, made: _Made, seen: Observation, side: int) -> np.ndarray:
+    def _hang(self, made: _Draft, seen: Observation, side: int) -> np.ndarray:
         """(21, 3) px from the wrist, a hand at rest on its arm."""
-        forearm = bones.unit(made.points[WRISTS[side]] - made.points[ELBOWS[side]])
-        turned = self._rest_hands[side] @ bones.turn_between(self.avatar.forearms[side], forearm).T
+        forearm = turns.unit(made.points[WRISTS[side]] - made.points[ELBOWS[side]])
+        turned = self._rest_hands[side] @ turns.between(self.avatar.forearms[side], forearm).T
         if seen.seen[HAND][side]:
             return turned
         # A hand is lost in a blur while its arm is seen: its direction is not that of a hand at rest.
         return turn_in_picture(turned, seen.ways.turn(side, palm_angle(turned)) * made.weights[FORE][side])
 
-    def _keep_contacts(self, made: _Made, seen: Observation) -> None:
+    def _keep_contacts(self, made: _Draft, seen: Observation) -> None:
         avatar, weights = self.avatar, made.weights
         # Below half, a hand is on its way to rest and touches nothing any more.
         hands = contacts.smooth_steps(np.minimum(weights[HAND], weights[FORE]), 0.2, 0.8) * seen.known_hands
@@ -280,7 +281,7 @@ class Retargeter:
                 *avatar.arms[side],
             )
 
-    def _unlift(self, made: _Made) -> np.ndarray:
+    def _unlift(self, made: _Draft) -> np.ndarray:
         points, wrists = made.points, made.points[WRISTS]
         hands = both_hands(points)
         hands[:] = made.offsets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from avatar_stream.landmarks import FACE_OF_HEAD, HANDS, HEAD_ROWS, WRISTS
-from avatar_stream.retarget.bones import length
+from avatar_stream.turns import length
 from avatar_stream.types import FACE, POINT_COUNT
 
 # Lowest cut-off in Hz and what a speed of 1 px/s (of the 512 px canvas) adds to it. Fingers are lightest: a

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from avatar_stream.trackers._body import Body
-from avatar_stream.trackers._detectors import Found
+from avatar_stream.trackers._body import BodyLandmarks
+from avatar_stream.trackers._detectors import Detection
 from avatar_stream.trackers._regions import Region, angle_from_up, round_points
 from avatar_stream.types import LEFT_ELBOW, LEFT_WRIST, RIGHT_ELBOW, RIGHT_WRIST
 
@@ -29,7 +29,7 @@ _SAME_HAND = 0.45  # mean distance of points, in hand sizes, below which two han
 
 
 @dataclass
-class Hand:
+class HandLandmarks:
     """One hand as read.
 
     Attributes:
@@ -62,7 +62,7 @@ class Hand:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmEnd:
     """Where the body has the end of an arm.
 
     Attributes:
@@ -97,10 +97,10 @@ def places(points: np.ndarray) -> np.ndarray:
     return points[:, 0] + 1j * points[:, 1]
 
 
-def arm_of(body: Body, side: int) -> Arm:
+def arm_of(body: BodyLandmarks, side: int) -> ArmEnd:
     """The end of a body's left or right arm in this very picture."""
     rows = _ARMS[side]
-    return Arm(*places(body.raw[rows, :]).tolist(), float(body.visibility[rows[0]]))
+    return ArmEnd(*places(body.raw[rows, :]).tolist(), float(body.visibility[rows[0]]))
 
 
 def inside(place: complex, image: np.ndarray, beyond_px: float = 0.0) -> bool:
@@ -116,7 +116,7 @@ def dot(first: complex, second: complex) -> float:
     return first.real * second.real + first.imag * second.imag
 
 
-def region_followed(hand: Hand, before: Arm, now: Arm) -> Region:
+def region_followed(hand: HandLandmarks, before: ArmEnd, now: ArmEnd) -> Region:
     """Where a hand of the frame before is now: moved as the body's hand has moved."""
     size_px = max(hand.size_px, 1.0)
     moved = now.centre - before.centre
@@ -130,7 +130,7 @@ def region_followed(hand: Hand, before: Arm, now: Arm) -> Region:
     return region.scaled(room).moved(moved.real, moved.imag)
 
 
-def region_of_arm(arm: Arm) -> Region:
+def region_of_arm(arm: ArmEnd) -> Region:
     """Where the body says that the hand is."""
     middle = (2 * arm.index + arm.little) / 3
     way = middle - arm.wrist
@@ -138,7 +138,7 @@ def region_of_arm(arm: Arm) -> Region:
     return region.raised(0.1).scaled(_ROOM_BODY)
 
 
-def region_of_palm(palm: Found) -> Region:
+def region_of_palm(palm: Detection) -> Region:
     """Round a hand of which the detector found the palm."""
     # The detector's box: its centre lies in the palm, between the wrist and the knuckle of the middle finger.
     wrist, index, middle, _, _, thumb, _ = places(palm.points).tolist()
@@ -147,13 +147,13 @@ def region_of_palm(palm: Found) -> Region:
     return region.raised(_RAISED_PALM).scaled(_ROOM_PALM)
 
 
-def same_hand(first: Hand, second: Hand) -> bool:
+def same_hand(first: HandLandmarks, second: HandLandmarks) -> bool:
     """Whether two hands lie on each other."""
     away_px = float(np.abs(first.flat - second.flat).mean())
     return away_px < _SAME_HAND * max(first.size_px, second.size_px)
 
 
-def owner(hands: list[Hand], arms: tuple[Arm, ...]) -> int:
+def owner(hands: list[HandLandmarks], arms: tuple[ArmEnd, ...]) -> int:
     """To whom a hand belongs that both sides found: by the body's wrists, and by how it looks."""
     looks = (hands[LEFT].right + hands[RIGHT].right) / 2 - 0.5
     scores = []

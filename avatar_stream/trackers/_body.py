@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from avatar_stream.trackers._detectors import Detector, Found
+from avatar_stream.trackers._detectors import Detection, Detector
 from avatar_stream.trackers._filters import OneEuro
 from avatar_stream.trackers._networks import Networks
 from avatar_stream.trackers._regions import Region, angle_from_up, letterbox
@@ -24,7 +24,7 @@ _VISIBILITY_WEIGHT = 0.1  # of a new frame's visibility
 
 
 @dataclass(frozen=True)
-class Body:
+class BodyLandmarks:
     """A person's body in one picture.
 
     Attributes:
@@ -72,12 +72,12 @@ class BodyReader:
         for each in (self._points_filter, self._world_filter, self._region_filter):
             each.reset()
 
-    def find(self, image: np.ndarray) -> list[Found]:
+    def find(self, image: np.ndarray) -> list[Detection]:
         """Find all people in (H, W, 3) uint8 RGB; their points are: between the hips, on a circle round them."""
         whole = letterbox(image.shape[1], image.shape[0])
         return self._detector.find(image, whole, _LEAST_SURE)
 
-    def read(self, image: np.ndarray, time_s: float, found: Found | None = None) -> Body | None:
+    def read(self, image: np.ndarray, time_s: float, found: Detection | None = None) -> BodyLandmarks | None:
         """Read the followed person's body, or the one that `find` found; None (and reset) where there is none."""
         region = self._region if found is None else region_of(found.points)
         if found is not None:
@@ -102,18 +102,20 @@ class BodyReader:
         matte = region.spread(_matte(outputs[_OUTPUTS][0, ..., 0]), image.shape)
         return replace(body, matte=matte)
 
-    def _filtered(self, points: np.ndarray, visibility: np.ndarray, world: np.ndarray, time_s: float) -> Body:
+    def _filtered(
+        self, points: np.ndarray, visibility: np.ndarray, world: np.ndarray, time_s: float
+    ) -> BodyLandmarks:
         raw, marks = points[:33], points[33:, :2]
         size_px = 2 * math.dist(*marks)
         # The region is always smoothed: a network that looks from somewhere else each time answers otherwise.
         self._region = region_of(self._region_filter.filter(marks, time_s, size_px))
         if not self._smooth:
-            return Body(raw, raw, visibility, world)
+            return BodyLandmarks(raw, raw, visibility, world)
         if self._visibility is None:
             self._visibility = visibility
         self._visibility = self._visibility + _VISIBILITY_WEIGHT * (visibility - self._visibility)
         smooth = self._points_filter.filter(raw, time_s, size_px)
-        return Body(smooth, raw, self._visibility, self._world_filter.filter(world, time_s))
+        return BodyLandmarks(smooth, raw, self._visibility, self._world_filter.filter(world, time_s))
 
 
 def region_of(marks: np.ndarray) -> Region:

@@ -14,7 +14,7 @@ _SAME_BOX = 0.3  # overlap from which two boxes are one
 
 
 @dataclass(frozen=True)
-class Found:
+class Detection:
     """One thing found.
 
     Attributes:
@@ -44,7 +44,7 @@ class Detector:
         self._network, self._size_px = network, size_px
         self._anchors = _anchors(size_px, strides)
 
-    def find(self, image: np.ndarray, region: Region, least_score: float = 0.5) -> list[Found]:
+    def find(self, image: np.ndarray, region: Region, least_score: float = 0.5) -> list[Detection]:
         """Find everything in a region.
 
         Args:
@@ -80,7 +80,7 @@ class Detector:
             box = weights @ boxes[same]
             marks = np.einsum("n,nkd->kd", weights, points[same])
             size_px = float(max(box[2] - box[0], box[3] - box[1])) * scale
-            found.append(Found(float(scores[first]), box, region.put_back(marks, self._size_px), size_px))
+            found.append(Detection(float(scores[first]), box, region.put_back(marks, self._size_px), size_px))
         return found
 
 

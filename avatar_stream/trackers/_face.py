@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 
 from avatar_stream.landmarks import LIPS
-from avatar_stream.trackers._body import Body
-from avatar_stream.trackers._detectors import Detector, Found
+from avatar_stream.trackers._body import BodyLandmarks
+from avatar_stream.trackers._detectors import Detection, Detector
 from avatar_stream.trackers._networks import Networks
 from avatar_stream.trackers._regions import Region
 from avatar_stream.types import NOSE
@@ -63,7 +63,7 @@ class FaceReader:
         self._points: np.ndarray | None = None
         self._nose: complex | None = None
 
-    def read(self, image: np.ndarray, body: Body) -> tuple[np.ndarray, float] | None:
+    def read(self, image: np.ndarray, body: BodyLandmarks) -> tuple[np.ndarray, float] | None:
         """Read the face of a person.
 
         Args:
@@ -83,7 +83,7 @@ class FaceReader:
         self._points = None if made is None else made[0]
         return made
 
-    def _follow(self, body: Body, moved: complex) -> Region | None:
+    def _follow(self, body: BodyLandmarks, moved: complex) -> Region | None:
         if self._points is None:
             return None
         region = _region_of(self._points[:468, :2], self._points[_EYE_CORNERS, :2], _ROOM)
@@ -93,7 +93,7 @@ class FaceReader:
         away_px = math.dist(body.raw[_HEAD, :2].mean(axis=0), (region.x, region.y))
         return region if away_px < _MOST_AWAY * region.side_px else None
 
-    def _find(self, image: np.ndarray, body: Body) -> Region | None:
+    def _find(self, image: np.ndarray, body: BodyLandmarks) -> Region | None:
         place = _region_of(body.raw[_HEAD, :2], body.raw[_BODY_EYES, :2], _ROOM_BODY)
         if not place.valid():
             return None
@@ -191,5 +191,5 @@ def _region_of(points: np.ndarray, eyes: np.ndarray, room: float) -> Region:
     return Region(float(x), float(y), float((high - low).max()) * room, angle)
 
 
-def _region_found(found: Found) -> Region:
+def _region_found(found: Detection) -> Region:
     return _region_of(found.points, found.points[:2], 1.0).raised(_RAISED_FOUND).scaled(_ROOM_FOUND)

@@ -12,8 +12,8 @@ from avatar_stream.trackers._arms import (
     LEFT,
     RAISED,
     RIGHT,
-    Arm,
-    Hand,
+    ArmEnd,
+    HandLandmarks,
     arm_of,
     dot,
     inside,
@@ -24,8 +24,8 @@ from avatar_stream.trackers._arms import (
     region_of_palm,
     same_hand,
 )
-from avatar_stream.trackers._body import Body
-from avatar_stream.trackers._detectors import Detector, Found
+from avatar_stream.trackers._body import BodyLandmarks
+from avatar_stream.trackers._detectors import Detection, Detector
 from avatar_stream.trackers._networks import Networks
 from avatar_stream.trackers._regions import Region, angle_from_up
 from avatar_stream.types import LEFT_SHOULDER, RIGHT_SHOULDER
@@ -61,14 +61,14 @@ _MARKED = np.array([0, 5, 9, 13, 17, 1, 2])
 
 
 @dataclass
-class _Memory:
-    hand: Hand | None = None  # of the frame before
-    read: Hand | None = None  # the last one that the hand's network read
+class _SideMemory:
+    hand: HandLandmarks | None = None  # of the frame before
+    read: HandLandmarks | None = None  # the last one that the hand's network read
     seen_s: float = -np.inf  # when that was
     outside_s: float = -np.inf  # when it was out of the picture; it may come back at any time
     size_px: float = 0.0  # slowly forgotten length of the palm
-    arm: Arm | None = None  # of the frame before
-    read_arm: Arm | None = None  # when `read` was read
+    arm: ArmEnd | None = None  # of the frame before
+    read_arm: ArmEnd | None = None  # when `read` was read
     missed: int = 0  # frames since a hand was there
     likely: float = 0.0  # confidence of the best look in this frame
 
@@ -88,12 +88,14 @@ class HandsReader:
 
     def reset(self) -> None:
         """Forget both."""
-        self._memories = (_Memory(), _Memory())
+        self._memories = (_SideMemory(), _SideMemory())
         self._shoulders_px = 0.0
         self._began_s = np.inf
         self.outside = [False, False]  # which hands cannot be seen, for they are out of the picture
 
-    def read(self, image: np.ndarray, body: Body, time_s: float) -> tuple[Hand | None, Hand | None]:
+    def read(
+        self, image: np.ndarray, body: BodyLandmarks, time_s: float
+    ) -> tuple[HandLandmarks | None, HandLandmarks | None]:
         """Read both hands of a person.
 
         Args:
@@ -110,7 +112,7 @@ class HandsReader:
         if time_s < self._began_s:
             self._began_s = time_s
         firsts = self._follow_both(image, arms)
-        hands: list[Hand | None] = [None, None]
+        hands: list[HandLandmarks | None] = [None, None]
         # The one that is followed first: what it takes the other cannot be.
         for side in sorted((LEFT, RIGHT), key=lambda each: self._memories[each].hand is None):
             sure = self._memories[side].hand is None and self._memories[1 - side].hand is not None
@@ -132,7 +134,9 @@ class HandsReader:
         )
         return left, right
 
-    def _hidden(self, side: int, other: Hand | None, arm: Arm, time_s: float) -> Hand | None:
+    def _hidden(
+        self, side: int, other: HandLandmarks | None, arm: ArmEnd, time_s: float
+    ) -> HandLandmarks | None:
         """The last hand that was read, carried on the body's wrist, where the other hand hides it."""
         memory = self._memories[side]
         age = (time_s - memory.seen_s) / _HIDDEN_S
@@ -150,10 +154,10 @@ class HandsReader:
             return None
         moved = arm.wrist - before.wrist
         points = memory.read.points + (moved.real, moved.imag, 0.0)
-        return Hand(points, _HIDDEN_TRUST * (1 - 0.6 * age), memory.read.right)
+        return HandLandmarks(points, _HIDDEN_TRUST * (1 - 0.6 * age), memory.read.right)
 
     def _part(
-        self, hands: list[Hand | None], image: np.ndarray, arms: tuple[Arm, ...], time_s: float
+        self, hands: list[HandLandmarks | None], image: np.ndarray, arms: tuple[ArmEnd, ...], time_s: float
     ) -> None:
         """Leave one of two hands that are the same to its owner, and look once more for the other, in place."""
         if not same_hand(hands[LEFT], hands[RIGHT]):
@@ -162,7 +166,7 @@ class HandsReader:
         self._memories[other].hand = None
         hands[other] = self._read_side(other, image, arms[other], time_s, taken=hands[1 - other])
 
-    def _follow_both(self, image: np.ndarray, arms: tuple[Arm, ...]) -> Sequence[Hand | None]:
+    def _follow_both(self, image: np.ndarray, arms: tuple[ArmEnd, ...]) -> Sequence[HandLandmarks | None]:
         """Read two followed hands at once, which takes a tenth less time than one by one."""
         regions = [
             region_followed(memory.hand, memory.arm, arm)
@@ -176,11 +180,11 @@ class HandsReader:
         self,
         side: int,
         image: np.ndarray,
-        arm: Arm,
+        arm: ArmEnd,
         time_s: float,
-        taken: Hand | None = None,
-        first: Hand | None = None,
-    ) -> Hand | None:
+        taken: HandLandmarks | None = None,
+        first: HandLandmarks | None = None,
+    ) -> HandLandmarks | None:
         """Look for a hand, from the cheapest look to the most thorough, until one is good."""
         memory = self._memories[side]
         self.outside[side] = not inside(arm.middle, image)
@@ -212,8 +216,8 @@ class HandsReader:
         return best
 
     def _looks(
-        self, memory: _Memory, image: np.ndarray, arm: Arm, thorough: bool, first: Hand | None
-    ) -> Iterator[Hand]:
+        self, memory: _SideMemory, image: np.ndarray, arm: ArmEnd, thorough: bool, first: HandLandmarks | None
+    ) -> Iterator[HandLandmarks]:
         if first is not None:
             yield first
         elif memory.hand is not None:
@@ -224,15 +228,15 @@ class HandsReader:
             if thorough and memory.missed % 2 == 0 and memory.likely >= _LIKELY:
                 yield from self._run(image, around.scaled(_CLOSER))
 
-    def _size_px(self, side: int, hand: Hand | None = None) -> float:
+    def _size_px(self, side: int, hand: HandLandmarks | None = None) -> float:
         # A palm that points at the camera is short: the larger of what is seen, remembered and usual counts.
         seen_px = hand.size_px if hand is not None else 0.0
         return max(seen_px, 0.8 * self._memories[side].size_px, _PALM_OF_SHOULDERS * self._shoulders_px)
 
-    def _away(self, hand: Hand, side: int, arm: Arm) -> float:
+    def _away(self, hand: HandLandmarks, side: int, arm: ArmEnd) -> float:
         return abs(hand.wrist - arm.wrist) / self._size_px(side, hand)
 
-    def _fits(self, hand: Hand, side: int, image: np.ndarray, arm: Arm) -> bool:
+    def _fits(self, hand: HandLandmarks, side: int, image: np.ndarray, arm: ArmEnd) -> bool:
         if not inside(hand.middle, image):
             self.outside[side] = True  # what a network says of a hand outside is made up
             return False
@@ -245,7 +249,7 @@ class HandsReader:
         bent = dot(palm, forearm) < _MOST_BENT * hand.size_px * abs(forearm)
         return not bent and self._away(hand, side, arm) < _MOST_FROM_WRIST_UNSURE
 
-    def _quality(self, hand: Hand, side: int, arm: Arm) -> float:
+    def _quality(self, hand: HandLandmarks, side: int, arm: ArmEnd) -> float:
         wrong = abs(hand.right - side)
         return hand.confidence - 0.3 * wrong - 0.4 * self._away(hand, side, arm)
 
@@ -258,8 +262,8 @@ class HandsReader:
         return Region(centre.real, centre.imag, 2 * abs(reach - centre), angle).raised(RAISED)
 
     def _search(
-        self, side: int, image: np.ndarray, arm: Arm, time_s: float, taken: Hand | None
-    ) -> Hand | None:
+        self, side: int, image: np.ndarray, arm: ArmEnd, time_s: float, taken: HandLandmarks | None
+    ) -> HandLandmarks | None:
         """Look for a palm near the wrist; where only that is seen, the fingers are remembered."""
         memory, size_px = self._memories[side], self._size_px(side)
         forearm = arm.wrist - arm.elbow
@@ -285,7 +289,7 @@ class HandsReader:
         good = hand is not None and self._fits(hand, side, image, arm)
         return hand if good and (taken is None or not same_hand(hand, taken)) else None
 
-    def _run(self, image: np.ndarray, *regions: Region) -> list[Hand]:
+    def _run(self, image: np.ndarray, *regions: Region) -> list[HandLandmarks]:
         """What the hand's network says of one or two regions; nothing of those that cannot be cut out."""
         regions = [region for region in regions if region.valid()]
         if not regions:
@@ -295,19 +299,19 @@ class HandsReader:
         return [_as_hand(*each) for each in zip(regions, *outputs, strict=True)]
 
 
-def _as_hand(region: Region, landmarks: np.ndarray, presence: np.ndarray, right: np.ndarray) -> Hand:
+def _as_hand(region: Region, landmarks: np.ndarray, presence: np.ndarray, right: np.ndarray) -> HandLandmarks:
     points = landmarks.reshape(21, 3).astype(np.float64)
     points[:, :2] = region.put_back(points, _SIDE_PX)
     points[:, 2] *= region.side_px / (_SIDE_PX * _DEPTH)
-    return Hand(points, float(presence[0]), float(right[0]))
+    return HandLandmarks(points, float(presence[0]), float(right[0]))
 
 
-def _lies_on(palm: Found, hand: Hand) -> bool:
+def _lies_on(palm: Detection, hand: HandLandmarks) -> bool:
     away_px = float(np.abs(places(palm.points) - hand.flat[_MARKED]).mean())
     return away_px < _SAME_PALM * max(hand.size_px, 1.0)
 
 
-def _carried(memory: _Memory, palm: Found, time_s: float) -> Hand | None:
+def _carried(memory: _SideMemory, palm: Detection, time_s: float) -> HandLandmarks | None:
     """The last hand that was read, moved, turned and sized so that its palm lies on a detected one."""
     age = (time_s - memory.seen_s) / _CARRIED_S
     if memory.read is None or not 0 <= age <= 1:
@@ -322,4 +326,4 @@ def _carried(memory: _Memory, palm: Found, time_s: float) -> Hand | None:
     factor *= float(np.clip(abs(factor), 1 / _MOST_RESIZED, _MOST_RESIZED)) / abs(factor)
     moved = offset + factor * (old - middle)
     points = np.stack([moved.real, moved.imag, memory.read.points[:, 2] * abs(factor)], axis=1)
-    return Hand(points, _CARRIED_TRUST * palm.score * (1 - 0.4 * age), memory.read.right)
+    return HandLandmarks(points, _CARRIED_TRUST * palm.score * (1 - 0.4 * age), memory.read.right)

@@ -8,7 +8,7 @@ import numpy as np
 
 from avatar_stream import options, stages
 from avatar_stream.errors import TrackerError
-from avatar_stream.trackers._body import Body, BodyReader
+from avatar_stream.trackers._body import BodyLandmarks, BodyReader
 from avatar_stream.trackers._face import FaceReader
 from avatar_stream.trackers._hands import HandsReader
 from avatar_stream.trackers._networks import Networks
@@ -90,7 +90,7 @@ class HolisticFastTracker(stages.Tracker):
         """Give the networks back. May be called twice."""
         self._body = self._face = self._hands = None
 
-    def _read_body(self, image: np.ndarray, time_s: float) -> Body | None:
+    def _read_body(self, image: np.ndarray, time_s: float) -> BodyLandmarks | None:
         body = self._body.read(image, time_s) if self._body.following else None
         if body is not None and not self._is_other(image, body, time_s):
             return body
@@ -108,7 +108,7 @@ class HolisticFastTracker(stages.Tracker):
             self._is_other(image, None, time_s)
         return None
 
-    def _is_other(self, image: np.ndarray, body: Body | None, time_s: float) -> bool:
+    def _is_other(self, image: np.ndarray, body: BodyLandmarks | None, time_s: float) -> bool:
         if not self.options.one_person:
             return False
         pose = None if body is None else _as_pose(body, None, (None, None), image.shape[1::-1], time_s)
@@ -120,7 +120,7 @@ class HolisticFastTracker(stages.Tracker):
         self._hands.reset()
 
 
-def _as_pose(body: Body, face, hands, size: tuple[int, int], time_s: float) -> Pose:
+def _as_pose(body: BodyLandmarks, face, hands, size: tuple[int, int], time_s: float) -> Pose:
     points = np.full((POINT_COUNT, 3), np.nan, np.float32)
     confidence = np.zeros(POINT_COUNT, np.float32)
     points[BODY], confidence[BODY] = body.points, body.visibility

@@ -13,12 +13,12 @@ from avatar_stream.people import parts
 from avatar_stream.people.camera import Camera
 from avatar_stream.people.face_points import face_points
 from avatar_stream.people.landmarks import landmarks
-from avatar_stream.people.look import Look, random_look
-from avatar_stream.people.renderer import Rendered, Renderer
+from avatar_stream.people.look import Appearance, random_look
+from avatar_stream.people.renderer import RenderedPerson, Renderer
 from avatar_stream.people.rig import GLASS, WORN, Rig
-from avatar_stream.people.rotations import from_vector
 from avatar_stream.people.skeleton import INDEX, RigPose, rest_rotations
 from avatar_stream.people.surface import UNKNOWN
+from avatar_stream.turns import from_vector
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
 AVATARS = ROOT / "assets" / "avatars"
@@ -59,7 +59,7 @@ def turned() -> RigPose:
     return RigPose(rotations, morphs={"MouthOpen_h": 0.6})
 
 
-def changed(first: Rendered, second: Rendered, least: int = 12) -> np.ndarray:
+def changed(first: RenderedPerson, second: RenderedPerson, least: int = 12) -> np.ndarray:
     """(256, 256) bool: pixels of the maps at which two pictures differ."""
     away = np.abs(first.image.astype(int) - second.image).max(-1) >= least
     return away[::2, ::2]
@@ -126,7 +126,7 @@ def test_a_beard_grows_on_the_lower_face_in_the_hair_colour(rig, face, renderer)
     plain = renderer.draw(rig, RigPose())
     most = 0
     for seed in range(4):
-        drawn = renderer.draw(bearded(rig, points, Look(), chance(seed)), RigPose())
+        drawn = renderer.draw(bearded(rig, points, Appearance(), chance(seed)), RigPose())
         np.testing.assert_array_equal(drawn.parts, plain.parts)
         np.testing.assert_array_equal(drawn.surface, plain.surface)
         moved = changed(plain, drawn)
@@ -141,7 +141,7 @@ def test_a_beard_grows_on_the_lower_face_in_the_hair_colour(rig, face, renderer)
 
 
 def test_a_person_wears_the_same_for_the_same_seed_and_nothing_as_filed(rig, face):
-    assert Look().worn == 0 and adorned(rig, face, Look(), man=True) is rig
+    assert Appearance().worn == 0 and adorned(rig, face, Appearance(), man=True) is rig
     looks = [random_look(rig.part_colours, chance(seed)) for seed in range(30)]
     worn = [adorned(rig, face, look, man=True) for look in looks]
     again = adorned(rig, face, looks[3], man=True)

@@ -13,11 +13,11 @@ import pytest
 
 from avatar_stream.errors import ConfigError
 from avatar_stream.lab.evaluation import clips, evaluate, pictures, scores, summary
-from avatar_stream.lab.evaluation.clips import Tracked
-from avatar_stream.lab.evaluation.detector import HAND, Detector
+from avatar_stream.lab.evaluation.clips import TrackedFrame
+from avatar_stream.lab.evaluation.detector import HAND, PartDetector
 from avatar_stream.lab.evaluation.judging import Judge
 from avatar_stream.lab.evaluation.painters import RigPainter
-from avatar_stream.lab.evaluation.truth import RenderedStage, find_people, share_out
+from avatar_stream.lab.evaluation.truth import RenderedSubject, find_people, share_out
 from avatar_stream.lab.judge import compare, judge
 from avatar_stream.people.renderer import Renderer
 from avatar_stream.sources.pose_file import write_pose_file
@@ -35,13 +35,13 @@ def cases():
     """Six cases of the bundled avatar mei, random signing, and her picture."""
     with Renderer() as renderer:
         person = find_people(None, ["mei"], avatars=True)[0]
-        stage = RenderedStage(person, renderer, np.random.default_rng(3), noise=False)
+        stage = RenderedSubject(person, renderer, np.random.default_rng(3), noise=False)
         yield list(stage.cases(6, 0, [])), stage.avatar
 
 
 @pytest.fixture(scope="module")
 def judging():
-    with Detector() as detector:
+    with PartDetector() as detector:
         yield Judge(detector, pictures.Lpips())
 
 
@@ -206,7 +206,7 @@ def test_same_seed_same_figures(judging):
     person = find_people(None, ["ben"], avatars=True)[0]
 
     def figures(renderer: Renderer, seed: int) -> dict:
-        stage = RenderedStage(person, renderer, np.random.default_rng(seed), noise=True)
+        stage = RenderedSubject(person, renderer, np.random.default_rng(seed), noise=True)
         case = next(stage.cases(1, 0, []))
         painter = RigPainter()
         painter.meet(stage.avatar)
@@ -231,8 +231,8 @@ def test_a_missing_folder_is_told_before_the_work(tmp_path):
         evaluate.run(parsed(evaluate, "--avatars", "--poses", str(tmp_path), "--json", str(tmp_path / "a")))
 
 
-def frames_of(poses, step_s: float = 0.04) -> list[Tracked]:
-    return [Tracked(k * step_s, pose, None) for k, pose in enumerate(poses)]
+def frames_of(poses, step_s: float = 0.04) -> list[TrackedFrame]:
+    return [TrackedFrame(k * step_s, pose, None) for k, pose in enumerate(poses)]
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_pose_files_move_the_person(tmp_path, cases, upright_pose):
     write_pose_file(tmp_path / "lift.pose", poses, 25)
     with Renderer() as renderer:
         person = find_people(None, ["mei"], avatars=True)[0]
-        stage = RenderedStage(person, renderer, np.random.default_rng(0), noise=True)
+        stage = RenderedSubject(person, renderer, np.random.default_rng(0), noise=True)
         made = list(stage.cases(2, 5, [tmp_path / "lift.pose"]))
     assert [case.number for case in made] == [5, 6] and made[0].motion == "lift"
     shot = made[1].shot

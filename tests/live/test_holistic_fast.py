@@ -11,10 +11,10 @@ from avatar_stream import compiled
 from avatar_stream.errors import EndOfStream, TrackerError
 from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers import _eight_bits, _face, _hands, _networks
-from avatar_stream.trackers._arms import Arm, Hand
+from avatar_stream.trackers._arms import ArmEnd, HandLandmarks
 from avatar_stream.trackers._detectors import _anchors
 from avatar_stream.trackers._filters import OneEuro
-from avatar_stream.trackers._hands import _carried, _Memory
+from avatar_stream.trackers._hands import _carried, _SideMemory
 from avatar_stream.trackers._one_person import OnePerson
 from avatar_stream.trackers._regions import Region, angle_from_up, round_points
 from avatar_stream.trackers.holistic import HolisticTracker
@@ -123,29 +123,29 @@ def test_a_filter_calms_what_is_still_and_follows_what_moves():
 def test_remembered_fingers_follow_a_detected_palm():
     rng = np.random.default_rng(3)
     flat = rng.uniform(40, 80, (21, 2))
-    hand = Hand(np.hstack([flat, np.zeros((21, 1))]), 0.9, 1.0)
+    hand = HandLandmarks(np.hstack([flat, np.zeros((21, 1))]), 0.9, 1.0)
     turn = np.array([[0.0, 1.0], [-1.0, 0.0]]) * 1.2
     marked = flat[[0, 5, 9, 13, 17, 1, 2]] @ turn + [200, 30]
 
     class Palm:
         points, score = marked, 0.8
 
-    carried = _carried(_Memory(read=hand, seen_s=1.0), Palm, 1.1)
+    carried = _carried(_SideMemory(read=hand, seen_s=1.0), Palm, 1.1)
     assert carried.points[:, :2] == pytest.approx(flat @ turn + [200, 30], abs=1e-6)
     assert 0 < carried.confidence < 0.5  # nobody saw the fingers
-    assert carried.confidence > _carried(_Memory(read=hand, seen_s=1.0), Palm, 1.3).confidence
-    assert _carried(_Memory(read=hand, seen_s=1.0), Palm, 2.0) is None
+    assert carried.confidence > _carried(_SideMemory(read=hand, seen_s=1.0), Palm, 1.3).confidence
+    assert _carried(_SideMemory(read=hand, seen_s=1.0), Palm, 2.0) is None
 
 
-def an_arm(wrist: complex, way: complex) -> Arm:
+def an_arm(wrist: complex, way: complex) -> ArmEnd:
     """An arm from the picture's corner, and the way from its wrist to the knuckles, px."""
-    return Arm(wrist, 0j, wrist + way, wrist + way, 0.9)
+    return ArmEnd(wrist, 0j, wrist + way, wrist + way, 0.9)
 
 
-def a_hand(wrist: tuple, way: tuple) -> Hand:
+def a_hand(wrist: tuple, way: tuple) -> HandLandmarks:
     flat = np.array(wrist) + np.linspace(0, 1, 21)[:, None] * np.array(way)
     flat[[5, 9, 13, 17]] = np.add(wrist, way)
-    return Hand(np.hstack([flat, np.zeros((21, 1))]), 0.9, 1.0)
+    return HandLandmarks(np.hstack([flat, np.zeros((21, 1))]), 0.9, 1.0)
 
 
 def test_a_hand_behind_the_other_is_carried_on_its_wrist_and_says_that_nobody_sees_it():

@@ -15,8 +15,8 @@ from support.places import SHARED
 
 from avatar_stream.errors import ConfigError, SourceError
 from avatar_stream.lab.evaluation import cross, evaluate, warping
-from avatar_stream.lab.evaluation.real_clips import FilmedStage, Footage, counts_of, find_filmed, make_ready
-from avatar_stream.lab.evaluation.truth import RenderedStage, find_people
+from avatar_stream.lab.evaluation.real_clips import FilmedSubject, Footage, counts_of, find_filmed, make_ready
+from avatar_stream.lab.evaluation.truth import RenderedSubject, find_people
 from avatar_stream.people.renderer import Renderer
 
 needs_videos = pytest.mark.skipif(not (SHARED / "video").is_dir(), reason="needs ../shared/video")
@@ -29,7 +29,7 @@ def rendered_rows():
     with Renderer() as renderer:
         for seed, name in enumerate(("mei", "ben")):
             person = find_people(None, [name], avatars=True)[0]
-            stage = RenderedStage(person, renderer, np.random.default_rng(seed), noise=False)
+            stage = RenderedSubject(person, renderer, np.random.default_rng(seed), noise=False)
             portrait = stage.shoot(stage._sampler.portrait())
             shots = [portrait, *(case.shot for case in stage.cases(5, 0, []))]
             rows.append(
@@ -90,7 +90,7 @@ def test_source_and_truth_are_other_shots_of_the_same_person(footage, rendered_r
 def test_truth_keeps_order_pose_and_the_pictures_edge(footage, rendered_rows):
     found = footage({"talk": [rendered_rows[0][:2], rendered_rows[0][2:]]})
     (talk,) = find_filmed(found, ["ta"])
-    cases = list(FilmedStage(found, talk, np.random.default_rng(0)).cases(3, 5))
+    cases = list(FilmedSubject(found, talk, np.random.default_rng(0)).cases(3, 5))
     assert [case.number for case in cases] == [5, 6, 7] and cases[0].sequence == "talk shot 2"
     assert cases[0].shot.exact.time_s < cases[1].shot.exact.time_s < cases[2].shot.exact.time_s
     assert cases[0].shot.inside == (0, 0, 512, 500)

@@ -24,9 +24,9 @@ from avatar_stream.people.lens import Lens, photograph, photograph_scene
 from avatar_stream.people.renderer import Renderer, straightened
 from avatar_stream.people.rig import BODY as BODY_KIND
 from avatar_stream.people.rig import EYE, Rig
-from avatar_stream.people.rotations import from_vector
 from avatar_stream.people.skeleton import INDEX, JOINTS, RigPose, rest_rotations
 from avatar_stream.people.surface import UNKNOWN, chart
+from avatar_stream.turns import from_vector
 from avatar_stream.types import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
 PEOPLE = SHARED / "people"
@@ -268,7 +268,10 @@ def test_drawing_does_not_remember_the_last_pose(rig, renderer):
 def test_tint_changes_its_part_only(rig, renderer):
     tints = np.tile(np.eye(3, dtype=np.float32), (4, 1, 1))
     tints[2] = look.repaint(rig.part_colours[2], np.array([0.5, 0.0, 0.0]), 1.0)
-    plain, red = renderer.draw(rig, arms_down()), renderer.draw(rig, arms_down(), look=look.Look(tints=tints))
+    plain, red = (
+        renderer.draw(rig, arms_down()),
+        renderer.draw(rig, arms_down(), look=look.Appearance(tints=tints)),
+    )
     big = np.repeat(np.repeat(plain.parts, 2, 0), 2, 1)
     shirt, face = big == parts.UPPER_CLOTHES, big == parts.FACE
     assert red.image[shirt][:, 1].mean() < 0.5 * plain.image[shirt][:, 1].mean()
@@ -296,7 +299,7 @@ def test_pattern_is_on_its_clothes_only(rig, renderer):
     luminance = float(np.array([0.3, 0.59, 0.11]) @ rig.part_colours[2])
     patterns[0] = [[0, 20, 0, look.STRIPES], [0.8, 0.0, 0.0, 1.0], [20, 0, 0, luminance]]
     plain = renderer.draw(rig, arms_down())
-    striped = renderer.draw(rig, arms_down(), look=look.Look(patterns=patterns))
+    striped = renderer.draw(rig, arms_down(), look=look.Appearance(patterns=patterns))
     big = np.repeat(np.repeat(plain.parts, 2, 0), 2, 1)
     changed = np.abs(striped.image.astype(int) - plain.image).max(-1) > 25
     assert 0.25 < changed[big == parts.UPPER_CLOTHES].mean() < 0.75  # every second stripe
@@ -304,7 +307,7 @@ def test_pattern_is_on_its_clothes_only(rig, renderer):
 
 
 def test_a_hand_before_the_chest_darkens_it(rig, renderer):
-    lamp = look.Look(key=(0.6, 0.6, 0.7), key_colour=(0.6, 0.6, 0.6))
+    lamp = look.Appearance(key=(0.6, 0.6, 0.7), key_colour=(0.6, 0.6, 0.6))
     covering = arms_down()
     covering.rotations[INDEX["LeftForeArm"]] = from_vector(np.array([0, -1.9, 0])).astype(np.float32)
     free, covered = renderer.draw(rig, arms_down(), look=lamp), renderer.draw(rig, covering, look=lamp)
@@ -321,7 +324,7 @@ def test_prints_are_sharp_and_four_in_ten_clothes_are_plain(rig, renderer):
     assert 0.3 < np.mean([not one.print for one in looks]) < 0.5
     shirts = []
     for seed in (0, 7, 8, 9):
-        drawn = renderer.draw(rig, arms_down(), look=look.Look(print=seed))
+        drawn = renderer.draw(rig, arms_down(), look=look.Appearance(print=seed))
         shirt = cv2.erode((drawn.parts == parts.UPPER_CLOTHES).astype(np.uint8), np.ones((5, 5))) > 0
         fine = np.abs(cv2.Laplacian(cv2.cvtColor(drawn.image[..., :3], cv2.COLOR_RGB2GRAY), cv2.CV_32F))
         shirts.append(fine[::2, ::2][shirt].mean())

@@ -7,7 +7,7 @@ import pytest
 from support.places import SHARED
 from support.signers import DOWN, FPS, STILL, avatar_pose, make_person, reach_for, settle, without
 
-from avatar_stream.lab.judge.contact import contact_values
+from avatar_stream.lab.judge.compare import contact_values
 from avatar_stream.landmarks import HANDS
 from avatar_stream.retarget import Retargeter
 from avatar_stream.retarget.hands import palm_px

@@ -8,7 +8,7 @@ from avatar_stream.errors import ConfigError
 from avatar_stream.lab.renders.motion import Sampler
 from avatar_stream.people import handshapes
 from avatar_stream.people.handshapes import NAMES, Hand, shape
-from avatar_stream.people.postures import Figure
+from avatar_stream.people.postures import RigBody
 from avatar_stream.people.rig import Rig
 from avatar_stream.people.skeleton import INDEX, JOINTS, forward
 from avatar_stream.types import SIDE_PER_SHOULDERS_AND_TORSO
@@ -80,7 +80,7 @@ def test_poses_are_rotations_with_valid_faces_and_reach_the_whole_signing_space(
 
 def test_no_hand_is_inside_the_body(bind_m):
     """Guards the push: without it about a third of these poses has a finger in the body."""
-    sampler, body = Sampler(bind_m, 2), Figure(bind_m).body
+    sampler, body = Sampler(bind_m, 2), RigBody(bind_m).body
     deepest = 0.0
     for _ in range(60):
         turns, places = forward(bind_m, sampler.pose())
@@ -91,7 +91,7 @@ def test_no_hand_is_inside_the_body(bind_m):
 
 
 def test_the_body_pushes_outwards(bind_m):
-    figure = Figure(bind_m)
+    figure = RigBody(bind_m)
     stand = figure.stand(np.zeros(8))
     chest = stand.places[INDEX["Spine2"]] + np.array([0.0, 0.08, 0.15])
     depth, way = figure.body.push(stand.turns, stand.places, chest[None], np.zeros(1))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from avatar_stream.lab.evaluation import pictures, reading
-from avatar_stream.lab.evaluation.clips import Tracked
-from avatar_stream.lab.evaluation.detector import Detector
+from avatar_stream.lab.evaluation.clips import TrackedFrame
+from avatar_stream.lab.evaluation.detector import PartDetector
 from avatar_stream.lab.evaluation.judging import Judge
 from avatar_stream.lab.evaluation.reading import SHAPES, Reader, features, fit
-from avatar_stream.lab.evaluation.truth import RenderedStage, find_people
+from avatar_stream.lab.evaluation.truth import RenderedSubject, find_people
 from avatar_stream.lab.judge.portrait import portrait_sharpness
 from avatar_stream.people.renderer import Renderer
 from avatar_stream.running.avatars import load_avatar
@@ -48,9 +48,9 @@ def test_what_can_be_told_apart_is_learned():
 
 
 def test_letters_are_read_in_pictures_and_not_through_a_blur():
-    with Renderer() as renderer, Detector() as detector:
+    with Renderer() as renderer, PartDetector() as detector:
         person = find_people(None, ["mei"], avatars=True)[0]
-        stage, judge = RenderedStage(person, renderer, np.random.default_rng(99), noise=False), None
+        stage, judge = RenderedSubject(person, renderer, np.random.default_rng(99), noise=False), None
         judge = Judge(detector, pictures.Lpips())
         clear, blurred = [], []
         for name, side, shot in stage.letters(SHAPES[::2]):
@@ -84,11 +84,11 @@ def write_clip(path, image: np.ndarray, count: int) -> None:
 def test_a_clip_of_the_portrait_is_as_sharp_as_it_and_a_blurred_one_is_not(tmp_path):
     avatar = load_avatar("mei")
     image = np.round(pictures.on_grey(pictures.at_canvas(avatar.image))).astype(np.uint8)
-    frames = [Tracked(k / 25, avatar.pose, None) for k in range(3)]
+    frames = [TrackedFrame(k / 25, avatar.pose, None) for k in range(3)]
     found = []
     for name, picture in (("sharp.mp4", image), ("soft.mp4", cv2.GaussianBlur(image, (0, 0), 2))):
         write_clip(tmp_path / name, picture, 3)
         found.append(portrait_sharpness(tmp_path / name, frames, avatar))
     assert found[0] == pytest.approx(1, abs=0.15) and found[1] < 0.6 * found[0]
-    nobody = [Tracked(0.0, None, None)] * 3
+    nobody = [TrackedFrame(0.0, None, None)] * 3
     assert portrait_sharpness(tmp_path / "sharp.mp4", nobody, avatar) is None

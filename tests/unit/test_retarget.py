@@ -18,6 +18,7 @@ from support.signers import (
     without,
 )
 
+from avatar_stream import turns
 from avatar_stream.errors import AvatarError
 from avatar_stream.landmarks import MIRROR_ROWS, mirror_pose
 from avatar_stream.retarget import Retargeter, delay_ms
@@ -38,9 +39,7 @@ def signing(time_s: float) -> list[list[np.ndarray]]:
         turn = 2.0 * time_s + side
         up = unit(sign * 0.25, 0.9, -0.3 - 0.1 * np.sin(turn))
         fore = unit(-sign * (0.35 + 0.3 * np.sin(turn)), -0.35 + 0.4 * np.cos(turn), -1.0)
-        arms.append(
-            [bone_work.unit((1 - lift) * DOWN + lift * up), bone_work.unit((1 - lift) * DOWN + lift * fore)]
-        )
+        arms.append([turns.unit((1 - lift) * DOWN + lift * up), turns.unit((1 - lift) * DOWN + lift * fore)])
     return arms
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import importlib.metadata
 import itertools
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +18,7 @@ import torch
 from avatar_stream.errors import ConfigError, ModelError
 from avatar_stream.images.fitting import over
 from avatar_stream.lab.evaluation.truth import find_poses
-from avatar_stream.lab.figures import check_output, write_json
+from avatar_stream.lab.figures import check_output, machine, write_json
 from avatar_stream.modeling.backend import ENGINES
 from avatar_stream.modeling.pipeline import SignerPipeline
 from avatar_stream.modeling.signer import PreparedSource, Signer, choose, even_steps, open_signer
@@ -98,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     for candidate in started:
         candidate.result |= distances(candidate.signer, exact, avatars, poses, arguments.steps)
     report = {
-        "machine": _machine(arguments.threads, device),
+        "machine": {"device": str(device), "threads": arguments.threads, **machine("torch", "openvino")},
         "model": str(arguments.model), "steps": arguments.steps, "batch": arguments.batch,
         "engines": [candidate.result for candidate in started],
     }  # fmt: skip
@@ -224,17 +222,6 @@ def _usable(arguments: argparse.Namespace, place: str) -> list[str]:
         with contextlib.suppress(ModelError):
             names.append(choose(name, Path(place), arguments.device, arguments.steps)[0])
     return names
-
-
-def _machine(threads: int, device: torch.device) -> dict[str, object]:
-    versions = {}
-    for name in ("torch", "openvino"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return {
-        "device": str(device), "threads": threads, "processors": os.cpu_count(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None, **versions,
-    }  # fmt: skip
 
 
 def _print_table(report: dict[str, object]) -> None:

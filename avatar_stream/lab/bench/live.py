@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import psutil
 
 from avatar_stream import stages
 from avatar_stream.errors import ConfigError
-from avatar_stream.lab.figures import check_output, tell
+from avatar_stream.lab.figures import check_output, machine_name, percentiles, tell
 from avatar_stream.running import runner
 from avatar_stream.running.config import check_pipeline
 from avatar_stream.running.meter import Report
@@ -24,7 +23,7 @@ from avatar_stream.types import Frame
 _WARM_UP_S = 3.0
 
 
-class _Viewer(stages.Sink):
+class _NullSink(stages.Sink):
     """The end of the way: takes every frame, as fast as it comes, and shows it to nobody."""
 
     def __init__(self) -> None:
@@ -96,7 +95,7 @@ def measure(
     pipeline = build_pipeline(check_pipeline(given, "bench", outputs_needed=False))
     if not pipeline.source.live:
         raise ConfigError("bench measures live sources: leave source.own_pace true, or take a camera")
-    viewer = _Viewer()
+    viewer = _NullSink()
     pipeline.outputs = [*pipeline.outputs, Output(viewer, "viewer")]
     figures = (measure_with_page if page else measure_pipeline)(pipeline, seconds)
     return figures | {"size_wh": viewer.size_wh}
@@ -159,19 +158,15 @@ def summarize(report: Report, from_s: float) -> dict[str, Any]:
     slope = np.polyfit((delays[:, 0] - delays[0, 0]) / 60, delays[:, 1], 1)[0]
     return {
         "fps": round((len(delays) - 1) / span_s, 2),
-        "latency_ms": _percentiles(delays[:, 1], ""),
+        "latency_ms": percentiles(delays[:, 1]),
         "latency_growth_ms_per_min": round(float(slope), 2),
         "stages": {
-            name: _percentiles(done[done[:, 0] >= from_s, 1], "_ms")
+            name: percentiles(done[done[:, 0] >= from_s, 1], "_ms")
             for name, done in report.stages.items()
             if (done[:, 0] >= from_s).any()
         },
         "dropped": report.dropped,
     }
-
-
-def _percentiles(values: np.ndarray, unit: str) -> dict[str, float]:
-    return {f"p{part}{unit}": round(float(np.percentile(values, part)), 1) for part in (50, 95)}
 
 
 def _cpu_s(process: psutil.Process) -> float:
@@ -180,16 +175,12 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def _describe(pipeline: Pipeline) -> dict[str, Any]:
-    options = pipeline.cast.synthesizer.options
-    return {
-        "device": str(getattr(options, "device", None) or _default_device()),
-        "model": getattr(options, "model", type(pipeline.cast.synthesizer).__name__),
-        "steps": getattr(options, "steps", None),
-        "machine": f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores",
-    }
-
-
-def _default_device() -> str:
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    options = pipeline.cast.synthesizer.options
+    return {
+        "device": str(getattr(options, "device", None) or ("cuda" if torch.cuda.is_available() else "cpu")),
+        "model": getattr(options, "model", type(pipeline.cast.synthesizer).__name__),
+        "steps": getattr(options, "steps", None),
+        "machine": machine_name(),
+    }

@@ -13,6 +13,7 @@ import numpy as np
 
 from avatar_stream.errors import ConfigError
 from avatar_stream.images.compose import Composer
+from avatar_stream.lab.figures import percentiles
 from avatar_stream.types import Frame
 
 BLOCK_PX = 16  # a bit's side: a whole block of the video codec, which keeps it black or white
@@ -133,10 +134,9 @@ class PageWatcher:
         read = np.array([(at_s, delay_ms) for at_s, delay_ms in clocks if delay_ms is not None])
         if len(read) < 3:
             raise ConfigError("bench --page: the page showed too few pictures: give more --seconds")
-        percentiles = {f"p{part}": round(float(np.percentile(read[:, 1], part)), 1) for part in (50, 95)}
         fps = (len(read) - 1) / (read[-1, 0] - read[0, 0])
         return {
-            "delay_ms": percentiles,
+            "delay_ms": percentiles(read[:, 1]),
             "fps": round(float(fps), 2),
             "pictures": len(read),
             "misread": len(clocks) - len(read),

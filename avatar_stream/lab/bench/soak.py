@@ -73,7 +73,7 @@ def soak(
         finally:
             watcher.stop()
             crowd.stop()
-        done = _played(Path(folder)) | crowd.figures() | {"avatars": watcher.avatars}
+        done = _played(Path(folder)) | crowd.figures | {"avatars": watcher.avatars}
     return summarize(np.array(watcher.samples), report) | done | {"minutes": round(seconds / 60, 2)}
 
 
@@ -147,19 +147,19 @@ class _Watcher:
 
 def _keep_busy(controls: Controls, watcher: _Watcher, avatars: list[str]) -> None:
     # The crew: each thing at its own interval, so that all combinations occur.
-    begun_s, turns = time.monotonic(), {"avatar": 0, "record": 0, "hold": 0}
+    begun_s, turns = time.monotonic(), dict.fromkeys((Wish.AVATAR, Wish.RECORD, Wish.HOLD), 0)
+    every_s = dict(zip(turns, (_AVATAR_EVERY_S, _RECORD_EVERY_S, _HOLD_EVERY_S), strict=True))
     while not watcher.ended.wait(0.5):
-        now_s = time.monotonic() - begun_s
-        if now_s >= (turns["avatar"] + 1) * _AVATAR_EVERY_S:
-            turns["avatar"] += 1
-            watcher.avatars += 1
-            controls.ask(Setting(Wish.AVATAR, avatars[turns["avatar"] % len(avatars)]))
-        if now_s >= (turns["record"] + 1) * _RECORD_EVERY_S:
-            turns["record"] += 1
-            controls.ask(Setting(Wish.RECORD, turns["record"] % 2 == 1))
-        if now_s >= (turns["hold"] + 1) * _HOLD_EVERY_S:
-            turns["hold"] += 1
-            controls.ask(Setting(Wish.HOLD, turns["hold"] % 2 == 1))
+        for wish, turn in turns.items():
+            if time.monotonic() - begun_s >= (turn + 1) * every_s[wish]:
+                turns[wish] = turn + 1
+                if wish is Wish.AVATAR:
+                    watcher.avatars += 1
+                controls.ask(
+                    Setting(
+                        wish, avatars[(turn + 1) % len(avatars)] if wish is Wish.AVATAR else turn % 2 == 0
+                    )
+                )
 
 
 def _played(folder: Path) -> dict[str, int]:
@@ -184,7 +184,7 @@ class _Crowd:
         self._seed, self._context, self._ended = seed, context, context.Event()
         self._talk, self._theirs = context.Pipe()
         self._process: multiprocessing.process.BaseProcess | None = None
-        self._figures = dict.fromkeys(_COUNTS, 0)
+        self.figures = dict.fromkeys(_COUNTS, 0)
 
     def start(self, address: str) -> None:
         arguments = (address, self._seed, self._ended, self._theirs)
@@ -196,13 +196,10 @@ class _Crowd:
         if self._process is None:
             return
         if self._talk.poll(20):
-            self._figures = self._talk.recv()
+            self.figures = self._talk.recv()
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()
-
-    def figures(self) -> dict[str, int]:
-        return self._figures
 
 
 def _visit(address: str, seed: int, ended: Event, talk: Connection) -> None:
@@ -236,22 +233,17 @@ async def _come_and_go(address: str, chance: random.Random, ended: Event, counte
 
 
 async def _watch_a_while(session: Any, address: str, chance: random.Random, ended: Event) -> None:
-    from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+    from aiortc import RTCConfiguration, RTCPeerConnection
+
+    from avatar_stream.lab.bench.viewers import join
 
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    receiver = connection.addTransceiver("video", direction="recvonly").receiver
     try:
-        await connection.setLocalDescription(await connection.createOffer())
-        headers = {"Content-Type": "application/sdp"}
-        async with session.post(address, data=connection.localDescription.sdp, headers=headers) as response:
-            response.raise_for_status()
-            place = response.headers["Location"]
-            answer = RTCSessionDescription(sdp=await response.text(), type="answer")
-        await connection.setRemoteDescription(answer)
+        track, place = await join(session, address, connection)
         until_s = time.monotonic() + chance.uniform(*_STAY_S)
-        await asyncio.wait_for(receiver.track.recv(), 15)
+        await asyncio.wait_for(track.recv(), 15)
         while time.monotonic() < until_s and not ended.is_set():
-            await asyncio.wait_for(receiver.track.recv(), 15)
+            await asyncio.wait_for(track.recv(), 15)
         if chance.random() < 0.5:
             await session.delete(address.rsplit("/", 1)[0] + place)
     finally:

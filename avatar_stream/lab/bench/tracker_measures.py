@@ -22,9 +22,7 @@ _STILL_REACH = 2  # frames before and after
 # A part is still where its middle stays within this over those frames, in its own units.
 _STILL = {"body": 0.02, "left_hand": 0.12, "right_hand": 0.12, "face": 0.03}
 _HAND_PARTS = ("left_hand", "right_hand")
-_SHOWN_SQUARE_PALMS = (
-    0.6  # pixels of a hand, in squares of its palm, from which on one can say that it is seen
-)
+_SHOWN_SQUARE_PALMS = 0.6  # pixels of a hand, in squares of its palm, from which it counts as seen
 _HIDDEN_SQUARE_PALMS = 0.1
 _ASTRAY_PALMS = 1.0  # of a hand's wrist from the body's
 _NEARER_PALMS = 0.5  # than its own: to the other arm's wrist
@@ -300,24 +298,14 @@ def mouth_openings(clip: Clip, name: str) -> np.ndarray:
     """(M, 2): the first tracker's and this one's mouth opening, face widths, each from its shot's mean."""
     first, other = next(iter(clip.tracks.values())), clip.tracks[name]
     same = same_person(first, other)[0]
-    return _opening_pairs(clip, first.points, np.where(same[:, None, None], other.points, np.nan))
+    return opening_pairs(clip, first.points, np.where(same[:, None, None], other.points, np.nan))
 
 
-def true_mouth_openings(clip: Clip, name: str) -> np.ndarray:
-    """(M, 2): the true and the tracked mouth opening, face widths, each from its clip's mean."""
-    return _opening_pairs(clip, clip.exact, clip.tracks[name].points)
-
-
-def _opening_pairs(clip: Clip, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def opening_pairs(clip: Clip, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(M, 2): the mouth's opening by two (N, 553, 3) rows of points, face widths, each from its shot's mean."""
     lips = FACE.start + np.array([UPPER_LIP, LOWER_LIP])
-    pairs = np.stack(
-        [
-            np.linalg.norm(points[:, lips[0], :2] - points[:, lips[1], :2], axis=-1)
-            for points in (first, second)
-        ],
-        axis=1,
-    )
-    pairs = pairs / units_px(clip)["face"][:, None]
+    ways = [points[:, lips[0], :2] - points[:, lips[1], :2] for points in (first, second)]
+    pairs = np.linalg.norm(ways, axis=-1).T / units_px(clip)["face"][:, None]
     good = np.isfinite(pairs).all(axis=1)
     pairs, shots = pairs[good], clip.shots[good]
     for shot in np.unique(shots):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
-import itertools
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,17 +13,17 @@ import numpy as np
 from tqdm import tqdm
 
 from avatar_stream import stages
-from avatar_stream.errors import ConfigError, EndOfStream
+from avatar_stream.errors import ConfigError
 from avatar_stream.lab.bench import tracker_measures as measures
 from avatar_stream.lab.bench.tracker_measures import Clip, Track
 from avatar_stream.lab.bench.tracker_overlay import Overlay
 from avatar_stream.lab.evaluation.scores import Target
 from avatar_stream.lab.evaluation.truth import find_poses
-from avatar_stream.lab.figures import check_output, write_json
+from avatar_stream.lab.figures import check_output, machine, write_json
 from avatar_stream.lab.renders.people import select
 from avatar_stream.lab.training.tracker_clips import FPS, STILL_FRAMES, FilmedClip, film_clip
+from avatar_stream.lab.videos import read_frames
 from avatar_stream.running.config import find_stage, stage_names
-from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers.holistic import quiet_stderr
 from avatar_stream.types import POINT_COUNT, Frame, Pose
 
@@ -90,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     clips = [track_file(path, names, arguments) for path in arguments.input]
     rendered = list(_rendered_clips(names, arguments)) if arguments.people else []
     report = {
-        "machine": _machine(),
+        "machine": machine("mediapipe", "openvino"),
         "seed": arguments.seed,
         "frames": sum(len(clip.shots) for clip in clips),
         "frames_rendered": sum(len(clip.shots) - STILL_FRAMES for clip in rendered),
@@ -132,19 +129,8 @@ def track_file(path: Path, names: Sequence[str], arguments: argparse.Namespace) 
     if arguments.overlay:
         overlay = Overlay(arguments.overlay / f"{path.stem}-trackers.mp4", names)
     with contextlib.closing(overlay) if overlay else contextlib.nullcontext():
-        frames = _frames_of(path, arguments.most_frames)
+        frames = read_frames(path, arguments.most_frames)
         return track_frames(path.stem, frames, names, overlay.write if overlay else None)
-
-
-def _frames_of(path: Path, most: int | None) -> Iterator[Frame]:
-    source = VideoFileSource(VideoFileSource.Options(path=path))
-    source.open()
-    total = source.frame_count if most is None else min(most, source.frame_count or most)
-    with contextlib.closing(source), tqdm(desc=path.name, unit="frame", total=total, disable=None) as bar:
-        with contextlib.suppress(EndOfStream):
-            for _ in itertools.count() if most is None else range(most):
-                yield source.read()
-                bar.update()
 
 
 def track_frames(
@@ -272,7 +258,7 @@ def make_targets(made: dict, first: dict) -> list[Target]:
 
 def figures(name: str, clips: Sequence[Clip]) -> dict[str, object]:
     """A tracker's figures over some clips, with `counts`: how many frames (or hands) each has."""
-    values = _pooled([_clip_values(clip, name) for clip in clips])
+    values = _pooled([measures.frame_values(clip, name) | measures.agreement(clip, name) for clip in clips])
     pairs = np.concatenate([measures.mouth_openings(clip, name) for clip in clips])
     made = _times([clip.tracks[name] for clip in clips]) | _summed(values)
     made["mouth_correlation"] = measures.correlation(pairs)
@@ -280,11 +266,6 @@ def figures(name: str, clips: Sequence[Clip]) -> dict[str, object]:
     # A swap is a thing that happens: how often, not its share, is what a reader looks for.
     made["handedness_swaps"] = int(values["handedness_swaps"].sum())
     return made | {"counts": counts}
-
-
-def _clip_values(clip: Clip, name: str) -> dict[str, np.ndarray]:
-    values = measures.frame_values(clip, name)
-    return values | measures.agreement(clip, name)
 
 
 def truth_figures(name: str, rendered: Sequence[Clip]) -> dict[str, object]:
@@ -303,7 +284,9 @@ def truth_figures(name: str, rendered: Sequence[Clip]) -> dict[str, object]:
         errors = pooled[f"{part}_error_common"]
         made[f"{part}_error_common_p50"] = _number(np.median(errors)) if len(errors) else None
     made["handedness_swaps"] = int(pooled["handedness_swaps"].sum())
-    openings = np.concatenate([measures.true_mouth_openings(clip, name) for clip in rendered])
+    openings = np.concatenate(
+        [measures.opening_pairs(clip, clip.exact, clip.tracks[name].points) for clip in rendered]
+    )
     made["mouth_correlation"] = measures.correlation(openings)
     counts = {key: len(each) for key, each in pooled.items()} | {"mouth_correlation": len(openings)}
     return made | {"clips": [clip.name for clip in rendered], "counts": counts}
@@ -336,15 +319,6 @@ def _times(tracks: Sequence[Track]) -> dict[str, float | None]:
 
 def _number(value: float) -> float:
     return round(float(value), 4)
-
-
-def _machine() -> dict[str, object]:
-    versions = {}
-    for name in ("mediapipe", "openvino"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"processors": os.cpu_count(), "load": load, **versions}
 
 
 def print_table(report: dict) -> None:

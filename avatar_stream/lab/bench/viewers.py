@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import multiprocessing
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,6 @@ import aiohttp
 import av
 import cv2
 import numpy as np
-import psutil
 from aiohttp import web
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
@@ -33,7 +31,7 @@ from avatar_stream.broadcast.outgoing.whep import Audience, codec_preferences
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import EncodingOptions, ServerOptions
 from avatar_stream.errors import ConfigError
-from avatar_stream.lab.figures import check_output, tell
+from avatar_stream.lab.figures import check_output, machine_name, tell
 from avatar_stream.places import bundled
 from avatar_stream.types import TICKS_PER_S
 
@@ -95,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         figures["plain"] = plain
         figures["ratio"] = round(figures["cpu_cores_per_viewer"] / plain["cpu_cores_per_viewer"], 3)
     figures |= {"size": [arguments.size] * 2, "fps": arguments.fps, "seconds": arguments.seconds}
-    figures["machine"] = f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores"
+    figures["machine"] = machine_name()
     tell(figures, arguments.json)
     return 0
 
@@ -302,6 +300,20 @@ def _receive(address: str, count: int, talk: Connection) -> None:
     os._exit(0)  # what aiortc's decoder threads still hold is of no use to anybody
 
 
+async def join(
+    session: aiohttp.ClientSession, address: str, connection: RTCPeerConnection
+) -> tuple[MediaStreamTrack, str]:
+    """Become a viewer by WHEP; returns the pictures' track and the session's path."""
+    receiver = connection.addTransceiver("video", direction="recvonly").receiver
+    await connection.setLocalDescription(await connection.createOffer())
+    body, headers = connection.localDescription.sdp, {"Content-Type": exchange.SDP}
+    async with session.post(address, data=body, headers=headers) as response:
+        response.raise_for_status()
+        answer = RTCSessionDescription(sdp=await response.text(), type="answer")
+    await connection.setRemoteDescription(answer)
+    return receiver.track, response.headers["Location"]
+
+
 class _Receivers:
     def __init__(self, address: str):
         self._address = address
@@ -339,19 +351,12 @@ class _Receivers:
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        transceiver = connection.addTransceiver("video", direction="recvonly")
-        await connection.setLocalDescription(await connection.createOffer())
-        headers = {"Content-Type": exchange.SDP}
-        body = connection.localDescription.sdp
-        async with session.post(self._address, data=body, headers=headers) as response:
-            response.raise_for_status()
-            answer = RTCSessionDescription(sdp=await response.text(), type="answer")
-        await connection.setRemoteDescription(answer)
+        track, _ = await join(session, self._address, connection)
         self._connections.append(connection)
         self._frames.append(0)
         self._widths.append(0)
         place = len(self._frames) - 1
-        self._tasks.append(asyncio.create_task(self._watch(transceiver.receiver.track, place)))
+        self._tasks.append(asyncio.create_task(self._watch(track, place)))
 
     async def _watch(self, track: MediaStreamTrack, place: int) -> None:
         while True:

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from avatar_stream.errors import ConfigError, EndOfStream
+from avatar_stream.errors import ConfigError
+from avatar_stream.lab.videos import read_frames
 from avatar_stream.landmarks import ELBOWS, HANDS, SHOULDERS, WRISTS
 from avatar_stream.people import face_fit
-from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.types import FACE, Pose
 
 # Angles of the head, degrees: to the signer's left, upwards, towards the signer's left shoulder.
-FACE_NUMBERS = (
-    "mouth_open",
-    "brow_raise",
-    "lids",
-    "gaze_left",
-    "gaze_up",
-    "head_yaw",
-    "head_pitch",
-    "head_roll",
-)
+FACE_NUMBERS = tuple("mouth_open brow_raise lids gaze_left gaze_up head_yaw head_pitch head_roll".split())
 _THUMB_SHOWN_PX = 320
 _SEEN = 0.5
 _HANDS_OF_BODY = slice(15, 23)  # wrists, little fingers, index fingers, thumbs
@@ -35,7 +27,7 @@ _FINGERS = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 1
 
 
 @dataclass(frozen=True)
-class Tracked:
+class TrackedFrame:
     """One frame of a clip.
 
     Attributes:
@@ -49,36 +41,23 @@ class Tracked:
     thumbnail: np.ndarray | None
 
 
-def track_clip(
-    path: Path, keep_pictures: bool = False, on_frame: Callable[[], None] | None = None
-) -> list[Tracked]:
+def track_clip(path: Path, keep_pictures: bool = False) -> list[TrackedFrame]:
     """Every frame of a clip through a fresh tracker.
 
     Args:
         path: any clip that can be read.
         keep_pictures: keep a small picture of each frame.
-        on_frame: called after each frame.
 
     Raises:
         SourceError: the clip cannot be read.
         TrackerError: the tracker is missing or fails.
     """
-    source, tracker = VideoFileSource(VideoFileSource.Options(path=path)), HolisticTracker()
-    frames = []
-    try:
-        source.open()
+    with closing(HolisticTracker()) as tracker:
         tracker.open()
-        while True:
-            frame = source.read()
-            thumbnail = _small(frame.image) if keep_pictures else None
-            frames.append(Tracked(frame.time_s, tracker.track(frame), thumbnail))
-            if on_frame is not None:
-                on_frame()
-    except EndOfStream:
-        return frames
-    finally:
-        source.close()
-        tracker.close()
+        return [
+            TrackedFrame(frame.time_s, tracker.track(frame), _small(frame.image) if keep_pictures else None)
+            for frame in read_frames(path)
+        ]
 
 
 def _small(image: np.ndarray) -> np.ndarray:
@@ -86,7 +65,9 @@ def _small(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def pair(driver: Sequence[Tracked], avatar: Sequence[Tracked]) -> list[tuple[Tracked, Tracked]]:
+def pair(
+    driver: Sequence[TrackedFrame], avatar: Sequence[TrackedFrame]
+) -> list[tuple[TrackedFrame, TrackedFrame]]:
     """Frames that belong together: for each of the driver's, the avatar's nearest in time.
 
     Frames without a partner within half of the driver's usual distance are left out, so that a clip that is

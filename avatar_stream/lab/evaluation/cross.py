@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatar_stream.lab.evaluation import pictures
-from avatar_stream.lab.evaluation.detector import PARTS, Detector, wanted_parts
+from avatar_stream.lab.evaluation.detector import PARTS, PartDetector, wanted_parts
 from avatar_stream.lab.evaluation.painters import Painter
 from avatar_stream.lab.evaluation.real_clips import SAME_PERSON, Filmed, Footage, person_likeness
 from avatar_stream.lab.evaluation.scores import ratio, summarize
@@ -58,7 +58,7 @@ def measure_cross(
     footage: Footage,
     pairs: Sequence[tuple[Filmed, Filmed]],
     painter: Painter,
-    detector: Detector,
+    detector: PartDetector,
     steps: int,
     seed: int,
 ) -> tuple[dict | None, list[Driven]]:
@@ -103,7 +103,7 @@ def _retargeted(footage: Footage, avatar: Avatar, driver: Filmed) -> Iterator[tu
 
 
 def _values(
-    footage: Footage, person: Filmed, row: int, pose: Pose, made: np.ndarray, detector: Detector
+    footage: Footage, person: Filmed, row: int, pose: Pose, made: np.ndarray, detector: PartDetector
 ) -> dict[str, float | list[float]]:
     groups = matting.draw_groups(pose.points)
     # What the pose shows, whatever matte was made: a hand left out is a hand not found.

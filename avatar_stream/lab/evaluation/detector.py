@@ -34,7 +34,7 @@ _CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedPart:
     """A part that is to be seen in truth.
 
     Attributes:
@@ -53,12 +53,12 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class PartDetection:
     """What MediaPipe saw of it.
 
     Attributes:
         places: (N, 2) float32 canvas px; None: nothing.
-        error: mean distance to the exact landmarks in `Wanted.unit_px`; NaN where nothing was found.
+        error: mean distance to the exact landmarks in `ExpectedPart.unit_px`; NaN where nothing was found.
         points: a hand's (21, 3) float32, canvas px, with the depth that MediaPipe guesses; None otherwise.
     """
 
@@ -67,7 +67,7 @@ class Found:
     points: np.ndarray | None = None
 
 
-def wanted_parts(points: np.ndarray, parts: np.ndarray) -> list[Wanted]:
+def wanted_parts(points: np.ndarray, parts: np.ndarray) -> list[ExpectedPart]:
     """Which parts truth really shows.
 
     Args:
@@ -85,13 +85,13 @@ def wanted_parts(points: np.ndarray, parts: np.ndarray) -> list[Wanted]:
         inside = ((hand[:, :2] >= 0) & (hand[:, :2] < 2 * parts.shape[0])).all(1).mean() >= _LEAST_INSIDE
         if inside and _area_px(parts, code) >= _LEAST_AREA[HAND] * palm_px**2:
             square = _square(hand, HAND_CROP, _LEAST_HAND_PX)
-            found.append(Wanted(HAND, hand[:, :2], palm_px, square, side))
+            found.append(ExpectedPart(HAND, hand[:, :2], palm_px, square, side))
     face = points[FACE]
     height_px = float(np.linalg.norm(face[CHIN] - face[FOREHEAD]))
     if _area_px(parts, part_codes.FACE) >= _LEAST_AREA[FACE_PART] * height_px**2:
-        found.append(Wanted(FACE_PART, face[:468, :2], height_px, _square(face, FACE_CROP, 0.0)))
+        found.append(ExpectedPart(FACE_PART, face[:468, :2], height_px, _square(face, FACE_CROP, 0.0)))
     shoulders_px = float(np.linalg.norm(points[LEFT_SHOULDER, :2] - points[RIGHT_SHOULDER, :2]))
-    found.append(Wanted(BODY_PART, points[_ARMS, :2], shoulders_px, None))
+    found.append(ExpectedPart(BODY_PART, points[_ARMS, :2], shoulders_px, None))
     return found
 
 
@@ -120,17 +120,11 @@ def cut_out(image: np.ndarray, crop: tuple[float, float, float], size_px: int = 
     left, top, side = crop
     scale = size_px / side
     matrix = np.float32([[scale, 0, -left * scale], [0, scale, -top * scale]])
-    return cv2.warpAffine(
-        image,
-        matrix,
-        (size_px, size_px),
-        flags=cv2.INTER_CUBIC,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(GREY, GREY, GREY),
-    )
+    border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (GREY, GREY, GREY)}
+    return cv2.warpAffine(image, matrix, (size_px, size_px), flags=cv2.INTER_CUBIC, **border)
 
 
-class Detector:
+class PartDetector(contextlib.AbstractContextManager):
     """MediaPipe's hand, face and body networks for single pictures; a context manager."""
 
     def __init__(self):
@@ -166,24 +160,36 @@ class Detector:
     def _networks(self) -> tuple:
         return self._hands, self._face, self._expression, self._body
 
-    def find(self, image: np.ndarray, wanted: Wanted) -> Found:
+    def _quiet(self, use: str) -> contextlib.AbstractContextManager:
+        """Keep from stderr what a network's first use writes there."""
+        first = use not in self._used
+        self._used.add(use)
+        return quiet_stderr() if first else contextlib.nullcontext()
+
+    def find(self, image: np.ndarray, wanted: ExpectedPart) -> PartDetection:
         """Look for one part.
 
         Args:
             image: (512, 512, 3) uint8 RGB, the person over light grey.
             wanted: what, and where it is in truth.
         """
-        look = {HAND: self._find_hand, FACE_PART: self._find_face, BODY_PART: self._find_body}[wanted.kind]
-        with contextlib.nullcontext() if wanted.kind in self._used else quiet_stderr():
-            places = look(image, wanted)
-        self._used.add(wanted.kind)
+        with self._quiet(wanted.kind):
+            if wanted.kind == HAND:
+                places = self._find_hand(image, wanted)
+            elif wanted.kind == FACE_PART:
+                faces = self._face.process(cut_out(image, wanted.crop)).multi_face_landmarks
+                places = _places(faces[0].landmark, wanted.crop)[:468] if faces else None
+            else:
+                body = self._body.process(image).pose_landmarks
+                whole = (0.0, 0.0, float(image.shape[1]))
+                places = _places(body.landmark, whole)[_ARMS] if body else None
         if places is None:
-            return Found(None, np.nan)
+            return PartDetection(None, np.nan)
         flat = places[:, :2]
         error = float(np.linalg.norm(flat - wanted.places, axis=1).mean() / wanted.unit_px)
-        return Found(flat, error, places if wanted.kind == HAND else None)
+        return PartDetection(flat, error, places if wanted.kind == HAND else None)
 
-    def find_expression(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
+    def find_expression(self, image: np.ndarray, wanted: ExpectedPart) -> np.ndarray | None:
         """The face mesh with irises, lips and lids looked at closely.
 
         Args:
@@ -193,12 +199,11 @@ class Detector:
         Returns:
             (478, 3) float32, canvas px; None where no face is found.
         """
-        with contextlib.nullcontext() if "expression" in self._used else quiet_stderr():
+        with self._quiet("expression"):
             faces = self._expression.process(cut_out(image, wanted.crop)).multi_face_landmarks
-        self._used.add("expression")
         return _places(faces[0].landmark, wanted.crop) if faces else None
 
-    def _find_hand(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
+    def _find_hand(self, image: np.ndarray, wanted: ExpectedPart) -> np.ndarray | None:
         hands = self._hands.process(cut_out(image, wanted.crop)).multi_hand_landmarks or []
         found = [_places(hand.landmark, wanted.crop) for hand in hands]
         # The other hand may be in the crop too. Which is left or right says nothing here: MediaPipe guesses it.
@@ -209,25 +214,12 @@ class Detector:
             return None
         return min(found, key=lambda each: np.linalg.norm(each[:, :2] - wanted.places, axis=1).mean())
 
-    def _find_face(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
-        faces = self._face.process(cut_out(image, wanted.crop)).multi_face_landmarks
-        return _places(faces[0].landmark, wanted.crop)[:468] if faces else None
-
-    def _find_body(self, image: np.ndarray, wanted: Wanted) -> np.ndarray | None:
-        body = self._body.process(image).pose_landmarks
-        return _places(body.landmark, (0.0, 0.0, float(image.shape[1])))[_ARMS] if body else None
-
     def close(self) -> None:
         """Give the networks back."""
         for network in self._networks:
             network.close()
 
-    def __enter__(self) -> Detector:
-        """Return itself."""
-        return self
-
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()
 
 

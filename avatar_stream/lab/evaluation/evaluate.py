@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
 
 from avatar_stream.errors import ConfigError
-from avatar_stream.lab.evaluation.detector import Detector
-from avatar_stream.lab.evaluation.evaluate_clips import evaluate_clips
+from avatar_stream.lab.evaluation import cross
+from avatar_stream.lab.evaluation.detector import PartDetector
 from avatar_stream.lab.evaluation.judging import Judge
 from avatar_stream.lab.evaluation.measure import Plan, Results, measure
 from avatar_stream.lab.evaluation.painters import open_painter
 from avatar_stream.lab.evaluation.pictures import Lpips
+from avatar_stream.lab.evaluation.real_clips import (
+    Filmed,
+    Footage,
+    counts_of,
+    filmed,
+    find_filmed,
+    make_ready,
+)
 from avatar_stream.lab.evaluation.summary import make_figures
 from avatar_stream.lab.evaluation.truth import find_people, find_poses, rendered
 from avatar_stream.lab.figures import check_output, print_figures, write_json
@@ -62,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(arguments.json)
     _check(arguments)
     if arguments.clips is not None:
-        figures, results, driven = evaluate_clips(arguments)
+        figures, results, driven = _evaluate_clips(arguments)
     else:
         figures, results = _evaluate_rendered(arguments)
         driven = []
@@ -107,11 +117,49 @@ def _evaluate_rendered(arguments: argparse.Namespace) -> tuple[dict, Results]:
     turns = rendered(people, files, plan.frames, plan.seed, plan.noise)
     painter = open_painter(arguments)
     try:
-        with tqdm(total=plan.frames, unit="frame") as bar, Detector() as detector:
+        with tqdm(total=plan.frames, unit="frame") as bar, PartDetector() as detector:
             results = measure(plan, turns, painter, Judge(detector, Lpips()), bar.update)
     finally:
         painter.close()
     return make_figures(plan, results, painter, arguments), results
+
+
+def _evaluate_clips(arguments: argparse.Namespace) -> tuple[dict, Results, list[cross.Driven]]:
+    """Self-reenactment of filmed people, and each of them driven by another one.
+
+    Returns:
+        Figures (docs/evaluation.md), what they were made of, and pictures of pairs.
+    """
+    with contextlib.ExitStack() as stack:
+        work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        footage = make_ready(arguments.clips, work)
+        people = find_filmed(footage, arguments.names)
+        counts = counts_of(people, arguments.frames)
+        plan = Plan([person.name for person in people], sum(counts), arguments.seed, arguments.steps)
+        painter = open_painter(arguments)
+        stack.callback(painter.close)
+        detector = stack.enter_context(PartDetector())
+        with tqdm(total=plan.frames, unit="frame") as bar:
+            turns = filmed(footage, people, counts, plan.seed)
+            results = measure(plan, turns, painter, Judge(detector, Lpips()), bar.update)
+        pairs = cross.cross_pairs(footage, people)
+        found, driven = cross.measure_cross(footage, pairs, painter, detector, plan.steps, plan.seed)
+        figures = make_figures(plan, results, painter, arguments)
+        figures |= {"pairs": [_pair(footage, person) for person in people], "cross": found}
+    return figures, results, driven
+
+
+def _pair(footage: Footage, person: Filmed) -> dict[str, object]:
+    """What is source and what is truth, for the file: who repeats it can choose the same."""
+    truth = {
+        name: {"frames": len(rows), "from_s": _time(footage, rows[0]), "to_s": _time(footage, rows[-1])}
+        for name, rows in person.sequences.items()
+    }
+    return {"clip": person.name, "source_s": _time(footage, person.source), "truth": truth}
+
+
+def _time(footage: Footage, row: int) -> float:
+    return round(float(footage.time_s[row]), 3)
 
 
 def _positive(text: str) -> int:

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from avatar_stream.lab.evaluation import pictures, warping
-from avatar_stream.lab.evaluation.clips import FACE_NUMBERS, mesh_numbers
+from avatar_stream.lab.evaluation.clips import mesh_numbers
 from avatar_stream.lab.evaluation.detector import (
     FACE_PART,
     HAND,
     PARTS,
-    Detector,
-    Found,
-    Wanted,
+    ExpectedPart,
+    PartDetection,
+    PartDetector,
     wanted_parts,
 )
 from avatar_stream.lab.evaluation.reading import SURE, Reader
-from avatar_stream.lab.evaluation.truth import Case, Shot
+from avatar_stream.lab.evaluation.truth import Case, TruthFrame
 from avatar_stream.landmarks import HANDS, SHOULDERS
 
 _FEWEST_OF_WAY = 8  # frames of a sequence: fewer are no way that hands go
@@ -43,9 +43,9 @@ class Judged:
     source: np.ndarray
     made: np.ndarray
     values: dict[str, float | list[float]]
-    wanted: list[Wanted]
-    found_made: list[Found]
-    found_truth: list[Found]
+    wanted: list[ExpectedPart]
+    found_made: list[PartDetection]
+    found_truth: list[PartDetection]
     by_steps: dict[int, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -63,7 +63,7 @@ class Judged:
 class Judge:
     """Compares made pictures with truth."""
 
-    def __init__(self, detector: Detector, lpips: pictures.Lpips):
+    def __init__(self, detector: PartDetector, lpips: pictures.Lpips):
         """Take the networks; they stay the caller's."""
         self._detector, self._lpips = detector, lpips
 
@@ -84,7 +84,7 @@ class Judge:
         values |= detection_values(wanted, *found) | self._expression_values(wanted, *seen)
         return Judged(case, source, made, values, wanted, *found)
 
-    def read_letter(self, name: str, side: int, shot: Shot, made: np.ndarray) -> dict[str, list[float]]:
+    def read_letter(self, name: str, side: int, shot: TruthFrame, made: np.ndarray) -> dict[str, list[float]]:
         """Can a spelled letter still be read?
 
         Args:
@@ -108,7 +108,7 @@ class Judge:
         return {"letters_read": [read[0]], "letters_read_truth": [read[1]], "letters_read_of_truth": of_truth}
 
     def _expression_values(
-        self, wanted: Sequence[Wanted], made: np.ndarray, truth: np.ndarray
+        self, wanted: Sequence[ExpectedPart], made: np.ndarray, truth: np.ndarray
     ) -> dict[str, float]:
         """How far what the made face does differs from what truth's face does, as the same network sees both."""
         face = next((part for part in wanted if part.kind == FACE_PART), None)
@@ -118,14 +118,9 @@ class Judge:
         if any(mesh is None for mesh in meshes):
             return {}
         first, second = (mesh_numbers(mesh) for mesh in meshes)
-        apart = dict(zip(FACE_NUMBERS, np.abs(first - second), strict=True))
-        gaze = float(np.hypot(apart["gaze_left"], apart["gaze_up"]))
-        return {
-            "mouth_error": apart["mouth_open"],
-            "brow_error": apart["brow_raise"],
-            "lid_error": apart["lids"],
-            "gaze_error": gaze,
-        }
+        mouth, brow, lid, *gaze = np.abs(first - second)[:5]
+        names = ("mouth_error", "brow_error", "lid_error", "gaze_error")
+        return dict(zip(names, (mouth, brow, lid, float(np.hypot(*gaze))), strict=True))
 
 
 def shape_values(judged: Judged) -> dict[str, list[float]]:
@@ -140,7 +135,7 @@ def shape_values(judged: Judged) -> dict[str, list[float]]:
 
 
 def detection_values(
-    wanted: Sequence[Wanted], made: Sequence[Found], truth: Sequence[Found]
+    wanted: Sequence[ExpectedPart], made: Sequence[PartDetection], truth: Sequence[PartDetection]
 ) -> dict[str, list[float]]:
     """Lists of found (0 or 1) and errors, for hands, face and body, made and true.
 
@@ -198,11 +193,6 @@ def hand_ways(ways: dict[str, list[HandsAt]]) -> list[dict]:
         driving, made, truth = (
             np.stack([getattr(frame, name) for frame in frames]) for name in ("driving", "made", "truth")
         )
-        rows.append(
-            {
-                "sequence": sequence,
-                "ndtwp": warping.hands_distance(driving, made, times),
-                "ndtwp_truth": warping.hands_distance(driving, truth, times),
-            }
-        )
+        distances = (warping.hands_distance(driving, seen, times) for seen in (made, truth))
+        rows.append({"sequence": sequence} | dict(zip(("ndtwp", "ndtwp_truth"), distances, strict=True)))
     return rows

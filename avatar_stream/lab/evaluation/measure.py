@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -15,8 +14,8 @@ from avatar_stream.lab.evaluation import pictures
 from avatar_stream.lab.evaluation.detector import HAND
 from avatar_stream.lab.evaluation.judging import HandsAt, Judge, Judged, shape_values
 from avatar_stream.lab.evaluation.painters import Painter
-from avatar_stream.lab.evaluation.truth import Case, Shot
-from avatar_stream.types import Avatar, Pose
+from avatar_stream.lab.evaluation.truth import Case, Subject
+from avatar_stream.types import Pose
 
 STUDIED_STEPS = (1, 2, 4, 8)
 WORST = 16
@@ -75,21 +74,9 @@ class Plan:
     studied_steps: Sequence[int] = STUDIED_STEPS
 
 
-class Stage(Protocol):
-    """One person before the camera, rendered or filmed."""
-
-    avatar: Avatar  # with the source picture
-
-    def disturbed(self, pose: Pose, amount: float = 1.0) -> Pose:
-        """The pose as tracking and retargeting would give it."""
-
-    def letters(self) -> Iterator[tuple[str, int, Shot]] | None:
-        """The person spells: name of the handshape, side (0 left, 1 right), truth; None: a clip spells nothing."""
-
-
 def measure(
     plan: Plan,
-    turns: Iterable[tuple[Stage, Iterator[Case]]],
+    turns: Iterable[tuple[Subject, Iterator[Case]]],
     painter: Painter,
     judge: Judge,
     on_frame: Callable[[], None] | None = None,
@@ -125,7 +112,7 @@ def measure(
     return results
 
 
-def _one(plan: Plan, painter: Painter, judge: Judge, stage: Stage, case: Case) -> Judged:
+def _one(plan: Plan, painter: Painter, judge: Judge, stage: Subject, case: Case) -> Judged:
     """Make and judge one case, with all that hangs on it: flicker, motion, other numbers of steps."""
     made, wall_ms, processor_ms = _timed(painter, case.shot.given, plan.steps)
     made = pictures.cut_to(made, case.shot.inside)
@@ -165,7 +152,7 @@ def _paint(painter: Painter, pose: Pose, steps: int) -> np.ndarray:
     return pictures.at_canvas(painter.paint(pose, steps))
 
 
-def _flicker(painter: Painter, stage: Stage, case: Case, steps: int) -> dict[str, float]:
+def _flicker(painter: Painter, stage: Subject, case: Case, steps: int) -> dict[str, float]:
     """Change from frame to frame where the pose is held: trembling like a tracker's, and not at all."""
     held = case.shot.exact
     poses = {
@@ -212,10 +199,6 @@ def _keep(results: Results, plan: Plan, judged: Judged) -> None:
     results.worst = sorted([*results.worst, judged], key=lambda each: -each.badness)[:WORST]
     shown_every = max(1, plan.frames // _HANDS_SHOWN)
     if case.number % shown_every == 0 and len(results.hands) < _HANDS_SHOWN:
-        results.hands += list(_hands_of(judged))[:1]
-
-
-def _hands_of(judged: Judged) -> Iterator[tuple[Judged, int]]:
-    hands = [number for number, part in enumerate(judged.wanted) if part.kind == HAND]
-    # The signer's left and right take turns.
-    yield from ((judged, number) for number in (hands[::-1] if judged.case.number % 2 else hands))
+        hands = [number for number, part in enumerate(judged.wanted) if part.kind == HAND]
+        # The signer's left and right take turns.
+        results.hands += [(judged, number) for number in (hands[::-1] if case.number % 2 else hands)[:1]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Protocol
 
 import numpy as np
 
@@ -17,26 +16,33 @@ from avatar_stream.synthesizers.flow import find_model
 from avatar_stream.types import Avatar, Pose
 
 
-class Painter(Protocol):
-    """Makes pictures of one person after another."""
+class Painter:
+    """Makes pictures of one person after another.
+
+    Attributes:
+        name: of the synthesizer.
+        takes_steps: False: the number of steps means nothing to it.
+    """
 
     name: str
-    takes_steps: bool  # False: the number of steps means nothing to it
+    takes_steps: bool
 
     def meet(self, avatar: Avatar) -> None:
         """Take the source picture of the person to paint from now on."""
+        raise NotImplementedError
 
     def paint(self, pose: Pose, steps: int) -> np.ndarray:
-        """Return (512, 512, 4) uint8 RGBA, straight alpha."""
+        """(512, 512, 4) uint8 RGBA, straight alpha, for a pose in canvas px."""
+        raise NotImplementedError
 
     def start_picture(self, pose: Pose) -> np.ndarray | None:
-        """The source picture warped to the pose, what the model starts from; the same format, or None."""
+        """The source picture warped to the pose, which the model starts from; like `paint`'s, or None."""
 
     def close(self) -> None:
         """Give everything back."""
 
 
-class FlowPainter:
+class FlowPainter(Painter):
     """The learned model, its weights loaded once for all people."""
 
     name = "flow"
@@ -85,10 +91,12 @@ class FlowPainter:
         """The source picture warped to the pose: (512, 512, 4) uint8 RGBA, straight alpha."""
         picture = self._source(self._live).picture
         views = conditioning.draw_views(picture, pose.points)
-        warped = (
-            finishing.ViewImages(each.look.astype(np.float32) / 255) for each in (views.body, views.windows)
+        body, windows = (
+            finishing.ViewImages(each.look.astype(np.float32) / 255)
+            for each in (views.body, views.windows)
+            if each
         )
-        return finishing.paste_views(*warped, views, picture)
+        return finishing.paste_views(body, windows, views, picture)
 
     def close(self) -> None:
         """Give the weights back."""
@@ -96,7 +104,7 @@ class FlowPainter:
         self._sources = {}
 
 
-class RigPainter:
+class RigPainter(Painter):
     """The rigged person, posed from the landmarks by inverse kinematics: the baseline."""
 
     name = "rig"
@@ -119,12 +127,8 @@ class RigPainter:
         self._synthesizer.open()
 
     def paint(self, pose: Pose, steps: int) -> np.ndarray:
-        """Return (512, 512, 4) uint8 RGBA, straight alpha, for a pose in canvas px."""
+        """See `Painter.paint`."""
         return self._synthesizer.synthesize(pose)
-
-    def start_picture(self, pose: Pose) -> None:
-        """It starts from no picture."""
-        return None
 
     def close(self) -> None:
         """Give OpenGL back."""

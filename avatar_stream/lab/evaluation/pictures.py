@@ -1,4 +1,8 @@
-"""How near a made picture is to truth: PSNR, SSIM, LPIPS, detail, matte, likeness, flicker."""
+"""How near a made picture is to truth: PSNR, SSIM, LPIPS, detail, matte, likeness, flicker.
+
+PSNR and SSIM prefer a smear to a sharp print that lies 3 px off; the eye does not. Tolerant SSIM forgives such shifts
+and punishes blur.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ import cv2
 import numpy as np
 
 from avatar_stream.images.fitting import over
-from avatar_stream.lab.evaluation.likeness import detail, masked_mean, sharpness_of, tolerant_ssim_map
 from avatar_stream.people import parts as part_codes
 from avatar_stream.types import CANVAS_PX
 
@@ -18,6 +21,8 @@ _MOST_DB = 100.0  # of identical pictures, for which PSNR has no number
 _FEWEST_PIXELS = 60  # of the canvas; below that a region says nothing
 _SSIM_SIGMA_PX = 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+REACH_PX, _STEP_PX, _BLOCK_PX = 6, 2, 16  # shifts that are forgiven, of pieces that may shift by themselves
+_EDGE_PX = 3  # an outline is no detail of what lies inside it
 _LAB_BINS = 16
 _SAME_COLOUR = 1.0  # blur of the colour histograms, in bins: half a bin more light is the same colour
 _CROP_PX = 64
@@ -117,6 +122,69 @@ def ssim_map(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return top / ((mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2))
 
 
+def tolerant_ssim_map(made: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """SSIM (Wang and others 2004) of the brightness where every block may first shift to where it fits best.
+
+    Args:
+        made: (H, W, 3) float32 RGB, 0..255.
+        truth: the same.
+
+    Returns:
+        (H, W) float32, -1..1: about each pixel, the mean over a block of 16 px of SSIM with the best of the shifts
+        within 6 px, every second one.
+    """
+    # Beyond the edge goes on what lies there, so that no border's blur is held against another's.
+    a, b = _padded(_brightness(made), 2 * REACH_PX), _padded(_brightness(truth), REACH_PX)
+    mean_a, mean_b = _blur(a), _blur(b)
+    var_a, var_b = _blur(a * a) - mean_a**2, _blur(b * b) - mean_b**2
+    height_px, width_px = b.shape
+    best = np.full(b.shape, -1, np.float32)
+    for top in range(0, 2 * REACH_PX + 1, _STEP_PX):
+        for left in range(0, 2 * REACH_PX + 1, _STEP_PX):
+            place = np.s_[top : top + height_px, left : left + width_px]
+            means = mean_a[place] * mean_b
+            both = _blur(a[place] * b) - means
+            likeness = (2 * means + _C1) * (2 * both + _C2)
+            likeness /= (mean_a[place] ** 2 + mean_b**2 + _C1) * (var_a[place] + var_b + _C2)
+            np.maximum(best, cv2.blur(likeness, (_BLOCK_PX, _BLOCK_PX)), out=best)
+    return best[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX]
+
+
+def detail(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) float32 RGB, 0..255 -> (H, W) float32, absolute Laplacian of the brightness."""
+    return np.abs(cv2.Laplacian(_brightness(image), cv2.CV_32F))
+
+
+def sharpness_of(made: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """Fine detail in parts of truth's: mean of two pictures' `detail` (H, W) inside a mask, its edge left out.
+
+    Returns:
+        1 is as sharp as truth, less is blurred, more is noise or a print that is not there; NaN where the mask holds
+        too little, or truth is flat.
+    """
+    side = 2 * _EDGE_PX + 1
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((side, side), np.uint8)) > 0
+    own, wanted = masked_mean(made, inner), masked_mean(truth, inner)
+    return own / wanted if wanted > 1e-6 else np.nan
+
+
+def masked_mean(values: np.ndarray, mask: np.ndarray) -> float:
+    """Mean of (H, W) values where the (H, W) bool mask holds; NaN where it holds too little."""
+    return float(values[mask].mean()) if mask.sum() >= _FEWEST_PIXELS else np.nan
+
+
+def _brightness(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(np.clip(image, 0, 255).astype(np.float32), cv2.COLOR_RGB2GRAY)
+
+
+def _padded(image: np.ndarray, margin_px: int) -> np.ndarray:
+    return cv2.copyMakeBorder(image, *(margin_px,) * 4, cv2.BORDER_REPLICATE)
+
+
+def _blur(image: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), _SSIM_SIGMA_PX)
+
+
 def alpha_iou(made: np.ndarray, truth: np.ndarray) -> float:
     """Overlap of the mattes of two (H, W, 4) uint8 pictures, cut at half: 0..1."""
     a, b = made[..., 3] > 127, truth[..., 3] > 127
@@ -196,15 +264,13 @@ def likeness(
     masks = (mask if made_mask is None else made_mask, mask)
     if min(each.sum() for each in masks) < _FEWEST_PIXELS:
         return np.nan
-    small = [_crop_round(each, own) for each, own in zip((made, truth), masks, strict=True)]
+    small = []
+    for image, own in zip((made, truth), masks, strict=True):
+        rows, columns = np.nonzero(own)
+        crop = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        small.append(cv2.resize(crop, (_CROP_PX, _CROP_PX), interpolation=cv2.INTER_AREA))
     common = np.minimum(_histogram(made, masks[0]), _histogram(truth, mask)).sum()
     return float((common + max(ssim(*small), 0.0)) / 2)
-
-
-def _crop_round(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    rows, columns = np.nonzero(mask)
-    crop = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    return cv2.resize(crop, (_CROP_PX, _CROP_PX), interpolation=cv2.INTER_AREA)
 
 
 def _histogram(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from avatar_stream.lab.renders.signing import Signer
+from avatar_stream.lab.renders.signing import PostureSampler
 from avatar_stream.lab.training.tracker_noise import hand_axes
+from avatar_stream.people.expressions import MORPHS
 from avatar_stream.people.handshapes import LETTERS, shape
-from avatar_stream.people.postures import Figure, Posture, neutral_face, portrait_arm
+from avatar_stream.people.postures import Posture, RigBody, portrait_arm
 from avatar_stream.people.skeleton import RigPose
 
 WEIGHTS = Path(__file__).with_name("reader.npz")
@@ -131,16 +132,16 @@ def spelled(
         random: where chance comes from: which hand, its turn, how exactly the shape is made.
         names: which shapes.
     """
-    figure = Figure(bind_m)
-    signer = Signer(figure, random)
+    figure = RigBody(bind_m)
+    signer = PostureSampler(figure, random)
     for name in random.permutation(names):
         side = int(random.random() < 0.7)
         yield str(name), side, _spelled_pose(figure, signer, str(name), side)
 
 
-def _spelled_pose(figure: Figure, signer: Signer, name: str, side: int) -> RigPose:
+def _spelled_pose(figure: RigBody, signer: PostureSampler, name: str, side: int) -> RigPose:
     trunk = np.zeros(8)
     stand = figure.stand(trunk)
     arms = [portrait_arm(signer.figure, stand, each) for each in (0, 1)]
     arms[side] = signer.spelling(stand, side, signer.vary(shape(name)))
-    return figure.resolve(Posture(trunk, tuple(arms), neutral_face(), np.zeros(2)))[0]
+    return figure.resolve(Posture(trunk, tuple(arms), np.zeros(len(MORPHS)), np.zeros(2)))[0]

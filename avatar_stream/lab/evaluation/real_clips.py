@@ -6,7 +6,6 @@ project's tracker measured; the person is the same, so that nothing is retargete
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,7 @@ import numpy as np
 
 from avatar_stream.errors import ConfigError, SourceError
 from avatar_stream.lab.evaluation import pictures
-from avatar_stream.lab.evaluation.truth import Case, Shot, share_out
-from avatar_stream.lab.training.tracker_noise import tracker_noise
+from avatar_stream.lab.evaluation.truth import Case, Subject, TruthFrame, share_out
 from avatar_stream.lab.training.video_folder import find_clips, prepare_videos
 from avatar_stream.lab.training.video_frame import neutrality
 from avatar_stream.types import CANVAS_PX, LEFT_HAND, Avatar, Credit, Pose
@@ -74,10 +72,7 @@ class Footage:
             raise ConfigError(
                 f"{folder} holds no clips made ready by this version: remove it or name another --work ({error})"
             ) from error
-        self.images, self.parts, self.points = (arrays[name] for name in ("images", "parts", "points"))
-        self._confidence, self.time_s, self._inside = (
-            arrays[name] for name in ("confidence", "time_s", "inside")
-        )
+        self.images, self.parts, self.points, self._confidence, self.time_s, self._inside = arrays.values()
 
     def shots(self, clip: str) -> list[np.ndarray]:
         """Rows of each shot of a clip, in the order of time."""
@@ -98,10 +93,10 @@ class Footage:
         """The person's source picture with its pose."""
         return Avatar(person.name, np.array(self.images[person.source]), self.pose(person.source), _NO_CREDIT)
 
-    def shot(self, row: int) -> Shot:
+    def shot(self, row: int) -> TruthFrame:
         """One true picture."""
         pose, inside = self.pose(row), tuple(int(edge) for edge in self._inside[row])
-        return Shot(np.array(self.images[row]), np.array(self.parts[row]), pose, pose, inside)
+        return TruthFrame(np.array(self.images[row]), np.array(self.parts[row]), pose, pose, inside)
 
 
 def make_ready(folder: Path, work: Path) -> Footage:
@@ -176,19 +171,18 @@ def _of_one_person(footage: Footage, clip: str) -> dict[str, np.ndarray]:
     """Rows of the shots, by name, of the person whom the clip shows most."""
     casts: list[dict[str, np.ndarray]] = []
     for number, rows in enumerate(footage.shots(clip), 1):
-        cast = next((one for one in casts if _show_the_same(footage, one, rows)), None)
-        if cast is None:
+        for cast in casts:
+            first = next(iter(cast.values()))
+            alike = person_likeness(footage, first[len(first) // 2], rows[len(rows) // 2])
+            if alike >= SAME_PERSON:
+                break
+        else:
             casts.append(cast := {})
         cast[f"{clip} shot {number}"] = rows
     chosen = max(casts, key=lambda cast: sum(map(len, cast.values())))
     for name in (name for cast in casts if cast is not chosen for name in cast):
         logger.warning("left out: %s shows somebody else than the rest", name)
     return chosen
-
-
-def _show_the_same(footage: Footage, cast: dict[str, np.ndarray], rows: np.ndarray) -> bool:
-    first = next(iter(cast.values()))
-    return person_likeness(footage, first[len(first) // 2], rows[len(rows) // 2]) >= SAME_PERSON
 
 
 def _most_neutral(footage: Footage, rows: np.ndarray) -> int:
@@ -207,21 +201,14 @@ def person_likeness(footage: Footage, first: int, second: int) -> float:
     return float(np.minimum(*found).sum())
 
 
-class FilmedStage:
+class FilmedSubject(Subject):
     """One person of a clip: the source picture, and truth in the poses of other shots."""
 
     def __init__(self, footage: Footage, person: Filmed, random: np.random.Generator):
         """Take the person; `random` is where the trembling of held poses comes from."""
-        self._footage, self._person, self._random = footage, person, random
+        super().__init__(random)
+        self._footage, self._person = footage, person
         self.avatar = footage.avatar(person)
-
-    def disturbed(self, pose: Pose, amount: float = 1.0) -> Pose:
-        """The pose as tracking would give it."""
-        return dataclasses.replace(pose, points=tracker_noise(pose.points, self._random, amount))
-
-    def letters(self) -> None:
-        """Nobody can be asked to spell."""
-        return None
 
     def cases(self, count: int, first: int) -> Iterator[Case]:
         """`count` cases (fewer where the clip has fewer), numbered from `first`, evenly over truth."""
@@ -234,11 +221,11 @@ class FilmedStage:
 
 def filmed(
     footage: Footage, people: Sequence[Filmed], counts: Sequence[int], seed: int
-) -> Iterator[tuple[FilmedStage, Iterator[Case]]]:
+) -> Iterator[tuple[FilmedSubject, Iterator[Case]]]:
     """Let one person after the other sign, `counts` frames each."""
     first = 0
     for place, (person, count) in enumerate(zip(people, counts, strict=True)):
-        stage = FilmedStage(footage, person, np.random.default_rng([seed, place]))
+        stage = FilmedSubject(footage, person, np.random.default_rng([seed, place]))
         yield stage, stage.cases(count, first)
         first += count
 

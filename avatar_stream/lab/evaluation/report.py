@@ -13,9 +13,8 @@ from avatar_stream.lab.evaluation.cross import Driven
 from avatar_stream.lab.evaluation.detector import HAND, cut_out
 from avatar_stream.lab.evaluation.judging import Judged
 from avatar_stream.lab.evaluation.measure import Results
-from avatar_stream.lab.evaluation.page import Page, number
+from avatar_stream.lab.evaluation.page import Page, PlotLine, line_plot, number
 from avatar_stream.lab.evaluation.pictures import on_grey
-from avatar_stream.lab.evaluation.plots import Line, line_plot
 from avatar_stream.landmarks import CHIN, FOREHEAD
 from avatar_stream.types import CANVAS_PX, FACE
 
@@ -101,7 +100,7 @@ def _plots(page: Page, figures: dict) -> None:
     steps = list(by_steps)
 
     def drawn(title: str, *keys: tuple[str, str]) -> str:
-        lines = [Line(name, steps, [by_steps[step][key] for step in steps]) for name, key in keys]
+        lines = [PlotLine(name, steps, [by_steps[step][key] for step in steps]) for name, key in keys]
         return line_plot(title, "steps", lines, steps)
 
     page.heading("Quality against steps and time", "The same few frames with each number of steps.")
@@ -116,7 +115,7 @@ def _plots(page: Page, figures: dict) -> None:
             line_plot(
                 "PSNR of the person, dB, against time",
                 "ms a frame",
-                [Line("person", times, [by_steps[step]["person_psnr_db"] for step in steps])],
+                [PlotLine("person", times, [by_steps[step]["person_psnr_db"] for step in steps])],
             ),
         ]
     )
@@ -131,7 +130,14 @@ def _steps(page: Page, results: Results) -> None:
     for judged in results.shown:
         shot = judged.case.shot
         made = [judged.by_steps[step] for step in steps] or [judged.made]
-        rows.append([_shown(judged.source), _pose_picture(judged), _shown(shot.image), *map(_shown, made)])
+        rows.append(
+            [
+                _shown(judged.source),
+                draw_pose(np.full((CANVAS_PX, CANVAS_PX, 3), 24, np.uint8), shot.given),
+                _shown(shot.image),
+                *map(_shown, made),
+            ]
+        )
     page.heading("Source, pose, truth, made")
     page.picture_grid(["source", "pose", "truth", *names], rows)
 
@@ -211,8 +217,3 @@ def _figures(page: Page, figures: dict) -> None:
 def _shown(image: np.ndarray) -> np.ndarray:
     """(H, W, 4) uint8 RGBA -> (H, W, 3) uint8 RGB over light grey."""
     return np.round(on_grey(image)).astype(np.uint8)
-
-
-def _pose_picture(judged: Judged) -> np.ndarray:
-    board = np.full((CANVAS_PX, CANVAS_PX, 3), 24, np.uint8)
-    return draw_pose(board, judged.case.shot.given)

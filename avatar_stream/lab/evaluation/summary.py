@@ -36,11 +36,8 @@ _LEAST = {
     "avatars": {"psnr_db": 27.0, "ssim": 0.93},
     "clips": {"tolerant_ssim": 0.80},
 }
-_MOST_FLICKER = {
-    "people": 1.7,
-    "avatars": 1.5,
-    "clips": 1.35,
-}  # what it was before pictures were made sharper
+# Of flicker: what it was before pictures were made sharper.
+_MOST_FLICKER = {"people": 1.7, "avatars": 1.5, "clips": 1.35}
 _SHARPNESS = {"people": (0.8, 1.2), "avatars": (0.8, 1.2), "clips": (0.75, 1.2)}
 _FRAME_MS = 30.0
 
@@ -60,7 +57,12 @@ def make_figures(plan: Plan, results: Results, painter: Painter, arguments: argp
     for steps, rows in sorted(results.steps.items()):
         by_steps[steps] = scores.summarize(rows, _STEP_KEYS, plan.seed).means | _usual_times(rows)
     means = summary.means | _usual_times(results.rows)
-    for each in (_ways(results, plan.seed), _letters(results, plan.seed)):
+    # Distance of hands over time, for sequences that are long enough, and letters that can still be read.
+    ways = scores.summarize(hand_ways(results.ways), ["ndtwp", "ndtwp_truth"], plan.seed)
+    spelled = [row["sequence"] for row in results.letters]
+    keys = ["letters_read", "letters_read_truth", "letters_read_of_truth"]
+    letters = scores.summarize(results.letters, keys, plan.seed, spelled)
+    for each in (ways, letters):
         means |= each.means
         summary.intervals.update(each.intervals)
         summary.counts.update(each.counts)
@@ -88,17 +90,6 @@ def make_figures(plan: Plan, results: Results, painter: Painter, arguments: argp
         "by_person": _by_person(plan, results),
         "targets": {target.name: target.as_json() for target in targets},
     }
-
-
-def _ways(results: Results, seed: int) -> scores.Summary:
-    """Distance of hands over time, for sequences that are long enough."""
-    return scores.summarize(hand_ways(results.ways), ["ndtwp", "ndtwp_truth"], seed)
-
-
-def _letters(results: Results, seed: int) -> scores.Summary:
-    sequences = [row["sequence"] for row in results.letters]
-    keys = ["letters_read", "letters_read_truth", "letters_read_of_truth"]
-    return scores.summarize(results.letters, keys, seed, sequences)
 
 
 def _usual_times(rows: list[dict]) -> dict[str, float]:

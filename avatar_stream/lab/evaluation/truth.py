@@ -49,7 +49,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Shot:
+class TruthFrame:
     """One true picture.
 
     Attributes:
@@ -84,8 +84,8 @@ class Case:
     person: str
     motion: str
     sequence: str
-    shot: Shot
-    next_shot: Shot | None = None
+    shot: TruthFrame
+    next_shot: TruthFrame | None = None
 
 
 def find_people(folder: Path | None, names: Sequence[str] | None, avatars: bool) -> list[Person]:
@@ -130,8 +130,30 @@ def find_poses(folder: Path | None) -> list[Path]:
     return files
 
 
-class RenderedStage:
-    """One rigged person before the camera: the source picture, and truth in any pose."""
+class Subject:
+    """One person before the camera, rendered or filmed: the source picture, and truth in any pose.
+
+    Attributes:
+        avatar: with the source picture.
+    """
+
+    avatar: Avatar
+
+    def __init__(self, random: np.random.Generator):
+        """Take where chance comes from."""
+        self._random = random
+
+    def disturbed(self, pose: Pose, amount: float = 1.0) -> Pose:
+        """The pose as tracking and retargeting would give it."""
+        return dataclasses.replace(pose, points=tracker_noise(pose.points, self._random, amount))
+
+    def letters(self) -> Iterator[tuple[str, int, TruthFrame]] | None:
+        """The person spells: name of the handshape, side (0 left, 1 right), truth; None: a clip spells nothing."""
+        return None
+
+
+class RenderedSubject(Subject):
+    """A rigged person."""
 
     def __init__(self, person: Person, renderer: Renderer, random: np.random.Generator, noise: bool):
         """Load the person.
@@ -145,8 +167,8 @@ class RenderedStage:
         Raises:
             RenderError: the file is broken.
         """
-        self.person = person
-        self._renderer, self._random, self._noise = renderer, random, noise
+        super().__init__(random)
+        self.person, self._renderer, self._noise = person, renderer, noise
         self._rig = Rig.load(person.rig_path)
         self._face: FacePoints = face_points(self._rig, renderer)
         self._sampler = Sampler(self._rig.bind_m, int(random.integers(2**31)))
@@ -156,15 +178,11 @@ class RenderedStage:
             avatar = Avatar(person.name, drawn.image, pose, _NO_CREDIT, person.rig_path)
         self.avatar = dataclasses.replace(avatar, pose=self.disturbed(avatar.pose)) if noise else avatar
 
-    def disturbed(self, pose: Pose, amount: float = 1.0) -> Pose:
-        """The pose as tracking and retargeting would give it."""
-        return dataclasses.replace(pose, points=tracker_noise(pose.points, self._random, amount))
-
-    def shoot(self, rig_pose: RigPose, time_s: float = 0.0) -> Shot:
+    def shoot(self, rig_pose: RigPose, time_s: float = 0.0) -> TruthFrame:
         """Render truth."""
         drawn = self._renderer.draw(self._rig, rig_pose)
         exact = landmarks(self._rig, self._face, rig_pose, time_s=time_s)
-        return Shot(drawn.image, drawn.parts, exact, self.disturbed(exact) if self._noise else exact)
+        return TruthFrame(drawn.image, drawn.parts, exact, self.disturbed(exact) if self._noise else exact)
 
     def cases(self, count: int, first: int, files: Sequence[Path]) -> Iterator[Case]:
         """Render `count` cases, numbered from `first`, moved by the files (none: random signing)."""
@@ -179,7 +197,7 @@ class RenderedStage:
             sequence = f"{self.person.name} {motion if files else number}"
             yield Case(number, self.person.name, motion, sequence, shot, next_shot)
 
-    def letters(self, names: Sequence[str] = reading.SHAPES) -> Iterator[tuple[str, int, Shot]]:
+    def letters(self, names: Sequence[str] = reading.SHAPES) -> Iterator[tuple[str, int, TruthFrame]]:
         """The person spells: name of the shape, side (0 left, 1 right), truth; each once."""
         for name, side, pose in reading.spelled(self._rig.bind_m, self._random, names):
             yield name, side, self.shoot(pose)
@@ -230,7 +248,7 @@ class RenderedStage:
 
 def rendered(
     people: Sequence[Person], files: Sequence[Path], frames: int, seed: int, noise: bool
-) -> Iterator[tuple[RenderedStage, Iterator[Case]]]:
+) -> Iterator[tuple[RenderedSubject, Iterator[Case]]]:
     """Let one person after the other sign.
 
     Args:
@@ -247,7 +265,7 @@ def rendered(
     first = 0
     with Renderer() as renderer:
         for place, (person, count) in enumerate(zip(people, share_out(frames, len(people)), strict=True)):
-            stage = RenderedStage(person, renderer, np.random.default_rng([seed, place]), noise)
+            stage = RenderedSubject(person, renderer, np.random.default_rng([seed, place]), noise)
             yield stage, stage.cases(count, first, files)
             first += count
 

@@ -9,7 +9,7 @@ import numpy as np
 from avatar_stream.lab.evaluation import warping
 from avatar_stream.lab.evaluation.clips import (
     FACE_NUMBERS,
-    Tracked,
+    TrackedFrame,
     angle_between,
     arm_angles,
     face_is_free,
@@ -21,9 +21,9 @@ from avatar_stream.lab.evaluation.clips import (
 )
 from avatar_stream.lab.evaluation.reading import SURE, Reader
 from avatar_stream.lab.evaluation.scores import Target, summarize
-from avatar_stream.lab.judge import contact
-from avatar_stream.landmarks import HANDS, SHOULDERS
-from avatar_stream.types import Pose
+from avatar_stream.landmarks import HANDS, MESH, SHOULDERS
+from avatar_stream.retarget.hands import palm_px
+from avatar_stream.types import FACE, Pose
 
 _SIDES, _BONES = ("left", "right"), ("upper_arm", "forearm")
 # How much the driver's own values must spread (2nd to 98th percentile) before it is asked whether they are followed.
@@ -36,15 +36,19 @@ _FEWEST = 10  # frames
 _SHUT, _HALF_SHUT, _USUAL_S = 0.75, 0.85, 1.0
 _BLINK_REACH_S = 0.15
 _STRETCH = 300  # frames over which hands are followed in one piece: DTW's cost grows with the square
-_SHARES = ["hands_found", contact.FOUND_KEY, "letters_read_of_driver"]
+_CONTACTS = ("contact_error", "hand_contact_error", "face_contact_error")
+NEAR = 0.5  # palm lengths: nearer landmarks are a contact
+_ONE_HAND = 0.5  # mean distance of "both" hands' landmarks, in palm lengths: one hand that was found twice
+_MESH = slice(FACE.start, FACE.start + MESH.stop)
+_SHARES = ["hands_found", "contacts_found", "letters_read_of_driver"]
 _MEDIANS = (
     ["arm_angle_deg"]
     + [f"{side}_{bone}_deg" for side in _SIDES for bone in _BONES]
-    + ["hand_shape_deg", "hand_shape_palms", *contact.KEYS]
+    + ["hand_shape_deg", "hand_shape_palms", *_CONTACTS]
 )
 
 
-def judge_pairs(pairs: Sequence[tuple[Tracked, Tracked]], seed: int) -> dict:
+def judge_pairs(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]], seed: int) -> dict:
     """Compare what the tracker found.
 
     Args:
@@ -103,7 +107,7 @@ def compare_poses(driver: Pose | None, avatar: Pose | None) -> dict[str, list[fl
     ]
     values["hand_shape_palms"] = [hand_distance(first, second) for first, second in both]
     values["letters_read_of_driver"] = _letters(driver, avatar, wanted, got)
-    return values | contact.contact_values(driver, avatar)
+    return values | contact_values(driver, avatar)
 
 
 def _letters(driver: Pose | None, avatar: Pose | None, wanted: np.ndarray, got: np.ndarray) -> list[float]:
@@ -117,7 +121,60 @@ def _letters(driver: Pose | None, avatar: Pose | None, wanted: np.ndarray, got: 
     return same
 
 
-def hands_over_time(pairs: Sequence[tuple[Tracked, Tracked]]) -> float | None:
+def contact_values(driver: Pose | None, avatar: Pose | None) -> dict[str, list[float]]:
+    """One frame's contacts.
+
+    A contact is a pair of the driver's landmarks, one of a hand and one of the other hand or of the face, that are
+    nearest to each other in the picture and nearer than half a palm. Its error is how much the way between the same
+    two landmarks of the avatar differs, each in its owner's palm lengths.
+
+    Returns:
+        Lists by key: errors in palm lengths of all contacts, of those between hands and of those with the face; and for
+        each contact of the driver 1 where the avatar's parts are found too, else 0. Empty without a contact.
+    """
+    found, hand_errors, face_errors = [], [], []
+    hands = hands_seen(driver)
+    if hands.any():
+        got = hands_seen(avatar)
+        palms = [_palm(pose, seen) for pose, seen in ((driver, hands), (avatar, got))]
+        if hands.all() and not _same_place(driver, palms[0]):
+            _add(driver, avatar, HANDS, palms, bool(got.all()), found, hand_errors)
+        if face_seen(driver) and not (hands.all() and _same_place(driver, palms[0])):
+            for side in np.flatnonzero(hands):
+                there = bool(got[side]) and face_seen(avatar)
+                _add(driver, avatar, (HANDS[side], _MESH), palms, there, found, face_errors)
+    values = (hand_errors + face_errors, hand_errors, face_errors)
+    return dict(zip(_CONTACTS, values, strict=True)) | {"contacts_found": found}
+
+
+def _add(driver, avatar, parts, palms, there: bool, found: list[float], errors: list[float]) -> None:
+    ways = _ways(driver, parts) / palms[0]
+    distances = np.linalg.norm(ways, axis=2)
+    pair = np.unravel_index(distances.argmin(), distances.shape)
+    if distances[pair] >= NEAR:
+        return
+    found.append(float(there))
+    if there:
+        errors.append(float(np.linalg.norm((_ways(avatar, parts) / palms[1])[pair] - ways[pair])))
+
+
+def _ways(pose: Pose, parts: tuple[slice, slice]) -> np.ndarray:
+    """(A, B, 2) px from every landmark of the second part to every one of the first."""
+    first, second = (pose.points[rows, :2].astype(np.float64) for rows in parts)
+    return first[:, None] - second[None]
+
+
+def _palm(pose: Pose | None, seen: np.ndarray) -> float:
+    # The larger one: from the edge, the tracker takes a hand for a small one.
+    return max((palm_px(pose.points[HANDS[side]]) for side in np.flatnonzero(seen)), default=1.0)
+
+
+def _same_place(pose: Pose, palm: float) -> bool:
+    left, right = (pose.points[rows, :2] for rows in HANDS)
+    return bool(np.linalg.norm(left - right, axis=1).mean() < _ONE_HAND * palm)
+
+
+def hands_over_time(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> float | None:
     """Mean over hands and stretches of the clip of `warping.hands_distance`, shoulder widths; None without hands."""
     found = []
     for first in range(0, len(pairs), _STRETCH):
@@ -127,7 +184,7 @@ def hands_over_time(pairs: Sequence[tuple[Tracked, Tracked]]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def _hands(pairs: Sequence[tuple[Tracked, Tracked]], who: int) -> np.ndarray:
+def _hands(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]], who: int) -> np.ndarray:
     """(F, 2, 21, 2) of the driver (0) or the avatar (1), shoulder widths; NaN where not found."""
     hands = np.full((len(pairs), 2, 21, 2), np.nan)
     for row, pair_of_frames in enumerate(pairs):
@@ -137,7 +194,7 @@ def _hands(pairs: Sequence[tuple[Tracked, Tracked]], who: int) -> np.ndarray:
     return hands
 
 
-def face_figures(pairs: Sequence[tuple[Tracked, Tracked]]) -> dict[str, float | int | None]:
+def face_figures(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> dict[str, float | int | None]:
     """Does the avatar's face follow: correlations where the driver moves, blinks, differences of the head's turn.
 
     Differences are of the way from each clip's own median: faces differ, and cameras stand at different heights.
@@ -159,7 +216,7 @@ def face_figures(pairs: Sequence[tuple[Tracked, Tracked]]) -> dict[str, float | 
     return figures | _blinks(pairs, driver[:, 2], avatar[:, 2])
 
 
-def face_curves(pairs: Sequence[tuple[Tracked, Tracked]]) -> tuple[np.ndarray, np.ndarray]:
+def face_curves(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> tuple[np.ndarray, np.ndarray]:
     """(F, 8) each: the driver's and the avatar's `face_numbers`."""
     return tuple(np.stack([face_numbers(both[side].pose) for both in pairs]) for side in (0, 1))
 
@@ -171,7 +228,9 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _blinks(pairs: Sequence[tuple[Tracked, Tracked]], driver: np.ndarray, avatar: np.ndarray) -> dict:
+def _blinks(
+    pairs: Sequence[tuple[TrackedFrame, TrackedFrame]], driver: np.ndarray, avatar: np.ndarray
+) -> dict:
     """How many blinks the driver makes, and how many of them the avatar makes at about the same time."""
     if np.isfinite(driver).sum() < _FEWEST or np.isfinite(avatar).sum() < _FEWEST:
         return {"blinks_driver": None, "blinks_followed": None}

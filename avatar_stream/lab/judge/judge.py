@@ -8,12 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tqdm import tqdm
-
-from avatar_stream.lab.evaluation.clips import (
-    pair,
-    track_clip,
-)
+from avatar_stream.lab.evaluation.clips import pair, track_clip
 from avatar_stream.lab.figures import check_output, print_figures, write_json
 from avatar_stream.lab.judge.compare import judge_pairs
 from avatar_stream.lab.judge.portrait import portrait_sharpness
@@ -45,10 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     check_output(arguments.json)
     portrait = load_avatar(arguments.portrait) if arguments.portrait else None
-    clips = []
-    for path in (arguments.driver, arguments.avatar):
-        with tqdm(unit="frame", desc=path.name) as bar:
-            clips.append(track_clip(path, arguments.report is not None, bar.update))
+    clips = [track_clip(path, arguments.report is not None) for path in (arguments.driver, arguments.avatar)]
     pairs = pair(*clips)
     figures = {"driver": arguments.driver.name, "avatar": arguments.avatar.name}
     figures |= {"frames_driver": len(clips[0]), "frames_avatar": len(clips[1])}

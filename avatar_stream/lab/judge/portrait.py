@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from avatar_stream.errors import EndOfStream
-from avatar_stream.lab.evaluation.clips import Tracked, face_is_free
-from avatar_stream.lab.evaluation.likeness import detail, sharpness_of
-from avatar_stream.lab.evaluation.pictures import at_canvas, on_grey
+from avatar_stream.lab.evaluation.clips import TrackedFrame, face_is_free
+from avatar_stream.lab.evaluation.pictures import at_canvas, detail, on_grey, sharpness_of
 from avatar_stream.lab.training import matting
 from avatar_stream.lab.training.video_frame import SigningFrame
+from avatar_stream.lab.videos import read_frames
 from avatar_stream.modeling.drawing import geometry
-from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.types import CANVAS_PX, Avatar
 
 _FRAMES = 24
 _COMPARED = (geometry.TORSO, geometry.SKIN)  # hands move, and a portrait shows them otherwise
 
 
-def portrait_sharpness(clip: Path, frames: Sequence[Tracked], avatar: Avatar) -> float | None:
+def portrait_sharpness(clip: Path, frames: Sequence[TrackedFrame], avatar: Avatar) -> float | None:
     """Fine detail of trunk and face in parts of the portrait's, both in the canonical signing frame.
 
     Args:
@@ -43,10 +40,10 @@ def portrait_sharpness(clip: Path, frames: Sequence[Tracked], avatar: Avatar) ->
     portrait = at_canvas(avatar.image)
     wanted = _mean_detail(on_grey(portrait), _mask(avatar.pose.points))
     found = []
-    for number, image in enumerate(_pictures(clip)):
+    for number, frame in enumerate(read_frames(clip)):
         if number in chosen:
             points = place.place(frames[number].pose.points)
-            found.append(_mean_detail(place.cut(image)[0].astype(np.float32), _mask(points)) / wanted)
+            found.append(_mean_detail(place.cut(frame.image)[0].astype(np.float32), _mask(points)) / wanted)
     found = [value for value in found if np.isfinite(value)]
     return float(np.median(found)) if found else None
 
@@ -59,14 +56,3 @@ def _mask(points: np.ndarray) -> np.ndarray:
     groups = matting.draw_groups(points)
     drawn = np.isin(groups, _COMPARED).astype(np.uint8)
     return cv2.resize(drawn, (CANVAS_PX, CANVAS_PX), interpolation=cv2.INTER_NEAREST) > 0
-
-
-def _pictures(clip: Path) -> Iterator[np.ndarray]:
-    source = VideoFileSource(VideoFileSource.Options(path=clip))
-    with closing(source):
-        source.open()
-        while True:
-            try:
-                yield source.read().image
-            except EndOfStream:
-                return

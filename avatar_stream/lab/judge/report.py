@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 
 from avatar_stream.images.compose import draw_pose
-from avatar_stream.lab.evaluation.clips import FACE_NUMBERS, Tracked, arm_angles, hands_seen
-from avatar_stream.lab.evaluation.page import Page, number
-from avatar_stream.lab.evaluation.plots import Line, line_plot
+from avatar_stream.lab.evaluation.clips import FACE_NUMBERS, TrackedFrame, arm_angles, hands_seen
+from avatar_stream.lab.evaluation.page import Page, PlotLine, line_plot, number
 from avatar_stream.lab.judge.compare import compare_poses, face_curves
 
 _SHOWN = 12
@@ -29,7 +28,7 @@ _TITLES = {
 }
 
 
-def write_report(folder: Path, figures: dict, pairs: Sequence[tuple[Tracked, Tracked]]) -> Path:
+def write_report(folder: Path, figures: dict, pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> Path:
     """Write the page.
 
     Args:
@@ -55,20 +54,20 @@ def write_report(folder: Path, figures: dict, pairs: Sequence[tuple[Tracked, Tra
     return page.write()
 
 
-def _curves(pairs: Sequence[tuple[Tracked, Tracked]]) -> list[str]:
+def _curves(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> list[str]:
     times = [frame.time_s for frame, _ in pairs]
     both = face_curves(pairs)
     drawn = []
     for place, name in enumerate(FACE_NUMBERS):
         lines = [
-            Line(who, times, curve[:, place], dots=False)
+            PlotLine(who, times, curve[:, place], dots=False)
             for who, curve in zip(("driver", "avatar"), both, strict=True)
         ]
         drawn.append(line_plot(_TITLES[name], "seconds", lines))
     angles = [np.stack([arm_angles(pair[side].pose) for pair in pairs]) for side in (0, 1)]
     for side, side_name in enumerate(("Left", "Right")):
         lines = [
-            Line(who, times, _unbroken(each[:, side, 1]), dots=False)
+            PlotLine(who, times, _unbroken(each[:, side, 1]), dots=False)
             for who, each in zip(("driver", "avatar"), angles, strict=True)
         ]
         drawn.append(line_plot(f"{side_name} forearm, degrees", "seconds", lines))
@@ -83,34 +82,27 @@ def _unbroken(angles_deg: np.ndarray) -> np.ndarray:
     return shown
 
 
-def _frames(page: Page, pairs: Sequence[tuple[Tracked, Tracked]]) -> None:
+def _frames(page: Page, pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> None:
     page.heading(
         f"The {min(_SHOWN, len(pairs))} frames that differ most",
         "Driver left, avatar right, with what the tracker finds. A lost hand counts as 45 degrees of an arm.",
     )
-    order = sorted(pairs, key=lambda each: -_difference(*each))
-    page.cards([(_tiles(*each), _told(*each)) for each in order[:_SHOWN]])
+    shown = sorted([(*_difference(*pair), pair) for pair in pairs], key=lambda entry: -entry[0])[:_SHOWN]
+    page.cards([(np.concatenate([_tile(frame) for frame in pair], axis=1), text) for _, text, pair in shown])
 
 
-def _difference(driver: Tracked, avatar: Tracked) -> float:
+def _difference(driver: TrackedFrame, avatar: TrackedFrame) -> tuple[float, str]:
+    """How much two frames differ, degrees of an arm, and their caption."""
     values = compare_poses(driver.pose, avatar.pose)
     apart = [value for value in values["arm_angle_deg"] if np.isfinite(value)]
-    return _LOST_DEG * values["hands_found"].count(0.0) + (float(np.mean(apart)) if apart else 0.0)
-
-
-def _told(driver: Tracked, avatar: Tracked) -> str:
-    values = compare_poses(driver.pose, avatar.pose)
-    apart = [value for value in values["arm_angle_deg"] if np.isfinite(value)]
+    mean = float(np.mean(apart)) if apart else 0.0
     hands = f"hands {int(hands_seen(driver.pose).sum())} and {int(hands_seen(avatar.pose).sum())}"
-    arms = f"arms {number(float(np.mean(apart)))}° apart" if apart else "no arms"
-    return f"{driver.time_s:.2f} s: {hands}, {arms}"
+    arms = f"arms {number(mean)}° apart" if apart else "no arms"
+    lost = values["hands_found"].count(0.0)
+    return _LOST_DEG * lost + mean, f"{driver.time_s:.2f} s: {hands}, {arms}"
 
 
-def _tiles(driver: Tracked, avatar: Tracked) -> np.ndarray:
-    return np.concatenate([_tile(each) for each in (driver, avatar)], axis=1)
-
-
-def _tile(frame: Tracked) -> np.ndarray:
+def _tile(frame: TrackedFrame) -> np.ndarray:
     image = draw_pose(frame.thumbnail, frame.pose)
     height_px, width_px = image.shape[:2]
     scale = _TILE_PX / max(height_px, width_px)

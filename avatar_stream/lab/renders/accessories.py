@@ -14,7 +14,7 @@ from avatar_stream.lab.renders.beards import bearded
 from avatar_stream.lab.renders.meshes import ball, loop, swept
 from avatar_stream.landmarks import EARS_OF_FACE, IRISES, MESH
 from avatar_stream.people.face_points import FacePoints
-from avatar_stream.people.look import Look
+from avatar_stream.people.look import Appearance
 from avatar_stream.people.rig import BODY, GLASS, WORN, Rig
 from avatar_stream.people.skeleton import INDEX, RigPose
 
@@ -54,7 +54,7 @@ def is_man(rig: Rig) -> bool:
     return float(rig.bind_m[INDEX["Head"], 1]) > _MEN_ABOVE_M
 
 
-def adorned(rig: Rig, face: FacePoints, look: Look, man: bool) -> Rig:
+def adorned(rig: Rig, face: FacePoints, look: Appearance, man: bool) -> Rig:
     """A person with beard, glasses, watch and jewellery, as `look.worn` draws them; the person itself for 0.
 
     Args:

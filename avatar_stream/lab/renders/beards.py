@@ -9,23 +9,21 @@ import numpy as np
 from scipy import ndimage
 
 from avatar_stream.landmarks import CHIN, EARS_OF_FACE, MOUTH_CORNERS, NOSE_BRIDGE
-from avatar_stream.people.look import TINTED_PX, Look
-from avatar_stream.people.parts import region_weights
+from avatar_stream.people.look import TINTED_PX, Appearance
+from avatar_stream.people.parts import region_weights, texel_owners
 from avatar_stream.people.rig import BODY, Rig
 
 _SKIN = 1  # channel of `Rig.part_masks`
 _GRID_PX = 256  # the face rolled flat: half a turn around the head wide
 # Points of MediaPipe's mesh from one ear over cheek and lip to the nose, the other side's, the jaws' and the lips'.
-_CHEEK, _CHEEK_RIGHT = (
-    (356, 454, 366, 401, 435, 434, 436, 426, 327),
-    (127, 234, 137, 177, 215, 214, 216, 206, 98),
-)
+_CHEEK = (356, 454, 366, 401, 435, 434, 436, 426, 327)
+_CHEEK_RIGHT = (127, 234, 137, 177, 215, 214, 216, 206, 98)
 _JAW = (58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288)
 _LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 _BELOW_JAW_M = 0.014
 
 
-def bearded(rig: Rig, points: np.ndarray, look: Look, random: np.random.Generator) -> Rig:
+def bearded(rig: Rig, points: np.ndarray, look: Appearance, random: np.random.Generator) -> Rig:
     """A person with stubble, moustache, goatee or full beard.
 
     Args:
@@ -55,10 +53,7 @@ def _unrolled(rig: Rig, side: int) -> tuple[np.ndarray, np.ndarray]:
     front = rig.positions_m[:, 2] > np.median(rig.positions_m[rig.kinds == BODY, 2])
     chosen = (region_weights(rig.joints, rig.weights)[:, 0] > 0.15) & (rig.kinds == BODY) & front
     triangles = rig.triangles[chosen[rig.triangles].all(1)]
-    corners = rig.texcoords[triangles] % 1.0 * side - 0.5
-    owner = np.zeros((side, side), np.int32)
-    for number, corner in enumerate(np.round(corners * 16).astype(np.int32), 1):
-        cv2.fillConvexPoly(owner, corner, number, shift=4)
+    owner, corners = texel_owners(rig.texcoords, triangles, side)
     rows, columns = np.nonzero(owner)
     used = owner[rows, columns] - 1
     a, b, c = np.moveaxis(corners[used].astype(np.float64), 1, 0)

@@ -14,14 +14,16 @@ from avatar_stream.lab.renders.motion import Sampler
 from avatar_stream.people.face_points import face_points
 from avatar_stream.people.landmarks import landmarks
 from avatar_stream.people.lens import photograph_scene
-from avatar_stream.people.look import Look
-from avatar_stream.people.renderer import Rendered, Renderer
+from avatar_stream.people.look import Appearance
+from avatar_stream.people.renderer import RenderedPerson, Renderer
 from avatar_stream.people.rig import Rig
 from avatar_stream.people.skeleton import RigPose
 from avatar_stream.types import CANVAS_PX, Pose
 
 
-def render_portrait(rig: Rig, renderer: Renderer, look: Look | None = None) -> tuple[Rendered, Pose]:
+def render_portrait(
+    rig: Rig, renderer: Renderer, look: Appearance | None = None
+) -> tuple[RenderedPerson, Pose]:
     """Draw a person's neutral portrait in the canonical signing frame, with its exact landmarks."""
     pose = Sampler(rig.bind_m, 0).portrait()
     return renderer.draw(rig, pose, None, look), landmarks(rig, face_points(rig, renderer), pose)
@@ -32,7 +34,7 @@ def render_clip(
     poses: Sequence[RigPose],
     output: Path,
     fps: int = 30,
-    look: Look | None = None,
+    look: Appearance | None = None,
     background: tuple[int, int, int] = (176, 182, 188),
 ) -> None:
     """Write an H.264 video of a person in a row of poses before a wall.

@@ -11,12 +11,12 @@ from avatar_stream.people.expressions import BLINK, BROWS_DOWN, BROWS_UP, MORPHS
 from avatar_stream.people.face_points import face_points
 from avatar_stream.people.handshapes import shape
 from avatar_stream.people.landmarks import landmarks
-from avatar_stream.people.look import Look
-from avatar_stream.people.postures import SIDES, ArmState, Figure, Posture, Stand
-from avatar_stream.people.renderer import Rendered, Renderer
+from avatar_stream.people.look import Appearance
+from avatar_stream.people.postures import SIDES, ArmState, Posture, RigBody, Stand
+from avatar_stream.people.renderer import RenderedPerson, Renderer
 from avatar_stream.people.rig import Rig
-from avatar_stream.people.rotations import unit
 from avatar_stream.people.skeleton import RigPose
+from avatar_stream.turns import unit
 from avatar_stream.types import Pose
 
 # Directions with x to the hand's own side: palm, fingers.
@@ -72,20 +72,20 @@ LOOKS: dict[str, _Asked] = {
 
 def look_poses(bind_m: np.ndarray) -> dict[str, RigPose]:
     """The poses of all `LOOKS` for a person with joints (J, 3) `bind_m`, metres; no limb is inside another."""
-    figure = Figure(bind_m)
+    figure = RigBody(bind_m)
     return {name: figure.resolve(_posture(figure, asked))[0] for name, asked in LOOKS.items()}
 
 
 def render_looks(
-    rig: Rig, renderer: Renderer, look: Look | None = None
-) -> Iterator[tuple[str, Rendered, Pose]]:
+    rig: Rig, renderer: Renderer, look: Appearance | None = None
+) -> Iterator[tuple[str, RenderedPerson, Pose]]:
     """Draw all `LOOKS` of a person in the canonical signing frame: name, picture, exact landmarks (canvas px)."""
     face = face_points(rig, renderer)
     for name, pose in look_poses(rig.bind_m).items():
         yield name, renderer.draw(rig, pose, None, look), landmarks(rig, face, pose)
 
 
-def _posture(figure: Figure, asked: _Asked) -> Posture:
+def _posture(figure: RigBody, asked: _Asked) -> Posture:
     trunk = np.zeros(8)
     trunk[3:6] = np.deg2rad(asked.head)
     stand = figure.stand(trunk)
@@ -94,7 +94,7 @@ def _posture(figure: Figure, asked: _Asked) -> Posture:
     return Posture(trunk, (left, right), face, np.zeros(2))
 
 
-def _arm(figure: Figure, stand: Stand, side: int, asked: _Asked) -> ArmState:
+def _arm(figure: RigBody, stand: Stand, side: int, asked: _Asked) -> ArmState:
     arm = figure.arms[side]
     palm, fingers = (unit(np.array(way) * (arm.mirror, 1, 1)) for way in asked.turned)
     at = figure.to_space(stand, np.array(asked.at) * figure.arm_m * (arm.mirror, 1, 1))

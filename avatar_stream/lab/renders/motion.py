@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from avatar_stream.lab.renders.signing import Signer
+from avatar_stream.lab.renders.signing import PostureSampler
 from avatar_stream.people.expressions import close_eyes, random_face, random_gaze
 from avatar_stream.people.handshapes import shape
-from avatar_stream.people.postures import LEFT, RIGHT, ArmState, Figure, Posture, portrait, portrait_arm
+from avatar_stream.people.postures import LEFT, RIGHT, ArmState, Posture, RigBody, portrait, portrait_arm
 from avatar_stream.people.skeleton import RigPose
 
 _TRIES = 8
@@ -23,7 +23,7 @@ _ARC = 0.22  # of a way's length
 
 
 @dataclass
-class _Track:
+class _Timeline:
     """One value's keys: it reaches `values[i]` at `arrives[i]` and stays until it must leave for the next."""
 
     arrives: list[float] = field(default_factory=list)
@@ -58,12 +58,14 @@ class _Track:
 class _Score:
     """Every track of a clip."""
 
-    trunk: _Track = field(default_factory=_Track)
-    face: _Track = field(default_factory=_Track)
-    gaze: _Track = field(default_factory=_Track)
-    wrists: tuple[_Track, _Track] = field(default_factory=lambda: (_Track(arc=_ARC), _Track(arc=_ARC)))
-    angles: tuple[_Track, _Track] = field(default_factory=lambda: (_Track(), _Track()))
-    shapes: tuple[_Track, _Track] = field(default_factory=lambda: (_Track(), _Track()))
+    trunk: _Timeline = field(default_factory=_Timeline)
+    face: _Timeline = field(default_factory=_Timeline)
+    gaze: _Timeline = field(default_factory=_Timeline)
+    wrists: tuple[_Timeline, _Timeline] = field(
+        default_factory=lambda: (_Timeline(arc=_ARC), _Timeline(arc=_ARC))
+    )
+    angles: tuple[_Timeline, _Timeline] = field(default_factory=lambda: (_Timeline(), _Timeline()))
+    shapes: tuple[_Timeline, _Timeline] = field(default_factory=lambda: (_Timeline(), _Timeline()))
     blinks: list[float] = field(default_factory=list)
 
     def add_arm(self, side: int, arrive_s: float, move_s: float, state: ArmState) -> None:
@@ -114,8 +116,8 @@ class Sampler:
             seed: of everything that is drawn.
         """
         self._random = np.random.default_rng(seed)
-        self._figure = Figure(bind_m)
-        self._signer = Signer(self._figure, self._random)
+        self._figure = RigBody(bind_m)
+        self._signer = PostureSampler(self._figure, self._random)
 
     def pose(self) -> RigPose:
         """One random signing pose, independent of the others, no limb inside the body or another limb."""

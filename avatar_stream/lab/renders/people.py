@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from avatar_stream.errors import AvatarStreamError, ConfigError, SinkError
+from avatar_stream.lab.figures import keep_or_make
 from avatar_stream.lab.renders.accessories import adorned, is_man
 from avatar_stream.lab.renders.clips import render_clip, render_portrait
 from avatar_stream.lab.renders.motion import Sampler
@@ -25,7 +26,7 @@ from avatar_stream.people.face_points import FacePoints, face_points
 from avatar_stream.people.inverse_kinematics import RigSolver
 from avatar_stream.people.landmarks import landmarks
 from avatar_stream.people.lens import photograph
-from avatar_stream.people.look import Look, random_look
+from avatar_stream.people.look import Appearance, random_look
 from avatar_stream.people.renderer import Renderer
 from avatar_stream.people.rig import Rig
 from avatar_stream.people.skeleton import RigPose
@@ -42,7 +43,6 @@ _ARRAYS = {
 }
 _FROM_FILES = 0.3  # share of frames whose motion comes from pose files, where some are given
 _FILE_RUN = 8  # consecutive solved poses skip this many frames of the file, so that pictures differ
-_PoseReader = Callable[[Path], Sequence[Pose]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def random_camera(random: np.random.Generator) -> Camera:
     )
 
 
-def random_variant(rig: Rig, face: FacePoints, random: np.random.Generator) -> tuple[Rig, Look, Camera]:
+def random_variant(rig: Rig, face: FacePoints, random: np.random.Generator) -> tuple[Rig, Appearance, Camera]:
     """Draw another identity from a person: body and face shape, look, what it wears, and the camera it stands before.
 
     Args:
@@ -111,7 +111,6 @@ def render_people(
     seed: int,
     frames_per_variant: int = 120,
     poses: Sequence[Path] = (),
-    read_poses: _PoseReader | None = None,
     processes: int = 1,
     as_filed: bool = False,
 ) -> None:
@@ -127,7 +126,6 @@ def render_people(
         seed: of everything that is drawn.
         frames_per_variant: frames of one person in one look before one camera.
         poses: pose files to take part of the motion from.
-        read_poses: reads one of them.
         processes: how many variants are made at once.
         as_filed: every person only as the file has it, in the canonical signing frame: what an avatar's portrait shows.
 
@@ -157,7 +155,6 @@ def render_people(
             people=list(people),
             seed=seed,
             poses=list(poses),
-            read_poses=read_poses,
             as_filed=as_filed,
         )
         entries = _render_all(folder, variants, work, processes)
@@ -191,24 +188,18 @@ def _render_all(folder: Path, variants: list[Variant], work: Callable, processes
 
 def _prepare(folder: Path, frames: int, meta: dict, variants: int) -> None:
     """Make the partial folder, or keep what an earlier run with the same settings left."""
-    settings = folder / "settings.json"
-    wanted = json.dumps(meta)
-    if settings.exists() and settings.read_text() == wanted and (folder / "done.npy").exists():
+    if keep_or_make(folder, meta) and (folder / "done.npy").exists():
         return
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
     needed = sum(frames * int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in _ARRAYS.values())
     free = shutil.disk_usage(folder).free
     if needed > free:
-        folder.rmdir()
+        shutil.rmtree(folder)
         raise SinkError(
             f"{frames} frames need {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free"
         )
     for name, (shape, dtype) in _ARRAYS.items():
         np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (frames, *shape))
     np.save(folder / "done.npy", np.zeros(variants, bool))
-    settings.write_text(wanted)
 
 
 def _mapped(work: Callable, variants: list[Variant], processes: int) -> Iterator[tuple[Variant, dict]]:
@@ -243,16 +234,15 @@ def _render_variant(
     people: list[Path],
     seed: int,
     poses: list[Path],
-    read_poses: _PoseReader | None,
     as_filed: bool,
 ) -> tuple[Variant, dict]:
     """Draw all frames of one variant into the memory-mapped files; returns its entry in meta.json."""
     random = np.random.default_rng([seed, variant.number])
     path = people[variant.person]
     renderer, rig, face = Studio.enter(path)
-    rig, look, camera = (rig, Look(), Camera()) if as_filed else random_variant(rig, face, random)
+    rig, look, camera = (rig, Appearance(), Camera()) if as_filed else random_variant(rig, face, random)
     maps = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in _ARRAYS}
-    motion = motion_of(rig, variant.count, random, poses, read_poses)
+    motion = motion_of(rig, variant.count, random, poses)
     noise = np.random.default_rng([seed, variant.number, 1])
     for row, pose in enumerate(motion, variant.first):
         drawn = renderer.draw(rig, pose, camera, look)
@@ -266,15 +256,15 @@ def _render_variant(
     return variant, entry | {"count": variant.count, "look": look.as_json(), "camera": vars(camera)}
 
 
-def motion_of(
-    rig: Rig, count: int, random: np.random.Generator, poses: list[Path], read_poses: _PoseReader | None
-) -> Iterator[RigPose]:
+def motion_of(rig: Rig, count: int, random: np.random.Generator, poses: list[Path]) -> Iterator[RigPose]:
     """The portrait, then random signing, the last part of it from a pose file."""
     sampler = Sampler(rig.bind_m, int(random.integers(2**31)))
     from_file: list[RigPose] = []
-    if poses and read_poses:
+    if poses:
+        from avatar_stream.sources.pose_file import read_pose_file
+
         path = poses[random.integers(len(poses))]
-        from_file = _solved(rig, read_poses(path), int(_FROM_FILES * count), bool(random.random() < 0.2))
+        from_file = _solved(rig, read_pose_file(path), int(_FROM_FILES * count), bool(random.random() < 0.2))
     yield sampler.portrait()
     for _ in range(count - 1 - len(from_file)):
         yield sampler.pose()
@@ -351,16 +341,9 @@ def run(args: argparse.Namespace) -> None:
         args.seed,
         args.frames_per_variant,
         poses,
-        _pose_reader() if poses else None,
         args.processes,
         args.as_filed,
     )
-
-
-def _pose_reader() -> _PoseReader:
-    from avatar_stream.sources.pose_file import read_pose_file
-
-    return read_pose_file
 
 
 def select(folder: Path, names: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[Path]:
@@ -386,15 +369,10 @@ def person_name(path: Path) -> str:
     return path.parent.name if path.stem == "person" else path.stem
 
 
-def main() -> None:
-    """`python -m avatar_stream.lab.renders.people`."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
-    run(parser.parse_args())
-
-
-if __name__ == "__main__":
     try:
-        main()
+        run(parser.parse_args())
     except AvatarStreamError as error:
         raise SystemExit(f"error: {error}") from error

@@ -69,7 +69,7 @@ def random_shape(random: np.random.Generator) -> Shape:
         if name in ("Hips", "Spine", "Spine1", "Spine2"):
             scales[row] = (width, height, depth)
         elif name in ("Neck", "Head", "HeadEnd") or bare == "Eye":
-            scales[row] = (neck, factor_of(neck, 0.5), neck) if name == "Neck" else head
+            scales[row] = (neck, neck**0.5, neck) if name == "Neck" else head
         elif bare == "Shoulder":
             scales[row] = (width * shoulders, height, depth)
         elif bare in ("Arm", "ForeArm"):
@@ -97,11 +97,6 @@ def _random_girths(random: np.random.Generator) -> np.ndarray:
         girths[INDEX[f"{side}ForeArm"]] = np.exp([0, 0.6 * thick, 0.6 * thick])
         girths[INDEX[f"{side}UpLeg"]] = np.exp([0.6 * belly, 0, 0.6 * belly])
     return girths
-
-
-def factor_of(factor: float, power: float) -> float:
-    """A factor, softened by a power below 1."""
-    return float(factor**power)
 
 
 def _normal(random: np.random.Generator) -> float:

@@ -7,8 +7,8 @@ import numpy as np
 from avatar_stream.people import handshapes
 from avatar_stream.people.expressions import random_face, random_gaze
 from avatar_stream.people.handshapes import NAMES, shape
-from avatar_stream.people.postures import LEFT, RIGHT, ArmState, Figure, Posture, Stand
-from avatar_stream.people.rotations import from_vector, unit
+from avatar_stream.people.postures import LEFT, RIGHT, ArmState, Posture, RigBody, Stand
+from avatar_stream.turns import from_vector, unit
 
 # Regions of the signing space: low and high corner in arm lengths from the middle of the shoulders (x = the
 # hand's own side, y up, z forwards), and how often.
@@ -36,10 +36,10 @@ _TOUCHES = {
 _BASES = ("flat", "b", "open", "s", "one", "c", "bent_b", "five", "o", "u")
 
 
-class Signer:
+class PostureSampler:
     """Draws random postures of one person."""
 
-    def __init__(self, figure: Figure, random: np.random.Generator):
+    def __init__(self, figure: RigBody, random: np.random.Generator):
         """Keep the person and the source of chance."""
         self.figure = figure
         self.random = random

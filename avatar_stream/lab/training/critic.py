@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from avatar_stream.lab.training.config import CriticConfig
-from avatar_stream.lab.training.steps import Step
+from avatar_stream.lab.training.steps import TrainingBatch
 
 
 class Critic(nn.Module):
@@ -46,7 +46,7 @@ class Adversary:
         optimizer = torch.optim.Adam(critic.parameters(), lr=config.learning_rate, betas=(0.5, 0.9))
         self.critic, self.optimizer = accelerator.prepare(critic, optimizer)
 
-    def losses(self, made: torch.Tensor, step: Step) -> dict[str, torch.Tensor]:
+    def losses(self, made: torch.Tensor, step: TrainingBatch) -> dict[str, torch.Tensor]:
         """What the networks lose to the critic; `made` (B, 4, H, W) keeps its gradient."""
         rows = torch.randperm(len(made), device=made.device)[
             : max(1, round(self.config.rows_share * len(made)))

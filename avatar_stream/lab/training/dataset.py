@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ OUTSIDE = 255  # in part maps of windows that reach over the frame's edge: there
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetViews:
     """One target pose with its truth.
 
     Attributes:
@@ -74,11 +74,10 @@ class PictureFolder:
             person = np.load(path / "person.npy")
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} is not a data set folder: {error}") from error
-        self.variants = [
-            rows
-            for v in np.unique(person)
-            if self._kept(v, exclude) and len(rows := np.where(person == v)[0]) > 1
-        ]
+        variants = self.meta.get("variants")
+        names = [variant["person"] for variant in variants] if variants else self.meta["people"]
+        rows = {v: np.where(person == v)[0] for v in np.unique(person) if not names[v].startswith(exclude)}
+        self.variants = [own for own in rows.values() if len(own) > 1]
 
     def _open(self) -> None:
         self.images, self.parts, self.points = (
@@ -96,11 +95,9 @@ class PictureFolder:
         self.__dict__.update(state)
         self._open()
 
-    def _kept(self, variant: int, exclude: tuple[str, ...]) -> bool:
-        names = (
-            [v["person"] for v in self.meta["variants"]] if "variants" in self.meta else self.meta["people"]
-        )
-        return not any(names[variant].startswith(name) for name in exclude)
+
+DataFolder: TypeAlias = "PictureFolder | LiveRenders"
+DataFolders: TypeAlias = "Sequence[DataFolder]"
 
 
 def disturb(points: np.ndarray, rng: np.random.Generator, picture_share: float) -> np.ndarray:
@@ -121,7 +118,7 @@ def disturb(points: np.ndarray, rng: np.random.Generator, picture_share: float) 
 
 def open_data(
     folders: Sequence[Path], people: Path | None, people_share: float, exclude: tuple[str, ...] = ()
-) -> list[PictureFolder | LiveRenders]:
+) -> list[DataFolder]:
     """Open what a run trains on.
 
     Args:
@@ -133,7 +130,7 @@ def open_data(
     Raises:
         ConfigError: a folder is no data set, or no person is left.
     """
-    opened: list[PictureFolder | LiveRenders] = [PictureFolder(path, exclude) for path in folders]
+    opened: list[DataFolder] = [PictureFolder(path, exclude) for path in folders]
     if people is not None:
         from avatar_stream.lab.training.live_renders import LiveRenders
 
@@ -160,7 +157,7 @@ class PairDataset(IterableDataset):
 
     def __init__(
         self,
-        folders: list[PictureFolder | LiveRenders],
+        folders: DataFolders,
         targets: int = 3,
         bodies: int = 1,
         portrait_share: float = 0.6,
@@ -182,7 +179,7 @@ class PairDataset(IterableDataset):
         self.looks, self.looks_share = looks, looks_share
         self.seed = seed
 
-    def __iter__(self) -> Iterator[tuple[SourceImages, list[Target]]]:
+    def __iter__(self) -> Iterator[tuple[SourceImages, list[TargetViews]]]:
         """Yield samples for ever; each worker its own."""
         cv2.setNumThreads(1)  # the training step needs the cores
         worker = get_worker_info()
@@ -190,7 +187,7 @@ class PairDataset(IterableDataset):
         while True:
             yield self.sample(rng)
 
-    def sample(self, rng: np.random.Generator) -> tuple[SourceImages, list[Target]]:
+    def sample(self, rng: np.random.Generator) -> tuple[SourceImages, list[TargetViews]]:
         """One source and its targets."""
         folder, rows = self._variant(rng)
         source_row = rows[0] if rng.random() < self.portrait_share else rng.choice(rows)
@@ -209,7 +206,7 @@ class PairDataset(IterableDataset):
 
     def _look_rows(
         self,
-        folder: PictureFolder | LiveRenders,
+        folder: DataFolder,
         rows: np.ndarray,
         source_row: int,
         targets: np.ndarray,
@@ -224,7 +221,7 @@ class PairDataset(IterableDataset):
         chosen = {look for row in targets for look in LookChooser(shown).choose(folder.points[row])}
         return [int(others[look - 1]) for look in sorted(chosen) if look]
 
-    def _variant(self, rng: np.random.Generator) -> tuple[PictureFolder | LiveRenders, np.ndarray]:
+    def _variant(self, rng: np.random.Generator) -> tuple[DataFolder, np.ndarray]:
         if self.renders is not None and (not self.rows or rng.random() < self.renders.share):
             return self.renders, self.renders.choose(rng)
         return self.rows[rng.integers(len(self.rows))]
@@ -234,13 +231,13 @@ class PairDataset(IterableDataset):
 
     def _target(
         self,
-        folder: PictureFolder | LiveRenders,
+        folder: DataFolder,
         source: SourceImages,
         charts: Sequence[Chart],
         row: int,
         rng: np.random.Generator,
         with_body: bool,
-    ) -> Target:
+    ) -> TargetViews:
         points = disturb(folder.points[row], rng, self.picture_share)
         points = lose_hands(points, rng, self.lost_hands)
         chosen = LookChooser(source.shown).choose(points)
@@ -254,4 +251,4 @@ class PairDataset(IterableDataset):
         body_parts = cv2.resize(whole, (self.body_px, self.body_px), interpolation=cv2.INTER_NEAREST)
         surface = None if folder.surface is None else np.asarray(folder.surface[row])
         flows = true_views(charts, surface, views, self.body_px)
-        return Target(views, body[None], windows, body_parts[None], window_parts, *flows)
+        return TargetViews(views, body[None], windows, body_parts[None], window_parts, *flows)

@@ -98,7 +98,7 @@ class LiveRenders:
         path = self.people[rng.integers(len(self.people))]
         renderer, rig, face = rendered_people.Studio.enter(path)
         rig, look, camera = rendered_people.random_variant(rig, face, rng)
-        motion = rendered_people.motion_of(rig, self.frames, rng, [], None)
+        motion = rendered_people.motion_of(rig, self.frames, rng, [])
         for row, pose in zip(self.variants[place], motion, strict=True):
             drawn = renderer.draw(rig, pose, camera, look)
             self.images[row], self.parts[row] = photograph(drawn.image, look.lens, rng), drawn.parts

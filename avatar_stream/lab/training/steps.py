@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,14 +13,17 @@ from torch import nn
 from torch.nn import functional
 
 from avatar_stream.lab.training.config import LossConfig, TrainConfig
-from avatar_stream.lab.training.dataset import HAND_PARTS, HEAD_PARTS
+from avatar_stream.lab.training.dataset import HAND_PARTS, HEAD_PARTS, TargetViews
 from avatar_stream.modeling import flow
-from avatar_stream.modeling.denoiser import SourceNet, TargetNet
-from avatar_stream.modeling.detail import Prediction
+from avatar_stream.modeling.denoiser import Memory, SourceNet, TargetNet
+from avatar_stream.modeling.detail import Prediction, Transfer
 from avatar_stream.modeling.drawing.conditioning import WINDOWS, SourceImages, Views
 from avatar_stream.modeling.drawing.geometry import LIMB_OF_GROUP, Drawing, unframed
 from avatar_stream.modeling.drawing.texture import stretch
 from avatar_stream.types import CANVAS_PX
+
+if TYPE_CHECKING:
+    from avatar_stream.lab.training.critic import Adversary
 
 _FAVOUR = 0.03  # by how much the texture may be farther from truth than what is made
 _SHIFT_PX, _BLOCK_PX = 2, 4
@@ -28,26 +31,24 @@ _DETAIL_PX = 8
 _NEAR_PX = 12.0  # px of a view beyond which a true place is no correction but another one
 
 
-class Judge(Protocol):
-    """What a step needs of `critic.Adversary`."""
-
-    def losses(self, made: torch.Tensor, step: Step) -> dict[str, torch.Tensor]:
-        """Further loss terms for made views (B, 4, H, W)."""
-
-
-class Networks(nn.Module):
+class TwinNetworks(nn.Module):
     """Both networks as one, so that one optimizer, one EMA and one wrapper hold them."""
 
     def __init__(self, source_net: SourceNet, target_net: TargetNet):
         super().__init__()
         self.source_net, self.target_net = source_net, target_net
 
-    def read(self, autoencoder: nn.Module, source: flow.ViewBatch) -> flow.Memory:
+    def read(self, autoencoder: nn.Module, source: flow.ViewBatch) -> Memory:
         """The sources' keys and values."""
         return flow.read_source(self.source_net, source, autoencoder.encode(source.look))
 
     def forward(
-        self, autoencoder: nn.Module, step: Step, t: torch.Tensor, x_t: torch.Tensor, look: torch.Tensor
+        self,
+        autoencoder: nn.Module,
+        step: TrainingBatch,
+        t: torch.Tensor,
+        x_t: torch.Tensor,
+        look: torch.Tensor,
     ) -> Prediction:
         """What TargetNet says of the step's targets; the source is read once for all targets of one person."""
         memory = flow.repeat_memory(self.read(autoencoder, step.source), step.targets, step.group)
@@ -56,7 +57,7 @@ class Networks(nn.Module):
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingBatch:
     """One size of view of one training step.
 
     Attributes:
@@ -77,46 +78,43 @@ class Step:
     targets: int
     group: int
 
-    def to(self, device: torch.device | str) -> Step:
+    def to(self, device: torch.device | str) -> TrainingBatch:
         """The same on another device."""
         names = ("source", "target", "truth", "weight", "texture", "truth_flow")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
-def make_steps(samples: list, config: TrainConfig) -> dict[str, Step]:
+def make_steps(samples: list, config: TrainConfig) -> dict[str, TrainingBatch]:
     """Make a training step of samples: the windows of all targets, the body's view of some of them.
 
     Args:
         samples: [(SourceImages, [Target, ...]), ...] of `PairDataset`.
         config: the run.
     """
-    pictures = [source for source, _ in samples]
-    sources = [source.views for source in pictures]
+    sources = [source for source, _ in samples]
     targets = [target for _, several in samples for target in several]
     some = [target for target in targets if target.views.body is not None]
-    windows = Step(
-        flow.batch_of(sources, "windows"),
-        flow.batch_of([target.views for target in targets], "windows"),
-        truth_of([target.windows for target in targets]),
-        weights_of([target.window_parts for target in targets], config.loss),
-        texture_of([target.views for target in targets], "windows", pictures, 1.0),
-        flow_of([target.window_flow for target in targets]),
-        1.0,
-        targets=len(targets) // len(sources),
-        group=WINDOWS,
-    )
-    bodies = Step(
-        flow.batch_of(sources, "body"),
-        flow.batch_of([target.views for target in some], "body"),
-        truth_of([target.body for target in some]),
-        weights_of([target.body_parts for target in some], config.loss),
-        texture_of([target.views for target in some], "body", pictures, CANVAS_PX / config.model.body_px),
-        flow_of([target.body_flow for target in some]),
-        CANVAS_PX / config.model.body_px,
-        targets=len(some) // len(sources),
-        group=1,
-    )
-    return {"windows": windows, "body": bodies}
+    body_step_px = CANVAS_PX / config.model.body_px
+
+    def batch(size: str, name: str, chosen: list[TargetViews], step_px: float, group: int) -> TrainingBatch:
+        views = [target.views for target in chosen]
+        truth, parts, true_flow = (
+            [getattr(target, key) for target in chosen] for key in (size, f"{name}_parts", f"{name}_flow")
+        )
+        return TrainingBatch(
+            flow.batch_of([source.views for source in sources], size),
+            flow.batch_of(views, size),
+            truth_of(truth),
+            weights_of(parts, config.loss),
+            texture_of(views, size, sources, step_px),
+            flow_of(true_flow),
+            step_px,
+            targets=len(chosen) // len(sources),
+            group=group,
+        )
+
+    windows = batch("windows", "window", targets, 1.0, WINDOWS)
+    return {"windows": windows, "body": batch("body", "body", some, body_step_px, 1)}
 
 
 def truth_of(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -188,9 +186,9 @@ def weights_of(parts: list[np.ndarray], loss: LossConfig) -> torch.Tensor:
 def losses_of(
     networks: nn.Module,
     autoencoder: nn.Module,
-    step: Step,
+    step: TrainingBatch,
     config: TrainConfig,
-    adversary: Judge | None = None,
+    adversary: Adversary | None = None,
 ) -> dict[str, torch.Tensor]:
     """The loss terms of one step, as the configuration weighs them; the adversary judges the decoded endpoint."""
     look = autoencoder.encode(step.target.look)
@@ -254,7 +252,7 @@ def _detail(colour: torch.Tensor) -> torch.Tensor:
 
 
 def texture_losses(
-    made: torch.Tensor, laid: flow.Laid, transfer: flow.Transfer, step: Step, loss: LossConfig
+    made: torch.Tensor, laid: flow.Laid, transfer: Transfer, step: TrainingBatch, loss: LossConfig
 ) -> dict[str, torch.Tensor]:
     """What the texture's displacement, gain and share lose; nothing of it reaches the pictures without texture.
 
@@ -284,7 +282,7 @@ def texture_losses(
     return {f"texture_{name}": loss.texture * term for name, term in terms.items()}
 
 
-def place_error(moved: torch.Tensor, step: Step) -> torch.Tensor:
+def place_error(moved: torch.Tensor, step: TrainingBatch) -> torch.Tensor:
     """Mean distance of moved places from the true ones, in px of the view, where those are known and near."""
     wanted = (step.truth_flow - step.texture.flow) / step.step_px
     near = torch.nan_to_num(wanted.abs().amax(dim=1, keepdim=True), nan=math.inf) < _NEAR_PX
@@ -314,7 +312,9 @@ def _apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def picture_grid(networks: Networks, autoencoder: nn.Module, step: Step, config: TrainConfig) -> np.ndarray:
+def picture_grid(
+    networks: TwinNetworks, autoencoder: nn.Module, step: TrainingBatch, config: TrainConfig
+) -> np.ndarray:
     """Windows of a few targets side by side, (H, W, 3) uint8: warped source, made in one step, with texture, truth."""
     memory = flow.repeat_memory(networks.read(autoencoder, step.source), step.targets, step.group)
     look = autoencoder.encode(step.target.look)

@@ -17,15 +17,15 @@ from avatar_stream.people.camera import Camera
 from avatar_stream.people.inverse_kinematics import RigSolver
 from avatar_stream.people.landmarks import landmarks
 from avatar_stream.people.lens import photograph_scene
-from avatar_stream.people.look import Look
+from avatar_stream.people.look import Appearance
 from avatar_stream.people.renderer import Renderer
 from avatar_stream.people.rig import Rig
-from avatar_stream.people.rotations import blend
 from avatar_stream.people.skeleton import RigPose
 from avatar_stream.retarget import Retargeter
 from avatar_stream.running.config import DEFAULT_TRACKER, find_stage
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.stages import Tracker
+from avatar_stream.turns import part_of
 from avatar_stream.types import CANVAS_PX, LEFT_HAND, RIGHT_HAND, Frame, Pose
 
 FPS = 25
@@ -97,38 +97,17 @@ def _middle(exact: np.ndarray) -> np.ndarray:
     return 0.5 * (exact[::SUBFRAMES] + exact[_SHUTTER - 1 :: SUBFRAMES])
 
 
-def record_clip(
-    person: Path, frames: int, random: np.random.Generator, tracker: str = DEFAULT_TRACKER
-) -> TrackedClip:
-    """Draw one person signing, and bring the clip through tracker and retargeting.
-
-    Args:
-        person: a rigged glTF file.
-        frames: of signing at 25 fps; STILL_FRAMES stand before them.
-        random: look, camera, background, motion and noise come from it.
-        tracker: its type, a file's name in `trackers/`.
+def track_clip(filmed: FilmedClip, tracker: str = DEFAULT_TRACKER) -> TrackedClip:
+    """Bring a clip through a tracker (its type, a file's name in `trackers/`) and the Retargeter.
 
     Raises:
         ConfigError: there is no such tracker.
-        RenderError: OpenGL or the person cannot be used.
         TrackerError: the tracker's libraries are missing, or it failed.
     """
-    return track_clip(film_clip(person, frames, random), tracker)
-
-
-def track_clip(filmed: FilmedClip, tracker: str = DEFAULT_TRACKER) -> TrackedClip:
-    """Bring a clip through tracker and retargeting; see `record_clip` for errors."""
     tracked, live, trust = _track(filmed.pictures, filmed.portrait, find_stage("trackers", tracker)())
-    return TrackedClip(
-        filmed.person,
-        filmed.exact,
-        tracked,
-        live,
-        trust,
-        filmed.hand_pixels,
-        filmed.portrait.points,
-        filmed.pictures[len(filmed.pictures) // 2],
-    )
+    exact, picture = filmed.exact, filmed.pictures[len(filmed.pictures) // 2]
+    portrait = filmed.portrait.points
+    return TrackedClip(filmed.person, exact, tracked, live, trust, filmed.hand_pixels, portrait, picture)
 
 
 def film_clip(
@@ -180,7 +159,9 @@ def _moved_after(motion: Path, rig: Rig, rest: RigPose, frames: int) -> list[Rig
 def _between(start: RigPose, end: RigPose, part: float) -> RigPose:
     names = sorted(start.morphs.keys() | end.morphs.keys())  # one order, the same bits
     return RigPose(
-        blend(start.rotations, end.rotations, part).astype(np.float32),
+        (start.rotations @ part_of(np.swapaxes(start.rotations, 1, 2) @ end.rotations, part)).astype(
+            np.float32
+        ),
         (start.root_m + part * (end.root_m - start.root_m)).astype(np.float32),
         {name: (1 - part) * start.morphs.get(name, 0) + part * end.morphs.get(name, 0) for name in names},
         (start.gaze + part * (end.gaze - start.gaze)).astype(np.float32),
@@ -192,7 +173,7 @@ def _film(
     rig: Rig,
     poses: Sequence[RigPose],
     camera: Camera,
-    look: Look,
+    look: Appearance,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(N, 512, 512, 3) uint8 RGB frames and (N, 2) pixels of each hand."""

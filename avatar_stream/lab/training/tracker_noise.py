@@ -33,7 +33,7 @@ from avatar_stream.landmarks import (
     both_hands,
     hand_bones,
 )
-from avatar_stream.retarget.bones import length, middle, unit
+from avatar_stream.turns import VIEW, about, cross, length, middle, unit
 from avatar_stream.types import BODY, FACE
 
 TABLE = Path(__file__).with_name("tracker_noise.npz")
@@ -57,7 +57,6 @@ NEAR_PALMS = 0.8  # palm lengths; hands that are nearer to each other are lost m
 _EXAMPLES = 6  # of lost hands, of which the most alike is taken
 _MESH_MEAN = np.where(np.arange(478) < 468, 1 / 468, 0.0)  # irises move by themselves
 _EPSILON = 1e-6
-_NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
 
 
 @cache
@@ -80,7 +79,7 @@ def hand_axes(hands: np.ndarray, side: int | np.ndarray) -> np.ndarray:
     along = unit(hands[..., 9, :] - hands[..., 0, :])
     across = hands[..., 5, :] - hands[..., 17, :]
     across = unit(across - along * (across * along).sum(-1, keepdims=True))
-    palm = _cross(along, across) * (1.0 - 2.0 * np.asarray(side)[..., None])
+    palm = cross(along, across) * (1.0 - 2.0 * np.asarray(side)[..., None])
     return np.stack([along, across, palm], axis=-2)
 
 
@@ -89,7 +88,7 @@ def head_axes(face: np.ndarray) -> np.ndarray:
     left = unit(face[..., EARS_OF_FACE[1], :] - face[..., EARS_OF_FACE[0], :])
     down = face[..., CHIN, :] - face[..., FOREHEAD, :]
     down = unit(down - left * (down * left).sum(-1, keepdims=True))
-    return np.stack([left, down, _cross(left, down)], axis=-2)
+    return np.stack([left, down, cross(left, down)], axis=-2)
 
 
 def body_axes(points: np.ndarray) -> np.ndarray:
@@ -124,7 +123,7 @@ def tracker_noise(points: np.ndarray, rng: np.random.Generator, amount: float = 
     """
     if amount <= 0:
         return points.copy()
-    drawn = _Drawn.of(points, rng, amount)
+    drawn = _NoiseDraw.of(points, rng, amount)
     noisy = points.astype(np.float64)
     moves = _body(noisy, drawn)
     hands = both_hands(noisy)
@@ -182,7 +181,7 @@ def _lost(hand: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _NoiseDraw:
     """What one call of `tracker_noise` has in common for all parts."""
 
     table: dict[str, np.ndarray]
@@ -194,7 +193,7 @@ class _Drawn:
     gain: float  # of what is systematic
 
     @classmethod
-    def of(cls, points: np.ndarray, rng: np.random.Generator, amount: float) -> _Drawn:
+    def of(cls, points: np.ndarray, rng: np.random.Generator, amount: float) -> _NoiseDraw:
         palms, face, shoulders = sizes(points.astype(np.float64))
         # Clips differ more than frames: some come out nearly exact, some twice as shaky as usual.
         strength = amount * min(rng.gamma(4.0, 0.25), 2.0)
@@ -214,7 +213,7 @@ def _carry(noisy: np.ndarray, exact: np.ndarray) -> None:
     noisy[_BODY_PALMS] = exact[_BODY_PALMS] + moved.swapaxes(0, 1).reshape(-1, 3)
 
 
-def _body(points: np.ndarray, drawn: _Drawn) -> np.ndarray:
+def _body(points: np.ndarray, drawn: _NoiseDraw) -> np.ndarray:
     """(33, 3) px, how far the body's joints move; arms keep the lengths of their bones."""
     table, unit = drawn.table, drawn.shoulders_px
     random = drawn.normal((len(BODY_ROWS), 3)) * table["body_spread"] * (unit * drawn.strength)
@@ -232,7 +231,7 @@ def _body(points: np.ndarray, drawn: _Drawn) -> np.ndarray:
     return moves
 
 
-def _bone_depths(exact: np.ndarray, flat: np.ndarray, drawn: _Drawn) -> np.ndarray:
+def _bone_depths(exact: np.ndarray, flat: np.ndarray, drawn: _NoiseDraw) -> np.ndarray:
     """Depths (4,) of the arms' bones as the Retargeter finds them: what their lengths lose in the picture, a guess.
 
     Args:
@@ -247,7 +246,7 @@ def _bone_depths(exact: np.ndarray, flat: np.ndarray, drawn: _Drawn) -> np.ndarr
     return np.where(away != (drawn.rng.random(4) < flips), depths, -depths)
 
 
-def _hands(hands: np.ndarray, drawn: _Drawn) -> np.ndarray:
+def _hands(hands: np.ndarray, drawn: _NoiseDraw) -> np.ndarray:
     """(2, 21, 3) px: fingers bent a little otherwise, bones as long as before; then tilted in depth as a whole."""
     table, palms_px = drawn.table, drawn.palms_px[:, None, None]
     random = _chain_mix(float(table["hand_chain"])) @ (drawn.normal((2, 21, 3)) * table["hand_spread"])
@@ -255,7 +254,7 @@ def _hands(hands: np.ndarray, drawn: _Drawn) -> np.ndarray:
     offset *= np.minimum(1.0, _HAND_OFFSET_PX / (length(offset)[..., None] + _EPSILON))
     local = offset + random * (drawn.strength * _HAND_SHARE * palms_px)
     turns = drawn.normal((2, 3)) * table["hand_turn"] * drawn.strength
-    turn = _turn(_HAND_SHARE * turns[:, 2])
+    turn = about(VIEW, -_HAND_SHARE * turns[:, 2])
     shaped = hands @ turn + local @ (hand_axes(hands, _SIDES) @ turn)
     return hands[:, :1] + _with_bones(shaped, hands) @ _tilt(turns)
 
@@ -277,7 +276,7 @@ def _chain_mix(share: float) -> np.ndarray:
     return mix
 
 
-def _face(face: np.ndarray, drawn: _Drawn) -> np.ndarray:
+def _face(face: np.ndarray, drawn: _NoiseDraw) -> np.ndarray:
     """(478, 3) px: a face turned a little as a whole, its parts moved with what is near them."""
     table, modes = drawn.table, drawn.table["face_modes"]
     centre = _MESH_MEAN @ face
@@ -285,18 +284,8 @@ def _face(face: np.ndarray, drawn: _Drawn) -> np.ndarray:
     random = (modes @ drawn.normal((modes.shape[1], 3))) * table["face_spread"]
     local = drawn.gain * table["face_offset"] + (drawn.strength * _FACE_SHARE) * random
     turns = drawn.normal(3) * table["face_turn"] * drawn.strength
-    way = _turn(_FACE_SHARE * turns[2]) @ _tilt(turns) * drawn.face_px
+    way = about(VIEW, -_FACE_SHARE * turns[2]) @ _tilt(turns) * drawn.face_px
     return centre + shape @ way + local @ (head_axes(face) @ way)
-
-
-def _turn(angles: np.ndarray | float) -> np.ndarray:
-    """(...) radians about the view's axis -> (..., 3, 3), to be multiplied from the right."""
-    turn = np.zeros((*np.shape(angles), 3, 3))
-    turn[..., 0, 0] = turn[..., 1, 1] = np.cos(angles)
-    turn[..., 0, 1] = np.sin(angles)
-    turn[..., 1, 0] = -turn[..., 0, 1]
-    turn[..., 2, 2] = 1.0
-    return turn
 
 
 def _tilt(turns: np.ndarray) -> np.ndarray:
@@ -312,8 +301,3 @@ def _within(moves: np.ndarray, most_px: float) -> np.ndarray:
     """(..., 3) px, in the picture (or along and across a bone) not longer than `most_px`; depth as it is."""
     moves[..., :2] *= np.minimum(1.0, most_px / (length(moves[..., :2]) + _EPSILON))[..., None]
     return moves
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(..., 3) product; numpy's own takes four times as long for a few vectors."""
-    return a.take(_NEXT, -1) * b.take(_LAST, -1) - a.take(_LAST, -1) * b.take(_NEXT, -1)

@@ -16,11 +16,19 @@ from tqdm import tqdm
 from avatar_stream.errors import ConfigError, SinkError
 from avatar_stream.lab.renders.people import select
 from avatar_stream.lab.training import tracker_noise
-from avatar_stream.lab.training.tracker_clips import FPS, SETTLED_FRAMES, SUBFRAMES, TrackedClip, record_clip
+from avatar_stream.lab.training.tracker_clips import (
+    FPS,
+    SETTLED_FRAMES,
+    SUBFRAMES,
+    TrackedClip,
+    film_clip,
+    track_clip,
+)
 from avatar_stream.lab.training.tracker_losses import hand_frames, loss_table, losses
 from avatar_stream.lab.training.tracker_noise import BODY_ROWS, body_axes, hand_axes, head_axes, sizes
 from avatar_stream.landmarks import ELBOWS, HAND_PARENTS, HANDS, MESH, SHOULDERS, WRISTS
 from avatar_stream.running.config import DEFAULT_TRACKER, find_stage
+from avatar_stream.turns import fit, to_vector
 from avatar_stream.types import FACE
 
 _MOST_LAG = 9  # sub-frames
@@ -137,7 +145,8 @@ def compare(samples: Samples, rigid: bool) -> Differences:
     turns = np.zeros((len(error), 3))
     straight = samples.seen
     if rigid:
-        matrices, turns = _turns(moved, samples.seen)
+        matrices = fit(moved, samples.seen)
+        turns = to_vector(matrices)
         straight = np.einsum("nba,nkb->nka", matrices, samples.seen)
     rest = np.einsum("nkab,nkb->nka", _full(axes, error), straight - moved)
     before, after = rest[:-1][samples.follows[1:]], rest[1:][samples.follows[1:]]
@@ -150,18 +159,6 @@ def compare(samples: Samples, rigid: bool) -> Differences:
 
 def _full(axes: np.ndarray, like: np.ndarray) -> np.ndarray:
     return np.broadcast_to(axes, (*like.shape, 3))
-
-
-def _turns(exact: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3, 3) rotations that take exact (N, K, 3) nearest to seen, and their (N, 3) vectors, radians."""
-    u, _, vt = np.linalg.svd(np.einsum("nka,nkb->nab", seen, exact))
-    flip = np.ones((len(u), 3))
-    flip[:, 2] = np.sign(np.linalg.det(u @ vt))
-    matrices = np.einsum("nab,nb,nbc->nac", u, flip, vt)
-    angles = np.arccos(np.clip((np.trace(matrices, axis1=1, axis2=2) - 1) / 2, -1, 1))
-    axes = np.stack([matrices[:, a, b] - matrices[:, b, a] for a, b in ((2, 1), (0, 2), (1, 0))], 1)
-    axes /= np.linalg.norm(axes, axis=1, keepdims=True) + 1e-9
-    return matrices, axes * angles[:, None]
 
 
 def measure(clips: Sequence[TrackedClip], stage: str) -> tuple[dict[str, np.ndarray], dict]:
@@ -310,7 +307,9 @@ def record(
     order = np.concatenate([random.permutation(len(people)) for _ in range(-(-frames // 100))])
     count = max(1, round(frames / _CLIP_FRAMES))
     return [
-        record_clip(people[order[number]], _CLIP_FRAMES, np.random.default_rng([seed, number]), tracker)
+        track_clip(
+            film_clip(people[order[number]], _CLIP_FRAMES, np.random.default_rng([seed, number])), tracker
+        )
         for number in tqdm(range(count), unit="clip")
     ]
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -29,10 +30,10 @@ from tqdm import tqdm
 from avatar_stream.errors import ModelError
 from avatar_stream.lab.training.config import TrainConfig, load_train_config
 from avatar_stream.lab.training.critic import Adversary
-from avatar_stream.lab.training.dataset import PairDataset, PictureFolder, open_data
+from avatar_stream.lab.training.dataset import DataFolders, PairDataset, open_data
 from avatar_stream.lab.training.steps import (
-    Networks,
-    Step,
+    TrainingBatch,
+    TwinNetworks,
     losses_of,
     make_steps,
     picture_grid,
@@ -41,7 +42,7 @@ from avatar_stream.lab.training.steps import (
 )
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
-from avatar_stream.modeling.torch_backend import has_bfloat16
+from avatar_stream.modeling.torch_backend import default_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -114,34 +115,43 @@ def train(config: TrainConfig, max_minutes: float | None = None, weights: str | 
     networks, optimizer = accelerator.prepare(networks, optimizer)
     ema.to(accelerator.device)
     adversary = _adversary(config, accelerator)
-    loop = _Loop(config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, max_minutes)
+    limit_s = max_minutes * 60 if max_minutes else None
+    loop = _Loop(config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, limit_s)
     loop.run(_batches(config, folders, progress.step + accelerator.process_index))
     return progress
 
 
 def _precision(config: TrainConfig) -> str:
     """What is asked for; float32 on a processor without bfloat16, where PyTorch would take ten times as long."""
-    if torch.cuda.is_available() or config.mixed_precision == "no" or has_bfloat16():
+    native = torch.cuda.is_available() or default_dtype(torch.device("cpu")) == torch.bfloat16
+    if config.mixed_precision == "no" or native:
         return config.mixed_precision
     logger.warning("this processor has no bfloat16: training in float32")
     return "no"
 
 
+@dataclass
 class _Loop:
     """The training loop with its clock, checkpoints and log."""
 
-    def __init__(
-        self, config, accelerator, autoencoder, networks, optimizer, ema, adversary, progress, max_minutes
-    ):
-        self.config, self.accelerator, self.autoencoder = config, accelerator, autoencoder
-        self.networks, self.optimizer, self.ema, self.progress = networks, optimizer, ema, progress
-        self.adversary = adversary
-        self.limit_s = max_minutes * 60 if max_minutes else None
-        self.start_s = self.checkpoint_s = self.picture_s = time.monotonic()
-        self.first_step, self.time_gone = progress.step, 0.0
+    config: TrainConfig
+    accelerator: Accelerator
+    autoencoder: nn.Module
+    networks: TwinNetworks
+    optimizer: torch.optim.Optimizer
+    ema: EMAModel
+    adversary: Adversary | None
+    progress: Progress
+    limit_s: float | None
 
-    def run(self, batches: Iterator[dict[str, Step]]) -> None:
-        writer = self._writer()
+    def __post_init__(self) -> None:
+        self.start_s = self.checkpoint_s = self.picture_s = time.monotonic()
+        self.first_step, self.time_gone = self.progress.step, 0.0
+
+    def run(self, batches: Iterator[dict[str, TrainingBatch]]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(self.config.output / "tensorboard"))
         bar = tqdm(initial=self.progress.step, unit="step", dynamic_ncols=True, mininterval=5.0)
         try:
             while self.progress.step < self.config.max_steps and self._time_is_left():
@@ -170,7 +180,7 @@ class _Loop:
         left = (1.0 - self.time_gone) / self.config.cooldown_share
         return warm * float(np.clip(left, 0.02, 1.0))
 
-    def _step(self, steps: dict[str, Step]) -> dict[str, float]:
+    def _step(self, steps: dict[str, TrainingBatch]) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._rate()
         losses: dict[str, float] = {}
@@ -201,7 +211,7 @@ class _Loop:
         for key, value in (losses | {"samples_per_s": rate, "rate": self._rate()}).items():
             writer.add_scalar(key, value, self.progress.step)
 
-    def _save_when_due(self, writer, steps: dict[str, Step]) -> None:
+    def _save_when_due(self, writer, steps: dict[str, TrainingBatch]) -> None:
         now = time.monotonic()
         if now - self.checkpoint_s > self.config.checkpoint_minutes * 60:
             pictures = now - self.picture_s > self.config.picture_minutes * 60
@@ -209,7 +219,7 @@ class _Loop:
             self.checkpoint_s = now
             self.picture_s = now if pictures else self.picture_s
 
-    def _save(self, steps: dict[str, Step] | None, writer, graphs: bool = False) -> None:
+    def _save(self, steps: dict[str, TrainingBatch] | None, writer, graphs: bool = False) -> None:
         if not self.accelerator.is_main_process:
             return
         networks = self.accelerator.unwrap_model(self.networks)
@@ -227,63 +237,40 @@ class _Loop:
         if steps is not None:
             grid = picture_grid(networks, self.autoencoder, steps["windows"], self.config)
             writer.add_image("source_warped_made_truth", grid, self.progress.step, dataformats="HWC")
-            _write_picture(self.config.output / f"pictures-{self.progress.step:06d}.png", grid)
+            Image.fromarray(grid).save(self.config.output / f"pictures-{self.progress.step:06d}.png")
         self.ema.restore(networks.parameters())
-
-    def _writer(self):
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.config.output / "tensorboard"))
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    Image.fromarray(picture).save(path)
 
 
 def save_weights(
-    config: TrainConfig, networks: Networks, autoencoder: nn.Module, progress: Progress, graphs: bool
+    config: TrainConfig, networks: TwinNetworks, autoencoder: nn.Module, progress: Progress, graphs: bool
 ) -> None:
     """Write `output/weights` in diffusers' layout, loadable as a model folder, with graphs for OpenVINO or without."""
     from avatar_stream.modeling.pipeline import save_pipeline
 
-    folder = config.output / "weights"
-    save_pipeline(
-        folder,
-        autoencoder,
-        networks.source_net,
-        networks.target_net,
-        config.model.start,
-        config.seed,
-        config.model.body_px,
-        graphs,
-    )
-    told = {
+    folder, model = config.output / "weights", config.model
+    twins = networks.source_net, networks.target_net
+    save_pipeline(folder, autoencoder, *twins, model.start, config.seed, model.body_px, graphs)
+    figures = {
         "steps": progress.step,
         "samples": progress.samples,
         "trained_minutes": round(progress.trained_s / 60, 1),
     }
     (folder / "training.json").write_text(
-        json.dumps(told | {"config": config.model_dump(mode="json")}, indent=1)
+        json.dumps(figures | {"config": config.model_dump(mode="json")}, indent=1)
     )
 
 
-def _autoencoder(config: TrainConfig, folders: list[PictureFolder], weights: str | None) -> nn.Module:
-    place = config.output / "weights" / "autoencoder"
-    if weights:
-        place = Path(weights) / "autoencoder"
-    if weights or place.exists():
-        return PatchAutoencoder.from_pretrained(str(place))
+def _autoencoder(config: TrainConfig, folders: DataFolders, weights: str | None) -> nn.Module:
+    folder = (Path(weights) if weights else config.output / "weights") / "autoencoder"
+    if weights or folder.exists():
+        return PatchAutoencoder.from_pretrained(str(folder))
     autoencoder = PatchAutoencoder(latent_channels=config.model.latent_channels)
     kept = fit_autoencoder(autoencoder, folders, config)
     logger.info("patch autoencoder keeps %.4f of the weighted variance", kept)
     return autoencoder
 
 
-def fit_autoencoder(
-    autoencoder: PatchAutoencoder, folders: list[PictureFolder], config: TrainConfig
-) -> float:
+def fit_autoencoder(autoencoder: PatchAutoencoder, folders: DataFolders, config: TrainConfig) -> float:
     """Fit the linear autoencoder to truth's views, hands and face weighted as in the loss."""
     dataset = PairDataset(folders, targets=2, body_px=config.model.body_px, seed=config.seed)
     rng = np.random.default_rng(config.seed)
@@ -301,7 +288,7 @@ def fit_autoencoder(
     return autoencoder.fit(torch.cat(patches), torch.cat(weights))
 
 
-def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Module) -> Networks:
+def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Module) -> TwinNetworks:
     """New networks of the configured size, or those of a weights folder."""
     networks = _new_networks(config, autoencoder)
     if weights:
@@ -311,7 +298,7 @@ def build_networks(config: TrainConfig, weights: str | None, autoencoder: nn.Mod
     return networks.to(memory_format=torch.channels_last)
 
 
-def _take_weights(networks: Networks, folder: Path) -> None:
+def _take_weights(networks: TwinNetworks, folder: Path) -> None:
     """Copy what a weights folder has; what only the new networks have keeps its beginning, and is named."""
     for net, name in ((networks.source_net, "source_net"), (networks.target_net, "target_net")):
         # Not `from_pretrained` of the new configuration: it leaves what the folder lacks as memory held it.
@@ -321,7 +308,7 @@ def _take_weights(networks: Networks, folder: Path) -> None:
             logger.warning("%s has no weights for %s: they begin anew", folder / name, ", ".join(lacking))
 
 
-def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> Networks:
+def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> TwinNetworks:
     probe = autoencoder.encode(torch.zeros(1, 4, 128, 128))
     if probe.shape[1] != config.model.latent_channels:
         raise ModelError(
@@ -331,11 +318,11 @@ def _new_networks(config: TrainConfig, autoencoder: nn.Module) -> Networks:
     size |= {"heads": config.model.heads}
     widths = config.model.widths
     source_net = SourceNet(widths=widths[1:], **size)
-    return Networks(source_net, TargetNet(widths=widths, blocks=config.model.blocks, **size))
+    return TwinNetworks(source_net, TargetNet(widths=widths, blocks=config.model.blocks, **size))
 
 
 def _resume(
-    config: TrainConfig, networks: Networks, optimizer: torch.optim.Optimizer, ema: EMAModel
+    config: TrainConfig, networks: TwinNetworks, optimizer: torch.optim.Optimizer, ema: EMAModel
 ) -> Progress:
     path = config.output / CHECKPOINT
     if not path.exists():
@@ -358,7 +345,7 @@ def _adversary(config: TrainConfig, accelerator: Accelerator) -> Adversary | Non
     return adversary
 
 
-def _batches(config: TrainConfig, folders: list[PictureFolder], seed: int) -> Iterator[dict[str, Step]]:
+def _batches(config: TrainConfig, folders: DataFolders, seed: int) -> Iterator[dict[str, TrainingBatch]]:
     dataset = PairDataset(
         folders,
         config.data.targets,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +13,11 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from avatar_stream.errors import ConfigError, EndOfStream, SinkError, SourceError, TrackerError
+from avatar_stream.errors import ConfigError, SinkError, SourceError, TrackerError
+from avatar_stream.lab.figures import keep_or_make
 from avatar_stream.lab.training import matting
 from avatar_stream.lab.training.video_frame import CutFinder, SigningFrame, neutrality, usable_pose
-from avatar_stream.sources.video_file import VideoFileSource
+from avatar_stream.lab.videos import read_frames
 from avatar_stream.trackers.holistic_fast import HolisticFastTracker
 from avatar_stream.types import CANVAS_PX, POINT_COUNT, Frame, Pose
 
@@ -100,7 +99,7 @@ def prepare_videos(folder: Path, output: Path, every: int = 3, max_frames_per_cl
     }
     segmenter = matting.Segmenter()
     try:
-        _open_partial(partial, settings)
+        keep_or_make(partial, settings)
         with closing(segmenter), logging_redirect_tqdm():
             segmenter.open()
             for number, clip in enumerate(tqdm(clips, unit="clip", disable=None)):
@@ -113,17 +112,6 @@ def prepare_videos(folder: Path, output: Path, every: int = 3, max_frames_per_cl
     except OSError as error:
         raise SinkError(f"could not write the data set {output}: {error.strerror or error}") from error
     return rows
-
-
-def _open_partial(partial: Path, settings: dict) -> None:
-    """Make the partial folder, or keep what an earlier run with the same settings left."""
-    path, wanted = partial / "settings.json", json.dumps(settings)
-    if path.exists() and path.read_text() == wanted:
-        return
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    path.write_text(wanted)
 
 
 def _prepare_clip(
@@ -153,7 +141,7 @@ def find_shots(clip: Path, every: int) -> list[Shot]:
     tracker, finder, shots = HolisticFastTracker(), CutFinder(), [Shot()]
     with closing(tracker):
         tracker.open()
-        for frame in tqdm(_frames(clip, every), clip.name, leave=False, unit="frame", disable=None):
+        for frame in read_frames(clip, every=every):
             if finder.is_picture_cut(frame.image):
                 # What the tracker finds depends on the frames before: a new shot starts with a fresh one.
                 tracker.close()
@@ -166,19 +154,6 @@ def find_shots(clip: Path, every: int) -> list[Shot]:
             if pose is not None:
                 shots[-1].poses[frame.index] = pose
     return [shot for shot in shots if len(shot.poses) >= _FEWEST_ROWS]
-
-
-def _frames(clip: Path, every: int) -> Iterator[Frame]:
-    source = VideoFileSource(VideoFileSource.Options(path=clip))
-    with closing(source):
-        source.open()
-        while True:
-            try:
-                frame = source.read()
-            except EndOfStream:
-                return
-            if frame.index % every == 0:
-                yield frame
 
 
 def _choose(shots: list[Shot], most: int) -> list[tuple[SigningFrame, Shot]]:
@@ -203,7 +178,7 @@ def _rows_of(
     """Read the chosen frames again and make their rows; `person` counts the clip's shots from 0."""
     rows: dict[str, list] = {name: [] for name in _ARRAYS}
     homes = {number: k for k, (_, shot) in enumerate(chosen) for number in shot.poses}
-    for frame in _frames(clip, every) if homes else ():
+    for frame in read_frames(clip, every=every) if homes else ():
         home = homes.get(frame.index)
         row = None if home is None else _row(frame, *chosen[home], segmenter)
         for name, value in ({} if row is None else row | {"person": home}).items():

@@ -18,7 +18,7 @@ import numpy as np
 from avatar_stream import types
 from avatar_stream.modeling.drawing import figure, rasterizer, shading
 from avatar_stream.modeling.drawing import rasterizer as r
-from avatar_stream.modeling.drawing.figure import Figure, cross
+from avatar_stream.modeling.drawing.figure import Figure
 from avatar_stream.modeling.drawing.head import SEAM_ROWS, find_seam
 from avatar_stream.modeling.drawing.looks import (
     CHOSEN_PARTS,
@@ -28,6 +28,7 @@ from avatar_stream.modeling.drawing.looks import (
     RIGHT_ARM_PART,
     RIGHT_PART,
 )
+from avatar_stream.turns import cross
 from avatar_stream.types import CANVAS_PX, LEFT_HAND, RIGHT_HAND
 
 # What a pixel belongs to. Limbs are told apart so that the look of one never comes from another.

@@ -1,0 +1,140 @@
+"""Vectors and turns (rotation matrices whose columns are the axes' images); every function takes batches.
+
+A frame has hundreds of these on arrays of a few numbers, where numpy's overhead is everything: the innermost ones are
+compiled. Those for vectors keep float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+VIEW = np.array([0.0, 0.0, 1.0])  # the axis that a picture is seen along
+_compiled = {"nopython": True, "cache": True, "fastmath": False}
+
+
+@numba.guvectorize(["(float32[:], float32[:])", "(float64[:], float64[:])"], "(n)->()", **_compiled)
+def length(vector, out):
+    """(...) lengths of (..., N) vectors."""
+    squares = vector[0] * vector[0]
+    for k in range(1, len(vector)):
+        squares += vector[k] * vector[k]
+    out[0] = math.sqrt(squares)
+
+
+@numba.guvectorize(["(float32[:], float32[:])", "(float64[:], float64[:])"], "(n)->(n)", **_compiled)
+def unit(vector, out):
+    """Scale (..., N) vectors to length 1; a zero vector stays near zero instead of becoming NaN."""
+    squares = vector[0] * vector[0]
+    for k in range(1, len(vector)):
+        squares += vector[k] * vector[k]
+    size = math.sqrt(squares) + 1e-9 * (squares == 0.0)  # in this form NaN warns of nothing
+    for k in range(len(vector)):
+        out[k] = vector[k] / size
+
+
+@numba.guvectorize(
+    ["(float32[:], float32[:], float32[:])", "(float64[:], float64[:], float64[:])"],
+    "(n),(n)->(n)",
+    **_compiled,
+)
+def cross(a, b, out):
+    """Cross product of (..., 3) arrays."""
+    out[0] = a[1] * b[2] - a[2] * b[1]
+    out[1] = a[2] * b[0] - a[0] * b[2]
+    out[2] = a[0] * b[1] - a[1] * b[0]
+
+
+@numba.guvectorize(["(float64[:], float64, float64[:, :])"], "(n),()->(n,n)", **_compiled)
+def about(axis, angle, out):
+    """(..., 3, 3) turns by `angle` (...) radians about unit `axis` (..., 3); the batches broadcast."""
+    cosine, sine = math.cos(angle), math.sin(angle)
+    rest = 1 - cosine
+    x, y, z = axis[0], axis[1], axis[2]
+    out[0, 0], out[0, 1], out[0, 2] = cosine + x * x * rest, x * y * rest - z * sine, x * z * rest + y * sine
+    out[1, 0], out[1, 1], out[1, 2] = x * y * rest + z * sine, cosine + y * y * rest, y * z * rest - x * sine
+    out[2, 0], out[2, 1], out[2, 2] = x * z * rest - y * sine, y * z * rest + x * sine, cosine + z * z * rest
+
+
+@numba.guvectorize(["(float64[:], float64[:], float64[:, :])"], "(n),(n)->(n,n)", **_compiled)
+def frame(first, second, out):
+    """(..., 3, 3) right-handed axes as columns: `first`, `second` made square to it, their product."""
+    size = math.sqrt(max(first[0] * first[0] + first[1] * first[1] + first[2] * first[2], 1e-18))
+    x0, x1, x2 = first[0] / size, first[1] / size, first[2] / size
+    z0 = x1 * second[2] - x2 * second[1]
+    z1 = x2 * second[0] - x0 * second[2]
+    z2 = x0 * second[1] - x1 * second[0]
+    size = math.sqrt(max(z0 * z0 + z1 * z1 + z2 * z2, 1e-18))
+    z0, z1, z2 = z0 / size, z1 / size, z2 / size
+    out[0, 0], out[1, 0], out[2, 0] = x0, x1, x2
+    out[0, 1], out[1, 1], out[2, 1] = z1 * x2 - z2 * x1, z2 * x0 - z0 * x2, z0 * x1 - z1 * x0
+    out[0, 2], out[1, 2], out[2, 2] = z0, z1, z2
+
+
+def middle(points: np.ndarray, pair: np.ndarray) -> np.ndarray:
+    """(N, D) points and two rows -> (D,) the middle between these two."""
+    return 0.5 * (points[pair[0]] + points[pair[1]])
+
+
+def gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N, 2 or 3) and (M, 2 or 3) points -> (N, M) distances in the picture."""
+    x, y = (a[:, None, axis] - b[:, axis] for axis in (0, 1))
+    return np.sqrt(x * x + y * y)
+
+
+def between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) shortest turn that takes unit vectors `start` to unit vectors `end`; of opposite ones, any such."""
+    axis, cosine = cross(start, end), (start * end).sum(-1)
+    sine = length(axis)
+    opposite = (sine < 1e-8) & (cosine < 0)
+    if opposite.any():
+        axis = np.where(opposite[..., None], cross(start, np.eye(3)[np.abs(start).argmin(-1)]), axis)
+    return about(unit(axis), np.arctan2(sine, cosine))
+
+
+def to_vector(turn: np.ndarray) -> np.ndarray:
+    """(..., 3) rotation vectors (axis times radians, 0..pi) of (..., 3, 3) matrices."""
+    pairs = ((2, 1), (0, 2), (1, 0))
+    double_sine = np.stack([turn[..., a, b] - turn[..., b, a] for a, b in pairs], -1)
+    cosine = np.clip((np.trace(turn, axis1=-2, axis2=-1) - 1) / 2, -1, 1)
+    angle = np.arccos(cosine)
+    vector = unit(double_sine) * angle[..., None]
+    if np.any(angle > 3.1):  # near half a turn the sine part vanishes: read the axis from the squares
+        square = (turn + np.swapaxes(turn, -1, -2)) / 2 - cosine[..., None, None] * np.eye(3)
+        longest = square.diagonal(axis1=-2, axis2=-1).argmax(-1)[..., None, None]
+        axis = unit(np.take_along_axis(square, longest, -1)[..., 0])
+        sign = np.where((axis * double_sine).sum(-1, keepdims=True) < 0, -1.0, 1.0)
+        vector = np.where(angle[..., None] > 3.1, axis * sign * angle[..., None], vector)
+    return vector
+
+
+def from_vector(vector: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) matrices of (..., 3) rotation vectors (axis times radians)."""
+    angle = length(vector)
+    return about(vector / np.maximum(angle, 1e-12)[..., None], angle)
+
+
+def part_of(turn: np.ndarray, part: float) -> np.ndarray:
+    """(..., 3, 3) the part 0..1 of turns (..., 3, 3)."""
+    return turn if part >= 1.0 else from_vector(part * to_vector(turn))
+
+
+def twist(turn: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """(...) radians in -pi..pi: how far (..., 3, 3) `turn` rolls about unit `axis`, apart from its swing.
+
+    The swing (the shortest turn of the axis) comes after the roll: turn = swing @ about(axis, roll).
+    """
+    swing = between(axis, turn @ axis)
+    roll = np.swapaxes(swing, -1, -2) @ turn
+    side = unit(cross(axis, np.eye(3)[np.abs(axis).argmin()]))
+    turned = roll @ side
+    return np.arctan2((turned * cross(axis, side)).sum(-1), (turned * side).sum(-1))
+
+
+def fit(model: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """(..., 3, 3) turns that take model points (..., N, 3) nearest to seen points (..., N, 3): Kabsch's."""
+    u, _, vt = np.linalg.svd(np.swapaxes(seen, -1, -2) @ model)
+    u[..., 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
+    return u @ vt
