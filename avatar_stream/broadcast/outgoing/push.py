@@ -40,9 +40,10 @@ logger = logging.getLogger(__name__)
 _PATIENCE_S = 2.0
 _MOST_WORDS = 4096
 # Not `-m`: that would look for modules in the current folder first.
-_PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from avatar_stream.broadcast import carrier; carrier.main()"
-)
+_PROGRAM = """import sys
+sys.path.append(sys.argv[1])
+from avatar_stream.broadcast.outgoing import carrier
+carrier.main()"""
 _PACKAGES = Path(__file__).resolve().parents[3]
 
 
