@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from avatar_stream import __version__
 from avatar_stream.broadcast.guard import Guard
 from avatar_stream.controls import Controls, Setting, Status, Wish
 
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
 _SWITCHES = {
     "hold": (Wish.HOLD, "Show the hold card instead of the signer, or go on."),
     "human": (Wish.HUMAN, "Cut to the human signer's own picture, or back to the avatar."),
@@ -71,7 +72,7 @@ class Api:
         router.add_get("/portraits/{name}.png", self._send_portrait)
         router.add_get("/openapi.json", self._tell_openapi)
 
-    def _add(self, router: web.UrlDispatcher, method: str, path: str, handler) -> None:
+    def _add(self, router: web.UrlDispatcher, method: str, path: str, handler: _Handler) -> None:
         async def answer(request: web.Request) -> web.Response:
             try:
                 self._guard.authorize(request)
@@ -102,14 +103,14 @@ class Api:
             )
         return self._ask(Setting(Wish.AVATAR, name), {"avatar": name})
 
-    def _switch(self, wish: Wish):
+    def _switch(self, wish: Wish) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
             on = (await _read(request, Switch)).on
             return self._ask(Setting(wish, on), {"on": on})
 
         return handle
 
-    def _do(self, wish: Wish):
+    def _do(self, wish: Wish) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
             return self._ask(wish, {})
 

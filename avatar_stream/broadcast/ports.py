@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ class RangeLoop(asyncio.SelectorEventLoop):
         # One after another: a port that has just been given back may still get packets of its last peer.
         self._next = 0
 
-    async def create_datagram_endpoint(self, protocol_factory, local_addr=None, remote_addr=None, **options):
+    async def create_datagram_endpoint(
+        self, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **options: Any
+    ) -> Any:
         """Do as asyncio's does; a local port 0 means a free one of the range.
 
         Raises:

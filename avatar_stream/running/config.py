@@ -32,7 +32,6 @@ from avatar_stream.running import avatars
 from avatar_stream.running.show.options import MOST_TARGET_DELAY_MS, ShowOptions
 from avatar_stream.stages import Context, Sink, Source, Stage, Synthesizer, Tracker
 
-ROOMS = {"source": "sources", "tracker": "trackers", "synthesizer": "synthesizers", "output": "sinks"}
 DEFAULT_TRACKER = "holistic_fast"
 AnyStage = TypeVar("AnyStage", bound=Stage)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import cv2
 from threadpoolctl import threadpool_limits
 
-from avatar_stream.running.handover import ShutDown
+from avatar_stream.handover import ShutDown
 from avatar_stream.running.meter import Worker
 
 _STOP_S = 5.0  # how long a thread may go on after it was told to stop

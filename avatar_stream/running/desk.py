@@ -196,19 +196,3 @@ class Desk:
 
 def _once(*texts: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
-
-
-class CurrentSynthesizer:
-    """Opens and closes the synthesizer of whoever signs then: the avatar may change on the way."""
-
-    def __init__(self, pipeline: Pipeline):
-        """Take the pipeline; nothing is open yet."""
-        self._pipeline = pipeline
-
-    def open(self) -> None:
-        """Open it."""
-        self._pipeline.cast.synthesizer.open()
-
-    def close(self) -> None:
-        """Close it."""
-        self._pipeline.cast.synthesizer.close()

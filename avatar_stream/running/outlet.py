@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from avatar_stream.controls import Controls
-from avatar_stream.running.handover import Handover
+from avatar_stream.handover import Handover
 from avatar_stream.running.meter import Meter, Worker
 from avatar_stream.running.pipeline import Output, Pipeline, Rendered
 from avatar_stream.types import Frame, Sound

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable
 
 from avatar_stream.controls import Status
+from avatar_stream.handover import Handover, ShutDown
 from avatar_stream.images.compose import Composer
 from avatar_stream.running.crew import Crew
-from avatar_stream.running.handover import Handover, ShutDown
 from avatar_stream.running.meter import Worker
 from avatar_stream.running.pace import Direct, Pace
 from avatar_stream.running.pipeline import Rendered

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,31 +31,12 @@ if TYPE_CHECKING:
 During = Callable[[str], AbstractContextManager]
 
 
-class Retargets(Protocol):
-    """What the pipeline needs of `retarget.Retargeter`."""
-
-    def retarget(self, pose: Pose | None, time_s: float) -> Pose:
-        """Return the avatar's pose for the signer's, also where nobody is seen."""
-
-    def reset(self) -> None:
-        """Forget the signer: the next pose starts a new calibration."""
-
-
-class Looks(Protocol):
-    """What the pipeline needs of `retarget.framing.FramingGuard`."""
-
-    notices: tuple[str, ...]
-
-    def look(self, frame: Frame) -> None:
-        """Judge a tracked frame."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Cast:
     """Who signs: an avatar with the two stages that are made for it."""
 
     name: str
-    retargeter: Retargets
+    retargeter: Retargeter
     synthesizer: stages.Synthesizer
 
 
@@ -119,7 +100,7 @@ class Pipeline:
     cast: Cast
     composer: Composer
     outputs: Sequence[Output]
-    guard: Looks | None = None
+    guard: FramingGuard | None = None
     recast: Callable[[str, Cast], Cast] | None = None
     avatars: Sequence[str] = ()
     new_recording: Callable[[], Output] | None = None

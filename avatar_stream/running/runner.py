@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 
 from avatar_stream.controls import Controls
 from avatar_stream.errors import AvatarStreamError, EndOfStream, OutputClosed
+from avatar_stream.handover import Handover, ShutDown, Turns
 from avatar_stream.running.crew import Crew, without_helpers
-from avatar_stream.running.desk import CurrentSynthesizer, Desk
-from avatar_stream.running.handover import Handover, ShutDown, Turns
+from avatar_stream.running.desk import Desk
 from avatar_stream.running.interrupts import on_interrupt
 from avatar_stream.running.memory import Heaps
 from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
@@ -140,7 +140,7 @@ class _Run:
 
     def _capture(self, worker: Worker) -> None:
         source = self._pipeline.source
-        with self._opened(worker, "source", source, 0), contextlib.suppress(EndOfStream):
+        with self._opened(worker, "source", lambda: source, 0), contextlib.suppress(EndOfStream):
             while not self._ending:
                 with worker.during("source", measured=False):
                     frame = source.read()
@@ -153,7 +153,7 @@ class _Run:
 
     def _analyze(self, worker: Worker) -> None:
         pipeline, last = self._pipeline, None
-        with self._opened(worker, "tracker", pipeline.tracker, self._networks_turn, beside=True):
+        with self._opened(worker, "tracker", lambda: pipeline.tracker, self._networks_turn, beside=True):
             while True:
                 frame = self._frames.get(_STARVED_S if self._live else None)
                 looked = frame is not None
@@ -177,7 +177,7 @@ class _Run:
 
     def _render(self, worker: Worker) -> None:
         pipeline, governor = self._pipeline, None
-        with self._opened(worker, "synthesizer", CurrentSynthesizer(pipeline), self._networks_turn):
+        with self._opened(worker, "synthesizer", lambda: pipeline.cast.synthesizer, self._networks_turn):
             levels = pipeline.cast.synthesizer.quality_levels
             if self._live and len(levels) > 1:
                 governor = QualityGovernor(len(levels))
@@ -233,21 +233,22 @@ class _Run:
         self,
         worker: Worker,
         name: str,
-        stage: Stage | CurrentSynthesizer | None,
+        current: Callable[[], Stage | None],
         turn: int,
         beside: bool = False,
     ) -> Iterator[None]:
+        # `current` gives the stage: another one may be closed than was opened, for the avatar may change on the way.
         # `beside`: another stage has the same turn, and that one's end counts.
         self._turns.wait(turn)
         try:
-            if stage is not None:
+            if (stage := current()) is not None:
                 with worker.opening_of(name):
                     stage.open()
             if not beside:
                 self._turns.done(turn)
             yield
         finally:
-            if stage is not None:
+            if (stage := current()) is not None:
                 stage.close()
 
     def _open_outlet(self, outlet: Outlet) -> bool:

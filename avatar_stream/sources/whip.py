@@ -105,7 +105,7 @@ class WhipSource(stages.Source):
             return self._frame(_nobody(), time.monotonic())
         while not self._stopped.is_set():
             self._server.check()
-            arrival = self._server.ingest.take(_WAIT_S)
+            arrival = self._server.ingest.arrivals.get(_WAIT_S)
             if arrival is not None:
                 self._welcome(arrival)
                 image = _nobody() if arrival.picture is None else self._upright(arrival.picture)
@@ -117,7 +117,7 @@ class WhipSource(stages.Source):
         self._stopped.set()
         server = self._server
         if server is not None:
-            server.ingest.wake()
+            server.ingest.arrivals.put(None)
 
     def close(self) -> None:
         """Let the signer go and the server too. May be called twice."""

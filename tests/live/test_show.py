@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from support.people import make_upright_pose
 from support.programmes import FPS, SIZE, Station, beginnings_s, read_back, read_number, write_programme
+from support.provenance import read_source_type
 from support.shows import Collector, Numbered, make_show, signer_number
 from support.waiting import wait_until
 
@@ -20,7 +21,7 @@ from avatar_stream.clocks import ArrivalClock
 from avatar_stream.controls import Setting, Wish
 from avatar_stream.errors import ConfigError, SourceError
 from avatar_stream.images.compose import Composer
-from avatar_stream.provenance import COMPOSITE, read_source_type
+from avatar_stream.provenance import COMPOSITE
 from avatar_stream.running import runner
 from avatar_stream.running.config import ProblemsError, check_pipeline
 from avatar_stream.running.meter import Meter, Worker

@@ -10,8 +10,8 @@ from support.ingest import TOKEN, receiving
 from support.waiting import run_async, wait_until
 from support.web import ask
 
+from avatar_stream.broadcast.aiortc_inside import PromptBuffer, is_keyframe
 from avatar_stream.broadcast.exchange import reachable
-from avatar_stream.broadcast.incoming.arriving import PromptBuffer, is_keyframe
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Wish

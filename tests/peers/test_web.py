@@ -384,8 +384,8 @@ def test_without_a_driver_there_is_no_second_picture(browser):
 
 def test_a_browser_plays_on_through_a_change_of_rung(browser):
     def switch(half):
-        (line,) = next(iter(sink._audience.viewers.values())).lines
-        line.track.switch(sink._audience.streams.stream("avatar", line.track.stream.codec, half))
+        (video,) = next(iter(sink._audience.viewers.values())).videos
+        video.track.switch(sink._audience.streams.stream("avatar", video.track.stream.codec, half))
 
     with opened(sink_at()) as sink, Feeder(sink), watching(browser, sink) as page:
         wait_for_pictures(page)

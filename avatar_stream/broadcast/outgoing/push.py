@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import av
@@ -57,7 +58,7 @@ class Carrier:
     def __init__(self, orders: Orders):
         """Store where to and how."""
         self._orders = orders
-        self._process: subprocess.Popen | None = None
+        self._process: Any = None  # subprocess.Popen with pipes
         self._said = b""
 
     def start(self, keyframe: Encoded) -> None:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 
 from avatar_stream.broadcast.outgoing.encoder import MOST_BLOCKS, MOST_OVERLAY_BLOCKS
 from avatar_stream.broadcast.outgoing.streams import Picture, Stream
-from avatar_stream.broadcast.settings import EncodingOptions
-
-AVATAR, DRIVER, OVERLAY = "avatar", "driver", "overlay"
+from avatar_stream.broadcast.settings import OVERLAY, Codec, EncodingOptions
 
 
 class StreamSet:
@@ -19,7 +17,7 @@ class StreamSet:
         """Take the options of every stream; nothing is made yet."""
         self._options = options
         self._lock = threading.Lock()
-        self._streams: dict[tuple[str, str, bool], Stream] = {}
+        self._streams: dict[tuple[str, Codec, bool], Stream] = {}
         self._last: dict[str, tuple[Picture, int]] = {}
 
     @property
@@ -44,7 +42,7 @@ class StreamSet:
             if kind in pictures:
                 stream.put(pictures[kind], pts)
 
-    def stream(self, kind: str, codec: str, half: bool = False) -> Stream:
+    def stream(self, kind: str, codec: Codec, half: bool = False) -> Stream:
         """Return the one stream of a kind, codec and rung."""
         key = kind, codec, half
         with self._lock:
@@ -55,7 +53,7 @@ class StreamSet:
                     self._streams[key].put(*self._last[kind])
             return self._streams[key]
 
-    def tell(self) -> dict[str, float]:
+    def status(self) -> dict[str, float]:
         """Figures of all streams: kbit/s now, keyframes and pictures encoded so far; on the event loop."""
         streams = list(self._streams.values())
         return {
