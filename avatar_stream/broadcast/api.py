@@ -34,17 +34,17 @@ _DEEDS = {
 }
 
 
-class _Body(BaseModel):
+class _RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Switch(_Body):
+class Switch(_RequestBody):
     """What a switch is to be."""
 
     on: bool
 
 
-class Choice(_Body):
+class Choice(_RequestBody):
     """Which avatar is to sign."""
 
     name: str = Field(min_length=1, max_length=100)
@@ -133,7 +133,7 @@ class Api:
         return web.json_response(describe())
 
 
-async def _read(request: web.Request, model: type[_Body]) -> Any:
+async def _read(request: web.Request, model: type[_RequestBody]) -> Any:
     # The type is asked for because a foreign page's form cannot send it without the browser asking us first.
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send the body as application/json")

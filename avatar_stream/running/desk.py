@@ -11,7 +11,7 @@ from avatar_stream.controls import Controls, Setting, Status, Wish
 from avatar_stream.errors import AvatarStreamError
 from avatar_stream.running.meter import Worker
 from avatar_stream.running.outlet import Outlet
-from avatar_stream.running.pipeline import Output, Pipeline, Rendered
+from avatar_stream.running.pipeline import Output, Pipeline, RenderedFrame
 from avatar_stream.running.stand_in import StandIn, in_place_of
 
 _SAID_FOR_S = 6.0
@@ -31,7 +31,7 @@ class Desk:
         self._pipeline, self._controls = pipeline, controls
         self._add_output, self._end_output = add_output, end_output
         self._recording: Outlet | None = None
-        self._frozen: Rendered | None = None
+        self._frozen: RenderedFrame | None = None
         self._freeze = self._hold = self._human = False
         self._stand_in = StandIn()
         self._calibrate = threading.Event()
@@ -56,7 +56,7 @@ class Desk:
         self._calibrate.clear()
         return asked
 
-    def present(self, rendered: Rendered) -> Rendered:
+    def present(self, rendered: RenderedFrame) -> RenderedFrame:
         """Return the frame, or what stands in for it now, at this frame's time: card, signer, frozen picture."""
         if self._hold:
             return self._stand_in.card(rendered)

@@ -41,7 +41,7 @@ class Cast:
 
 
 @dataclasses.dataclass(frozen=True)
-class Analyzed:
+class AnalyzedFrame:
     """A frame with the signer's pose in it, and the pose that `cast` takes."""
 
     frame: Frame
@@ -50,7 +50,7 @@ class Analyzed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rendered:
+class RenderedFrame:
     """A finished frame, with what it was made from."""
 
     frame: Frame
@@ -109,7 +109,9 @@ class Pipeline:
     show: ShowOptions | None = None
     target_delay_ms: int | None = None
 
-    def analyze(self, frame: Frame, during: During = contextlib.nullcontext, looked: bool = True) -> Analyzed:
+    def analyze(
+        self, frame: Frame, during: During = contextlib.nullcontext, looked: bool = True
+    ) -> AnalyzedFrame:
         """Find the signer and carry the pose over to the avatar.
 
         Args:
@@ -124,9 +126,9 @@ class Pipeline:
             self.guard.look(frame)
         cast = self.cast
         with during("retargeter"):
-            return Analyzed(frame, cast.retargeter.retarget(frame.pose, frame.time_s), cast)
+            return AnalyzedFrame(frame, cast.retargeter.retarget(frame.pose, frame.time_s), cast)
 
-    def render(self, analyzed: Analyzed, during: During = contextlib.nullcontext) -> Rendered:
+    def render(self, analyzed: AnalyzedFrame, during: During = contextlib.nullcontext) -> RenderedFrame:
         """Make the avatar's picture and put it over the background."""
         with during("synthesizer"):
             person = analyzed.cast.synthesizer.synthesize(analyzed.pose)
@@ -135,9 +137,9 @@ class Pipeline:
                 person = _draw_over(person, analyzed.pose)
             shown = self.composer.compose(analyzed.frame, person)
             shown = dataclasses.replace(shown, driver=analyzed.frame.image, person=person)
-        return Rendered(analyzed.frame, analyzed.pose, shown)
+        return RenderedFrame(analyzed.frame, analyzed.pose, shown)
 
-    def picture(self, rendered: Rendered, output: Output) -> Frame:
+    def picture(self, rendered: RenderedFrame, output: Output) -> Frame:
         """Return what an output is given."""
         if not output.beside:
             return rendered.shown

@@ -20,9 +20,8 @@ from avatar_stream.running.desk import Desk
 from avatar_stream.running.interrupts import on_interrupt
 from avatar_stream.running.memory import Heaps
 from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
-from avatar_stream.running.outlet import Outlet, Outlets
-from avatar_stream.running.pace import Direct
-from avatar_stream.running.pipeline import Analyzed, Output, Pipeline, Rendered
+from avatar_stream.running.outlet import DirectPacer, Outlet, Outlets
+from avatar_stream.running.pipeline import AnalyzedFrame, Output, Pipeline, RenderedFrame
 from avatar_stream.running.show.options import DEFAULT_TARGET_DELAY_MS
 from avatar_stream.stages import Stage
 from avatar_stream.types import Frame, Sound
@@ -65,10 +64,10 @@ def run(
     return _Run(pipeline, controls or Controls(), on_frame, seconds, on_open).go()
 
 
-def _make_pacer(pipeline: Pipeline, put: Callable[[Rendered | Sound], None]) -> Direct:
+def _make_pacer(pipeline: Pipeline, put: Callable[[RenderedFrame | Sound], None]) -> DirectPacer:
     live, delay_ms = pipeline.source.live, pipeline.target_delay_ms
     if pipeline.show is None and (delay_ms is None or not live):
-        return Direct(put)
+        return DirectPacer(put)
     from avatar_stream.running.pacer import Pacer  # it loads FFmpeg, which a camera and a window do without
 
     delay_ms = DEFAULT_TARGET_DELAY_MS if delay_ms is None else delay_ms
@@ -94,7 +93,7 @@ class _Run:
         self._meter = Meter()
         self._desk = Desk(pipeline, controls, self._add_output, self._end_output)
         self._frames: Handover[Frame] = Handover("capture-analyze", self._live)
-        self._analyzed: Handover[Analyzed] = Handover("analyze-render", self._live)
+        self._analyzed: Handover[AnalyzedFrame] = Handover("analyze-render", self._live)
         self._outlets = Outlets(
             Outlet(output, self._live, self._meter, 1 + k) for k, output in enumerate(pipeline.outputs)
         )
@@ -192,7 +191,7 @@ class _Run:
                 if governor is not None:
                     self._desk.set_quality(governor.update(time.monotonic(), self._captured))
 
-    def _hand_out(self, rendered: Rendered) -> None:
+    def _hand_out(self, rendered: RenderedFrame) -> None:
         self._first_s = self._first_s or time.monotonic()
         self._pacer.take(rendered)
         self._meter.frames += 1
@@ -208,7 +207,7 @@ class _Run:
         finally:
             self._finish(outlet)
 
-    def _write(self, outlet: Outlet, item: Rendered | Frame | None) -> bool:
+    def _write(self, outlet: Outlet, item: RenderedFrame | Frame | None) -> bool:
         """Give an output a frame, or a moment where none came (None); returns whether it can take more."""
         try:
             if item is None:
@@ -222,7 +221,7 @@ class _Run:
             self._go_on_without(outlet, error)
             return False
         first = outlet is next(iter(self._outlets.serving), None)
-        if self._live and first and isinstance(item, Rendered):  # a file's times are no clock's
+        if self._live and first and isinstance(item, RenderedFrame):  # a file's times are no clock's
             self._meter.deliver(frame.time_s)
         return True
 

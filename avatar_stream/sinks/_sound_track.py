@@ -15,7 +15,7 @@ _MOST_WAITING = 2000  # blocks, 40 s: sound comes before the first picture, or w
 _BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library versions in the stream
 
 
-class SoundTrack:
+class FileSoundTrack:
     """Encodes blocks of sound; those before the pictures' start are cut."""
 
     def __init__(self, codec: str):

@@ -152,7 +152,7 @@ class _Destination:
         with av.open(io.BytesIO(keyframe), format="h264") as example:  # finds size, profile, SPS and PPS
             self._video = container.add_stream_from_template(example.streams.video[0], opaque=True)
         self._video.time_base = TIME_BASE
-        self._sound = _Sound(container) if orders.sound else None
+        self._sound = _AacTrack(container) if orders.sound else None
         self._container = container
         self._start: int | None = None
         self._offset = 0
@@ -183,7 +183,7 @@ class _Destination:
         self.backlog.add(len(unit))
 
 
-class _Sound:
+class _AacTrack:
     """The sound track: blocks as they come, silence where none do, without a gap."""
 
     def __init__(self, container: av.container.OutputContainer):

@@ -1,6 +1,6 @@
 """One encoding of one kind of picture, on a thread of its own, for as many takers as there are.
 
-`Stream.put` may be called from any thread; tracks live on the event loop of those who take them.
+`VideoStream.put` may be called from any thread; tracks live on the event loop of those who take them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from avatar_stream.types import TICKS_PER_S
 logger = logging.getLogger(__name__)
 
 # (H, W, 3) uint8 RGB, or what gives it: called on the stream's thread, and only if somebody takes the stream.
-Picture = np.ndarray | Callable[[], np.ndarray]
+PictureOrMaker = np.ndarray | Callable[[], np.ndarray]
 # Of all viewers together: one keyframe serves everybody who asked meanwhile.
 _KEYFRAMES_APART_S = 0.4
 # A viewer whose network loses much must not make the others' pictures all keyframes: it waits longer each time.
@@ -72,7 +72,7 @@ class SharedPicture:
         return packet
 
 
-class Stream(Fanout):
+class VideoStream(Fanout):
     """Encodes the newest picture, once for all tracks; works only while there are any.
 
     Its slot for the newest picture is no `Handover`: a picture stays after it was taken, to be sent again.
@@ -108,7 +108,7 @@ class Stream(Fanout):
         self.encoded = self.keyframes = 0
         self._encoder = Encoder(codec, options.model_copy(update={"bitrate_kbps": bitrate_kbps}))
         self._packetizer = get_encoder(RTCRtpCodecParameters(f"video/{codec.upper()}", clockRate=TICKS_PER_S))
-        self._picture: Picture | None = None
+        self._picture: PictureOrMaker | None = None
         self._pts, self._put_s, self._fresh = 0, 0.0, False
         self._sent_pts, self._sent_s, self._keyframe_s = -1, float("-inf"), float("-inf")
         self._keyframe_wanted = False
@@ -117,7 +117,7 @@ class Stream(Fanout):
         words = [name, codec, *(["half"] if half else [])]
         self._thread = threading.Thread(target=self._shell, name=f"encode-{'-'.join(words)}", daemon=True)
 
-    def put(self, picture: Picture, pts: int) -> None:
+    def put(self, picture: PictureOrMaker, pts: int) -> None:
         """Replace the newest picture; from any thread, never waits and does no work on it.
 
         Args:
@@ -195,7 +195,7 @@ class Stream(Fanout):
                     self._keyframe_s, self._keyframe_wanted = time.monotonic(), False
                 self.call(self._deliver, SharedPicture(encoded, self._packetizer))
 
-    def _wait(self) -> tuple[Picture, int, bool] | None:
+    def _wait(self) -> tuple[PictureOrMaker, int, bool] | None:
         # Holding the lock. What to encode next, as soon as it is time for it; None: the end.
         while not self._closed:
             now_s = time.monotonic()
@@ -219,7 +219,7 @@ class Stream(Fanout):
         begun = self._sent_s - self._keyframe_s < _BEGINNING_S
         return self._sent_s + (_FRESH_WITHIN_S if begun else _REPEAT_AFTER_S)
 
-    def _next(self, picture: Picture, now_s: float) -> tuple[Picture, int, bool]:
+    def _next(self, picture: PictureOrMaker, now_s: float) -> tuple[PictureOrMaker, int, bool]:
         keyframe = self._keyframe_wanted and now_s - self._keyframe_s >= _KEYFRAMES_APART_S
         pts = self._pts if self._fresh else self._pts + round((now_s - self._put_s) * TICKS_PER_S)
         # After a repeated picture, or of a source whose clock jumped: RTP time only goes forward.
@@ -246,7 +246,7 @@ class PacketTrack(QueuedTrack[SharedPicture]):
 
     kind = "video"
 
-    def __init__(self, stream: Stream):
+    def __init__(self, stream: VideoStream):
         """Take pictures of a stream, from the first `recv` on."""
         super().__init__(stream)
         self._skipping = True  # to the next keyframe
@@ -257,9 +257,9 @@ class PacketTrack(QueuedTrack[SharedPicture]):
         self.pts = -1
 
     @property
-    def stream(self) -> Stream:
+    def stream(self) -> VideoStream:
         """The stream whose pictures it gives, or will give once their next keyframe comes."""
-        stream: Stream = self._fans[-1]
+        stream: VideoStream = self._fans[-1]
         return stream
 
     @property
@@ -286,7 +286,7 @@ class PacketTrack(QueuedTrack[SharedPicture]):
         self.pts = max(shared.encoded.pts, self.pts + 1)
         return shared
 
-    def switch(self, stream: Stream) -> None:
+    def switch(self, stream: VideoStream) -> None:
         """Go over to another stream of the same codec with its next keyframe; until then nothing changes."""
         if stream is self.stream:
             return
@@ -298,7 +298,7 @@ class PacketTrack(QueuedTrack[SharedPicture]):
             if self._joined:
                 stream.join(self)
 
-    def take(self, stream: Stream, shared: SharedPicture) -> None:
+    def take(self, stream: VideoStream, shared: SharedPicture) -> None:
         """Queue a stream's picture; one that falls behind skips to the next keyframe."""
         keyframe = shared.encoded.keyframe
         if stream in self._fans[1:] and keyframe:

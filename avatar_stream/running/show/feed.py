@@ -31,7 +31,7 @@ _HD_ROWS = 720  # pictures of so many rows that do not say their colour matrix f
 
 
 @dataclass(frozen=True)
-class Picture:
+class ProgrammePicture:
     """One picture of a programme.
 
     Attributes:
@@ -58,9 +58,9 @@ class Feed:
             happened.
     """
 
-    def __init__(self, options: ShowOptions, given: Given | None = None):
-        """Store the options; `given`: what earlier openings of the same address have given."""
-        self._options, self._name, self._given = options, options.name, given or Given()
+    def __init__(self, options: ShowOptions, memory: PacketMemory | None = None):
+        """Store the options; `memory`: of the packets that earlier openings of the same address gave."""
+        self._options, self._name, self._memory = options, options.name, memory or PacketMemory()
         self._relay: Relay | None = None
         self._container: av.container.InputContainer | None = None
         self._stopped = False
@@ -100,7 +100,7 @@ class Feed:
         # Media time 0 is the first picture, as it is for a signer's clip.
         self._start_s = float(start * self._video.time_base) if start is not None else None
 
-    def __iter__(self) -> Iterator[Picture | Sound]:
+    def __iter__(self) -> Iterator[ProgrammePicture | Sound]:
         """Yield what comes; ends with the file, or where the connection is lost."""
         streams = [stream for stream in (self._video, self._audio) if stream is not None]
         packets = self._container.demux(streams)
@@ -118,7 +118,7 @@ class Feed:
                 return
             except (av.error.FFmpegError, OSError):
                 continue  # one broken packet does not cost the good ones after it
-            if self._is_playlist and not self._given.add((packet.stream_index, packet.pts, packet.size)):
+            if self._is_playlist and not self._memory.add((packet.stream_index, packet.pts, packet.size)):
                 continue  # decoded all the same: what comes next builds on it
             for frame in decoded:
                 yield from self._convert(frame)
@@ -147,13 +147,13 @@ class Feed:
         silent_s = _SILENT_PLAYLIST_S if _is_playlist(address) else _SILENT_S
         return av.open(address, timeout=(_OPEN_S, silent_s), options=_live_settings(address))
 
-    def _convert(self, frame: av.VideoFrame | av.AudioFrame) -> Iterator[Picture | Sound]:
+    def _convert(self, frame: av.VideoFrame | av.AudioFrame) -> Iterator[ProgrammePicture | Sound]:
         if isinstance(frame, av.AudioFrame):
             yield from self._resample(frame)
             return
         time_s = self._ended_s if frame.pts is None else self._media_s(frame.pts, frame.time_base)
         self._ended_s = time_s + 1 / self.fps
-        yield Picture(_at_most(frame, _LARGEST_SIDE_PX), time_s, self._pixel_shape)
+        yield ProgrammePicture(_at_most(frame, _LARGEST_SIDE_PX), time_s, self._pixel_shape)
 
     def _resample(self, frame: av.AudioFrame) -> Iterator[Sound]:
         if frame.pts is None:
@@ -178,7 +178,7 @@ class Feed:
         return time_s - self._start_s
 
 
-class Given:
+class PacketMemory:
     """Which packets of a playlist were given: opened again, it begins with some of them; never twice on the air."""
 
     def __init__(self) -> None:
@@ -215,14 +215,14 @@ class CameraFeed:
         self.size = (width_px, height_px)
         self.fps = fps if 1 < fps <= _FASTEST_FPS else _USUAL_FPS
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ProgrammePicture]:
         """Yield what comes; ends where `source.stop` was called."""
         while True:
             try:
                 frame = self.source.read()
             except EndOfStream:
                 return
-            yield Picture(frame.image, frame.time_s)
+            yield ProgrammePicture(frame.image, frame.time_s)
 
     def stop(self) -> None:
         """Let a waiting reader end; from any thread."""
@@ -233,7 +233,7 @@ class CameraFeed:
         self.source.close()
 
 
-def to_rgb(picture: Picture, size: tuple[int, int]) -> np.ndarray:
+def to_rgb(picture: ProgrammePicture, size: tuple[int, int]) -> np.ndarray:
     """Return a programme's picture whole in a picture of the outgoing size, on black where the shapes differ.
 
     Args:
