@@ -116,11 +116,11 @@ class Api:
 
         return handle
 
-    def _ask(self, wish: Wish | Setting, told: dict[str, Any]) -> web.Response:
+    def _ask(self, wish: Wish | Setting, details: dict[str, Any]) -> web.Response:
         if self.controls is None:
             raise web.HTTPServiceUnavailable(text="the pipeline does not run yet")
         self.controls.ask(wish)
-        return web.json_response({"accepted": True} | told, status=202)
+        return web.json_response({"accepted": True} | details, status=202)
 
     async def _send_portrait(self, request: web.Request) -> web.Response:
         path = self.portraits.get(request.match_info["name"])
@@ -142,10 +142,10 @@ async def _read(request: web.Request, model: type[_RequestBody]) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError, LookupError, RecursionError) as error:
         raise web.HTTPBadRequest(text="the body is no JSON") from error
     except ValidationError as error:
-        told = "; ".join(
+        problems = "; ".join(
             f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg'].lower()}" for p in error.errors()
         )
-        raise web.HTTPUnprocessableEntity(text=told) from error
+        raise web.HTTPUnprocessableEntity(text=problems) from error
 
 
 def describe() -> dict[str, Any]:
@@ -200,8 +200,8 @@ def _errors(*codes: str) -> dict[str, Any]:
 
 
 def _get(text: str, schema: dict[str, Any]) -> dict[str, Any]:
-    told = {"200": {"description": "now", "content": {"application/json": {"schema": schema}}}}
-    return {"get": {"summary": text, "responses": told | _errors("401", "403", "429")}}
+    responses = {"200": {"description": "now", "content": {"application/json": {"schema": schema}}}}
+    return {"get": {"summary": text, "responses": responses | _errors("401", "403", "429")}}
 
 
 def _post(text: str, body: str | None, *codes: str) -> dict[str, Any]:

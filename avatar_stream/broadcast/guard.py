@@ -84,7 +84,7 @@ class Guard:
         origin = request.headers.get("Origin", "").lower()
         if origin in self._origins:
             return
-        trusted = {urlsplit(each).netloc for each in self._origins}
+        trusted = {urlsplit(trusted_origin).netloc for trusted_origin in self._origins}
         own = not origin or urlsplit(origin).netloc == request.host.lower()
         if not own or not (_is_near(request.host) or request.host.lower() in trusted):
             raise web.HTTPForbidden(
@@ -114,9 +114,9 @@ class Guard:
         """Return who asks: behind a proxy that is trusted, the last address before it that is none."""
         address = request.remote
         # Some proxies add a line instead of lengthening the one that the client may have made up.
-        passed = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
-        while address in self._proxies and passed and passed[-1].strip():
-            address = passed.pop().strip()
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
+        while address in self._proxies and forwarded and forwarded[-1].strip():
+            address = forwarded.pop().strip()
         return address
 
     def known(self, request: web.Request) -> web.Request:

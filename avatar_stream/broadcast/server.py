@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from avatar_stream.broadcast.exchange import rtc_servers
 from avatar_stream.broadcast.guard import Guard
 from avatar_stream.broadcast.incoming.whip import Ingest
 from avatar_stream.broadcast.listening import listen, reachable_host
-from avatar_stream.broadcast.loop_thread import LoopThread, Result
+from avatar_stream.broadcast.loop_thread import LoopThread
 from avatar_stream.broadcast.metrics import Metrics
 from avatar_stream.broadcast.outgoing.whep import Audience
 from avatar_stream.broadcast.settings import ServerOptions
@@ -93,17 +93,12 @@ class Server:
                 thread, self._thread = self._thread, None
                 thread.stop()
 
-    def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Run a function on the event loop, soon; from any thread, never waits. ServerError if the server has died."""
-        self._running().call(function, *arguments)
-
-    def check(self) -> None:
-        """ServerError if the server has died; from any thread, costs nothing."""
-        self._running().check()
-
-    def wait_for(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine on the event loop and return its result; not from the loop itself. ServerError: no answer."""
-        return self._running().wait_for(coroutine)
+    @property
+    def thread(self) -> LoopThread:
+        """The event loop's thread, where everything of the web runs; ServerError while the server is not open."""
+        if self._thread is None:
+            raise ServerError("the web server is not open")
+        return self._thread
 
     def admit_viewers(self, make: Callable[[], Audience], status: Callable[[], dict[str, Any]]) -> Audience:
         """Begin to serve viewers.
@@ -124,7 +119,7 @@ class Server:
             self.audience, self._status = make(), status
             return self.audience
 
-        return self.wait_for(begin())
+        return self.thread.wait_for(begin())
 
     def dismiss_viewers(self) -> None:
         """Say goodbye to all viewers."""
@@ -147,11 +142,6 @@ class Server:
             listening.close()
             raise
         self._thread, self._id = thread, uuid.uuid4().hex[:8]
-
-    def _running(self) -> LoopThread:
-        if self._thread is None:
-            raise ServerError("the web server is not open")
-        return self._thread
 
     async def _serve(
         self,
@@ -252,21 +242,21 @@ class Server:
 
     async def _tell_status(self, request: web.Request) -> web.Response:
         self.guard.welcome(request)
-        told = self._whole_status(request.query.get("viewer", ""))
+        status = self._whole_status(request.query.get("viewer", ""))
         # Viewers are told nothing that names files or servers, or what the crew is at.
-        told["messages"] = told.pop("notices")
-        told = {key: value for key, value in told.items() if key not in _FOR_THE_CREW}
-        return web.json_response(told | {"now_s": time.monotonic()})
+        status["messages"] = status.pop("notices")
+        status = {key: value for key, value in status.items() if key not in _FOR_THE_CREW}
+        return web.json_response(status | {"now_s": time.monotonic()})
 
     def _whole_status(self, viewer: str = "") -> dict[str, Any]:
         # On the event loop. The clock is added last: the less lies between it and the wire, the truer the delay.
         status = self.api.controls.status if self.api.controls is not None else Status()
-        told = {"server": self._id} | dataclasses.asdict(status)
+        whole = {"server": self._id} | dataclasses.asdict(status)
         if self.audience is not None:
-            told |= self.audience.status(viewer)
+            whole |= self.audience.status(viewer)
         if self.ingest.opened:
-            told["signer"] = self.ingest.status()
-        return told | self._status()
+            whole["signer"] = self.ingest.status()
+        return whole | self._status()
 
     async def _tell_metrics(self, request: web.Request) -> web.Response:
         self.guard.authorize(request)

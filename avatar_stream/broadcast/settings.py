@@ -46,7 +46,7 @@ class IceServer(Options):
         """Values of HTTP's `Link` header, as WHIP has them for ICE servers (RFC 9725, 4.6)."""
         secret = ""
         if self.username is not None and self.credential is not None:
-            quoted = [each.replace("\\", "").replace('"', "") for each in (self.username, self.credential)]
+            quoted = [word.replace("\\", "").replace('"', "") for word in (self.username, self.credential)]
             secret = f'; username="{quoted[0]}"; credential="{quoted[1]}"; credential-type="password"'
         return [f'<{url}>; rel="ice-server"{secret}' for url in self.addresses]
 

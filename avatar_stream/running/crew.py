@@ -52,7 +52,7 @@ class Crew:
         self, name: str, body: Callable[[Worker], None], worker: Worker, then: Callable[[], None]
     ) -> None:
         """Start a thread that runs `body`, and `then` however that ended; those that ended before are forgotten."""
-        for ended in [each for each, (thread, _) in self._threads.items() if not thread.is_alive()]:
+        for ended in [other for other, (thread, _) in self._threads.items() if not thread.is_alive()]:
             del self._threads[ended], self.workers[ended]
         if name in self._threads:
             raise ValueError(f"there is a thread {name!r} already: the first one would never be waited for")

@@ -104,9 +104,9 @@ class Outlets:
         """Give frames to one more; of those that have ended only the count of dropped frames stays."""
         with self._lock:
             self.serving = (*self.serving, outlet)
-            for ended in (each for each in self._known if each.done):
+            for ended in (other for other in self._known if other.done):
                 self._dropped[ended.frames.name] += ended.frames.dropped
-            self._known = (*(each for each in self._known if not each.done), outlet)
+            self._known = (*(other for other in self._known if not other.done), outlet)
 
     def remove(self, outlet: Outlet) -> bool:
         """Give it no more frames; returns whether any other gets some."""

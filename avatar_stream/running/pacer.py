@@ -133,9 +133,7 @@ class Pacer(DirectPacer):
         finally:
             self._finished.abort()
             if self._programme is not None:
-                with worker.opening_of(
-                    "programme"
-                ):  # an address that does not answer takes seconds to be let go
+                with worker.opening_of("programme"):  # to leave an address that does not answer takes seconds
                     self._programme.close()
 
     def _run_live(self, worker: Worker) -> None:

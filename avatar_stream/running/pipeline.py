@@ -148,9 +148,9 @@ class Pipeline:
 
 def _draw_over(person: np.ndarray, pose: Pose) -> np.ndarray:
     # (S, S, 4) uint8 RGBA with the pose drawn on it, its lines opaque
-    drawn = draw_pose(person[..., :3], pose)
-    changed = (drawn != person[..., :3]).any(axis=2)
-    return np.dstack([drawn, np.where(changed, 255, person[..., 3]).astype(np.uint8)])
+    with_lines = draw_pose(person[..., :3], pose)
+    changed = (with_lines != person[..., :3]).any(axis=2)
+    return np.dstack([with_lines, np.where(changed, 255, person[..., 3]).astype(np.uint8)])
 
 
 def build_pipeline(config: PipelineConfig) -> Pipeline:
@@ -231,7 +231,7 @@ def _output_names(outputs: Sequence[StageConfig[stages.Sink]]) -> list[str]:
 
 def _make_server(config: PipelineConfig) -> Server | None:
     # One for all stages that ask for one; a pipeline without them loads nothing of the web.
-    if not (config.source.stage.needs_server or any(each.stage.needs_server for each in config.outputs)):
+    if not (config.source.stage.needs_server or any(output.stage.needs_server for output in config.outputs)):
         return None
     from avatar_stream.broadcast.server import Server
 
@@ -300,12 +300,12 @@ def build_record(options: RecordOptions) -> Pipeline:
 
 
 def _chosen_synthesizer(options: RecordOptions) -> StageConfig[stages.Synthesizer]:
-    given = _named(options, "model", "steps", "seed", "device")
+    chosen = _named(options, "model", "steps", "seed", "device")
     known = find_stage("synthesizers", options.synthesizer).Options.model_fields
-    for key in given:
+    for key in chosen:
         if key not in known:
             raise ConfigError(f"--synthesizer {options.synthesizer} has no --{key}: leave it out")
-    return choose("synthesizers", options.synthesizer, **given)
+    return choose("synthesizers", options.synthesizer, **chosen)
 
 
 def _named(options: RecordOptions, *keys: str) -> dict[str, object]:

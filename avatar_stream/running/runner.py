@@ -229,12 +229,7 @@ class _Run:
 
     @contextlib.contextmanager
     def _opened(
-        self,
-        worker: Worker,
-        name: str,
-        current: Callable[[], Stage | None],
-        turn: int,
-        beside: bool = False,
+        self, worker: Worker, name: str, current: Callable[[], Stage | None], turn: int, beside: bool = False
     ) -> Iterator[None]:
         # `current` gives the stage: another one may be closed than was opened, for the avatar may change on the way.
         # `beside`: another stage has the same turn, and that one's end counts.
@@ -392,9 +387,9 @@ class _Run:
                     error.add_note(f"in stage '{worker.stage}'{place}")
         self._stop()
         self._turns.abort()
-        for each in (self._frames, self._analyzed, self._pacer, self._outlets):
-            each.abort()
+        for hand_over in (self._frames, self._analyzed, self._pacer, self._outlets):
+            hand_over.abort()
 
     def _dropped(self) -> dict[str, int]:
-        before = {each.name: each.dropped for each in (self._frames, self._analyzed)}
+        before = {hand_over.name: hand_over.dropped for hand_over in (self._frames, self._analyzed)}
         return before | self._outlets.dropped()

@@ -157,8 +157,8 @@ def _slots(times_s: np.ndarray, rows: np.ndarray, fps: float) -> np.ndarray:
     after = np.minimum(after, len(times_s) - 1)
     since_s, until_s = slot_times_s - times_s[before], times_s[after] - slot_times_s
     take_after = (until_s < since_s) & (until_s <= 0.5 / fps)
-    found = np.where(take_after, rows[after], rows[before])
-    return np.where(~take_after & (since_s > _LONGEST_HOLD_S), -1, found)
+    nearest = np.where(take_after, rows[after], rows[before])
+    return np.where(~take_after & (since_s > _LONGEST_HOLD_S), -1, nearest)
 
 
 def _at_size(pose: Pose, size: tuple[int, int]) -> Pose:

@@ -152,9 +152,8 @@ class VideoFileSink(stages.Sink):
         try:
             packets = self._stream.encode(None)
             if packets and self._step_ticks:
-                packets[
-                    -1
-                ].duration = self._step_ticks  # else the last frame lasts as long as the encoder thinks
+                # Else the last frame lasts as long as the encoder thinks.
+                packets[-1].duration = self._step_ticks
             self._container.mux(packets)
             self._finish_sound()
             self._container.close()

@@ -105,7 +105,7 @@ class WebSink(stages.Sink):
         """
         if self._audience is None:
             raise SinkError("the web output is not open")
-        self._server.check()
+        self._server.thread.check()
         now_s = time.monotonic()
         self._recent.append((now_s, now_s - frame.time_s))
         if self._start_s is None:
@@ -145,7 +145,7 @@ class WebSink(stages.Sink):
         now_s = time.monotonic()
         recent = [(when_s, delay_s) for when_s, delay_s in self._recent.copy() if now_s - when_s < _WINDOW_S]
         last_s = self._recent[-1][0] if self._recent else None
-        told = {
+        figures = {
             "sent_delay_ms": 1000 * median(delay_s for _, delay_s in recent) if recent else None,
             "silent_s": now_s - last_s if last_s is not None else None,
             "start_s": self._start_s,
@@ -154,8 +154,8 @@ class WebSink(stages.Sink):
             "overlay_label": self._packer.label_box if self._packer is not None else None,
         }
         if status.fps == 0 and len(recent) > 1:
-            told["fps"] = (len(recent) - 1) / max(1e-6, recent[-1][0] - recent[0][0])
-        return told
+            figures["fps"] = (len(recent) - 1) / max(1e-6, recent[-1][0] - recent[0][0])
+        return figures
 
 
 def _at_most(image: np.ndarray, width_px: int) -> np.ndarray:

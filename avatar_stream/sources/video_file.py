@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 from avatar_stream import options, stages
+from avatar_stream.clocks import PlayingClock
 from avatar_stream.errors import EndOfStream, SourceError
 from avatar_stream.options import InputPath
 from avatar_stream.types import Frame
@@ -61,7 +62,7 @@ class VideoFileSource(stages.Source):
         self._pixel_shape = 1.0
         self._trouble = ""
         self._passed_s = 0.0  # by the rounds before this one
-        self._due_s: float | None = None  # when media time 0 was due
+        self._clock: PlayingClock | None = None
         self._stopped = threading.Event()
 
     def open(self) -> None:
@@ -73,7 +74,7 @@ class VideoFileSource(stages.Source):
         path = self.options.path
         if not path.is_file():
             raise SourceError(f"there is no clip {path}: check the name")
-        self._passed_s, self._due_s, self._index = 0.0, None, 0
+        self._passed_s, self._clock, self._index = 0.0, None, 0
         self._stopped.clear()
         self._begin()
 
@@ -128,12 +129,8 @@ class VideoFileSource(stages.Source):
         decoded, self._first = self._first or next(self._frames, None), None
         if decoded is None:
             if self._trouble:
-                logger.warning(
-                    "%s is damaged (%s): used the %d frames that can be read",
-                    self.options.path,
-                    self._trouble,
-                    self._index,
-                )
+                text = "%s is damaged (%s): used the %d frames that can be read"
+                logger.warning(text, self.options.path, self._trouble, self._index)
                 self._trouble = ""
             if not self.options.loop:
                 raise EndOfStream
@@ -147,9 +144,8 @@ class VideoFileSource(stages.Source):
         if not self.live:
             return media_s
         now_s = time.monotonic()
-        if self._due_s is None or now_s - (self._due_s + media_s) > _LATEST_S:
-            self._due_s = now_s - media_s
-        due_s = self._due_s + media_s
+        self._clock = self._clock or PlayingClock(_LATEST_S, now_s - media_s)
+        due_s = self._clock.capture_s(media_s, now_s)
         if self._stopped.wait(max(0.0, due_s - now_s)):
             raise EndOfStream
         return due_s

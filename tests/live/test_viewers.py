@@ -163,7 +163,7 @@ def test_a_viewer_that_takes_nothing_is_dropped_and_holds_up_nobody():
     async def watch(sink):
         async with viewing(sink) as (_, _, tracks, _), viewing(sink) as (_, _, others, _):
             await asyncio.gather(picture_of(tracks[0]), picture_of(others[0]))
-            sink._server.call(hang, list(sink._audience.viewers.values())[0])
+            sink._server.thread.call(hang, list(sink._audience.viewers.values())[0])
             for _ in range(10_000):
                 await picture_of(others[0])
                 if len(sink._audience.viewers) == 1:

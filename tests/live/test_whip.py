@@ -323,7 +323,7 @@ def test_a_server_that_died_is_told_and_can_be_opened_anew():
     for _ in range(2):
         source.open()
         source.read()
-        server.call(lambda: asyncio.get_running_loop().stop())
+        server.thread.call(lambda: asyncio.get_running_loop().stop())
         with pytest.raises(ServerError, match="web server stopped"):
             source.read()
         with contextlib.suppress(ServerError):

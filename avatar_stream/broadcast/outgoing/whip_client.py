@@ -273,10 +273,10 @@ async def _read(url: str, response: aiohttp.ClientResponse) -> Reply:
 
 def _refusal(reply: Reply) -> PublishError:
     words = " ".join(re.sub(r"<[^>]*>", " ", reply.text).split())[:_MOST_WORDS]
-    known = {
+    reasons = {
         401: "it wants a token, or another one",
         403: "the token does not allow it",
         404: "no such endpoint",
     }
-    reason = known.get(reply.status, "it refuses")
+    reason = reasons.get(reply.status, "it refuses")
     return PublishError(f"{reason} (HTTP {reply.status}{': ' + words if words else ''})", reply.retry_after_s)

@@ -19,9 +19,8 @@ from avatar_stream.types import Sound
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
-_AHEAD_S = (
-    0.3  # a file is read so far ahead: pictures and sound of one moment do not lie beside each other in it
-)
+# A file is read so far ahead: pictures and sound of one moment do not lie beside each other in it.
+_AHEAD_S = 0.3
 _LATEST_S = 0.5  # a file that fell this far behind (a suspended laptop, a slow disk) goes on from now
 _SILENT_S = 1.0  # then it is told
 _KEPT_LONGER_S = 1.0  # than until it is due
@@ -61,7 +60,7 @@ class Programme:
         self.options, self.live = options, options.path is None
         self.size, self.fps = options.picture_size or USUAL_SIZE, options.fps or _USUAL_FPS
         self.has_sound, self.ended = options.sound and options.camera is None, False
-        self._latest_s = max(_LATEST_S, delay_s)  # so late it is still in time
+        self._latest_s = max(_LATEST_S, delay_s)  # later than this, playback restarts from now
         self._kept_s = delay_s + _KEPT_LONGER_S + _AHEAD_S
         self._changed = changed or threading.Condition()
         self._pictures: deque[ProgrammePicture] = deque()
@@ -126,10 +125,10 @@ class Programme:
 
     def take_sounds(self, until_s: float) -> list[Sound]:
         """Take the blocks that begin before `until_s`, oldest first."""
-        taken = []
+        sounds = []
         while self._sounds and self._sounds[0].time_s < until_s:
-            taken.append(self._sounds.popleft())
-        return taken
+            sounds.append(self._sounds.popleft())
+        return sounds
 
     @property
     def notice(self) -> str:
