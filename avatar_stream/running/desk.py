@@ -32,7 +32,7 @@ class Desk:
         self._add_output, self._end_output = add_output, end_output
         self._recording: Outlet | None = None
         self._frozen: RenderedFrame | None = None
-        self._freeze = self._hold = self._human = False
+        self._stands_in = {Wish.FREEZE: False, Wish.HOLD: False, Wish.HUMAN: False}  # for the avatar
         self._stand_in = StandIn()
         self._calibrate = threading.Event()
         self._quality, self._quality_text = 0, ""
@@ -58,11 +58,11 @@ class Desk:
 
     def present(self, rendered: RenderedFrame) -> RenderedFrame:
         """Return the frame, or what stands in for it now, at this frame's time: card, signer, frozen picture."""
-        if self._hold:
+        if self._stands_in[Wish.HOLD]:
             return self._stand_in.card(rendered)
-        if self._human:
+        if self._stands_in[Wish.HUMAN]:
             return self._stand_in.signer(rendered)
-        if not self._freeze:
+        if not self._stands_in[Wish.FREEZE]:
             self._frozen = rendered
             return rendered
         return in_place_of(rendered, (self._frozen or rendered).shown)
@@ -112,10 +112,10 @@ class Desk:
             stages=stages,
             avatar=self._pipeline.cast.name,
             recording=self._records(),
-            frozen=self._freeze,
+            frozen=self._stands_in[Wish.FREEZE],
             skeleton=self._pipeline.skeleton,
-            held=self._hold,
-            human=self._human,
+            held=self._stands_in[Wish.HOLD],
+            human=self._stands_in[Wish.HUMAN],
             framing=framing,
             messages=_once(*said, self._quality_text, *framing, *silent, *outputs, notice),
             notices=_once(*notices),
@@ -128,12 +128,8 @@ class Desk:
         def switched(now: bool) -> bool:
             return not now if to is None else bool(to)
 
-        if wish is Wish.FREEZE:
-            self._freeze = switched(self._freeze)
-        elif wish is Wish.HOLD:
-            self._hold = switched(self._hold)
-        elif wish is Wish.HUMAN:
-            self._human = switched(self._human)
+        if wish in (Wish.FREEZE, Wish.HOLD, Wish.HUMAN):
+            self._stands_in[wish] = switched(self._stands_in[wish])
         elif wish is Wish.SKELETON:
             pipeline.skeleton = switched(pipeline.skeleton)
         elif wish is Wish.CALIBRATE:

@@ -6,6 +6,7 @@ signer of the same moment, its sound beside it. Offline the same is done by medi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -277,7 +278,9 @@ class Pacer(DirectPacer):
                 continue
             for moment_s in [*self._missing(item.time_s, step_s), item.time_s]:
                 while following is not None and following.shown.time_s <= moment_s:
-                    signer, following = following, self._next_finished()
+                    signer, following = following, None
+                    with contextlib.suppress(ShutDown):
+                        following = self._finished.get()
                 if following is None and self._show.loop and moment_s > signer.shown.time_s:
                     return
                 self._picture = item if moment_s == item.time_s else self._picture
@@ -295,12 +298,6 @@ class Pacer(DirectPacer):
                 moments.append(moment_s)
                 moment_s += step_s
         return moments
-
-    def _next_finished(self) -> RenderedFrame | None:
-        try:
-            return self._finished.get()
-        except ShutDown:
-            return None
 
     def _pass_on(self, sound: Sound) -> None:
         if self._sound is None:

@@ -165,7 +165,11 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
     if server is not None:
         server.api.portraits = portraits
     source = config.source.make(Context(server=server))
-    composer = Composer(_labelled(config.compose) if source.live else config.compose)
+    compose = config.compose
+    if source.live and "label" not in compose.model_fields_set:
+        # Whoever sees a living avatar is told what it is, unless the file words it otherwise or says `label: null`.
+        compose = compose.model_copy(update={"label": LABEL})
+    composer = Composer(compose)
     context = Context(
         server=server,
         live=source.live,
@@ -193,11 +197,6 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
         show=config.show,
         target_delay_ms=config.target_delay_ms,
     )
-
-
-def _labelled(options: Composer.Options) -> Composer.Options:
-    # Whoever sees a living avatar is told what it is, unless the file words it otherwise or says `label: null`.
-    return options if "label" in options.model_fields_set else options.model_copy(update={"label": LABEL})
 
 
 def _make_cast(config: PipelineConfig, name: str, current: Cast | None = None) -> Cast:

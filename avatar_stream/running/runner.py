@@ -326,7 +326,7 @@ class _Run:
             ):
                 for window in windows:
                     if not window.done:
-                        self._attend(window, self._serve_window)
+                        self._attend(window, lambda outlet: self._write(outlet, outlet.frames.get(_PAUSE_S)))
                 if all(window.done for window in windows):
                     self._crew.wait()
                 self._tick()
@@ -344,9 +344,6 @@ class _Run:
             self._finish(window)
         except AvatarStreamError as error:
             self._fail(error, window.worker)
-
-    def _serve_window(self, window: Outlet) -> bool:
-        return self._write(window, window.frames.get(_PAUSE_S))
 
     def _tick(self) -> None:
         now_s = time.monotonic()

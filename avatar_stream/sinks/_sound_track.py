@@ -50,16 +50,14 @@ class FileSoundTrack:
             begin = self._end if abs(begin - self._end) <= 2 else begin
             samples = sound.samples[max(0, self._end - begin) :]
             if len(samples):
-                packets += self._stream.encode(_block(samples, max(begin, self._end)))
-                self._end = max(begin, self._end) + len(samples)
+                block = np.ascontiguousarray(samples).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(block, "s16", "stereo")
+                frame.sample_rate, frame.pts = SOUND_RATE, max(begin, self._end)
+                frame.time_base = Fraction(1, SOUND_RATE)
+                packets += self._stream.encode(frame)
+                self._end = frame.pts + len(samples)
         return packets
 
     def finish(self) -> list[av.Packet]:
         """Give what the encoder still holds."""
         return self._stream.encode(None) if self._end else []
-
-
-def _block(samples: np.ndarray, pts: int) -> av.AudioFrame:
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), "s16", "stereo")
-    frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, pts, Fraction(1, SOUND_RATE)
-    return frame

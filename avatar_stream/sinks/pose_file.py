@@ -105,7 +105,8 @@ class PoseFileSink(stages.Sink):
             if self._row_count == 0:
                 logger.warning("%s is not written: nobody was seen", self.options.path)
                 return
-            fps = self.options.fps or _usual_fps(self._times_s)
+            steps_s = [step_s for step_s in np.diff(self._times_s) if step_s > 0]
+            fps = self.options.fps or (round(1 / median(steps_s), 3) if steps_s else _DEFAULT_FPS)
             slots = _slots(np.asarray(self._times_s), np.asarray(self._rows), fps)
             write_pose_rows(self.options.path, self._size, fps, len(slots), lambda: self._read(slots))
         finally:
@@ -142,11 +143,6 @@ class PoseFileSink(stages.Sink):
             self._spool.seek(int(row) * _ROW_BYTES)
             values = np.frombuffer(self._spool.read(_ROW_BYTES), "<f4")
             yield values[: 3 * _ROW_POINTS].reshape(-1, 3), values[3 * _ROW_POINTS :]
-
-
-def _usual_fps(times_s: array) -> float:
-    steps_s = [step for step in np.diff(times_s) if step > 0]
-    return round(1 / median(steps_s), 3) if steps_s else _DEFAULT_FPS
 
 
 def _slots(times_s: np.ndarray, rows: np.ndarray, fps: float) -> np.ndarray:

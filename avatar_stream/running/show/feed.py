@@ -16,6 +16,7 @@ from avatar_stream.errors import EndOfStream, SourceError
 from avatar_stream.images.fitting import fit, fitted_size
 from avatar_stream.running.show.options import ShowOptions
 from avatar_stream.running.show.relay import Relay, open_relay
+from avatar_stream.sources._decoding import decode, pixel_shape_of, reason
 from avatar_stream.sources.webcam import WebcamSource
 from avatar_stream.types import SOUND_RATE, Sound
 
@@ -94,7 +95,7 @@ class Feed:
         self.has_sound = self._audio is not None
         rate = float(self._video.average_rate or self._video.guessed_rate or _USUAL_FPS)
         self.fps = rate if _SLOWEST_FPS <= rate <= _FASTEST_FPS else _USUAL_FPS
-        self._pixel_shape = _pixel_shape(self._video)
+        self._pixel_shape = pixel_shape_of(self._video)
         self.size = round(self._video.codec_context.width * self._pixel_shape), self._video.height
         start = self._video.start_time
         # Media time 0 is the first picture, as it is for a signer's clip.
@@ -103,25 +104,14 @@ class Feed:
     def __iter__(self) -> Iterator[ProgrammePicture | Sound]:
         """Yield what comes; ends with the file, or where the connection is lost."""
         streams = [stream for stream in (self._video, self._audio) if stream is not None]
-        packets = self._container.demux(streams)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.error.FFmpegError, OSError) as error:
-                logger.info("the programme %s ended: %s", self._name, _reason(error))
-                return
-            if packet is None:
-                return
-            try:
-                decoded = packet.decode()
-            except av.error.EOFError:
-                return
-            except (av.error.FFmpegError, OSError):
-                continue  # one broken packet does not cost the good ones after it
+        for packet, frames in decode(self._container, streams, lambda _: None, self._note_end):
             if self._is_playlist and not self._memory.add((packet.stream_index, packet.pts, packet.size)):
                 continue  # decoded all the same: what comes next builds on it
-            for frame in decoded:
+            for frame in frames:
                 yield from self._convert(frame)
+
+    def _note_end(self, error: Exception) -> None:
+        logger.info("the programme %s ended: %s", self._name, _reason(error))
 
     def stop(self) -> None:
         """Let whoever opens or reads it come to an end soon; from any thread."""
@@ -257,11 +247,6 @@ def to_rgb(picture: ProgrammePicture, size: tuple[int, int]) -> np.ndarray:
     return fit(np.rot90(small.to_ndarray(), turns), size)
 
 
-def _pixel_shape(stream: av.VideoStream) -> float:
-    shape = float(stream.sample_aspect_ratio or 1)
-    return shape if 0.2 < shape < 5 else 1.0
-
-
 def _at_most(frame: av.VideoFrame, side_px: int) -> av.VideoFrame:
     # Two seconds of pictures wait in memory.
     scale = side_px / max(frame.width, frame.height)
@@ -286,7 +271,5 @@ def _is_playlist(address: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, av.error.ExitError):
-        return "no answer"  # FFmpeg's words for our own time limit
-    text = getattr(error, "strerror", None) or type(error).__name__
-    return text[:1].lower() + text[1:]
+    # FFmpeg has other words for our own time limit.
+    return "no answer" if isinstance(error, av.error.ExitError) else reason(error)
