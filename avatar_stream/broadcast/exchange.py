@@ -28,8 +28,12 @@ _UNREADABLE = (
 _REFUSED = (InternalError, InvalidAccessError, InvalidStateError, OperationError)
 
 
-class OfferError(Exception):
+class OfferError(web.HTTPBadRequest):
     """The offer cannot be answered; the text says why."""
+
+    def __init__(self, reason: str):
+        """Answer 400 with the reason."""
+        super().__init__(text=reason)
 
 
 def rtc_servers(servers: Iterable[IceServer]) -> list[RTCIceServer]:

@@ -1,6 +1,7 @@
-"""The threads of a running pipeline: capture, analyze, render, one for each output. Nothing else starts any.
+"""The threads of a running pipeline: capture, analyze, render, one for each output.
 
-Each stage is opened, used and closed on one thread. Windows are served by the thread that called `run`.
+Each stage is opened, used and closed on one thread. Windows are served by the thread that called `run`. Stages that
+speak to a network, and programmes, have threads of their own behind `open` and `close`.
 """
 
 from __future__ import annotations

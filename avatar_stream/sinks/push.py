@@ -12,13 +12,15 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from avatar_stream import stages
+from avatar_stream.broadcast.outgoing.backoff import Backoff
+from avatar_stream.broadcast.outgoing.encoder import Encoder
+from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.errors import SinkError
 from avatar_stream.handover import Handover, ShutDown
 from avatar_stream.messages import shown_address
 from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 if TYPE_CHECKING:
-    from avatar_stream.broadcast.outgoing.encoder import Encoder
     from avatar_stream.broadcast.outgoing.push import Carrier
 
 logger = logging.getLogger(__name__)
@@ -82,11 +84,8 @@ class PushSink(stages.Sink):
         options = self.options
         try:
             parts = urlsplit(options.url)
-            wrong = (
-                parts.scheme not in _SCHEMES
-                or not parts.hostname
-                or (parts.scheme == "srt" and not parts.port)
-            )
+            known = parts.scheme in _SCHEMES and bool(parts.hostname)
+            wrong = not known or (parts.scheme == "srt" and not parts.port)
         except ValueError:
             wrong = True
         if wrong:
@@ -145,7 +144,6 @@ class PushSink(stages.Sink):
             raise SinkError(f"the thread of the push to {self._shown} does not end")
 
     def _run(self) -> None:
-        from avatar_stream.broadcast.outgoing.backoff import Backoff
         from avatar_stream.broadcast.outgoing.push import CarrierError
 
         backoff = Backoff()
@@ -168,16 +166,11 @@ class PushSink(stages.Sink):
                 return
 
     def _publish(self) -> None:
-        from avatar_stream.broadcast.outgoing.encoder import Encoder
         from avatar_stream.broadcast.outgoing.push import Carrier
-        from avatar_stream.broadcast.settings import EncodingOptions
 
-        options = self.options
-        encoding = EncodingOptions(
-            bitrate_kbps=options.bitrate_kbps, keyframe_interval_s=options.keyframe_interval_s
-        )
         frame = self._frames.take()
-        encoder = Encoder("h264", encoding)
+        rates = self.options.model_dump(include={"bitrate_kbps", "keyframe_interval_s"})
+        encoder = Encoder("h264", EncodingOptions(**rates))
         carrier = self._carrier = Carrier(self._orders)
         try:
             carrier.start(encoder.encode(frame.image, 0, keyframe=True)[0])

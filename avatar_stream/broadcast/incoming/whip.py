@@ -85,7 +85,7 @@ class Ingest:
         self._configuration = configuration
         self._session: _SignerSession | None = None
         self._closing = Background()
-        self._numbers: dict[str | None, int] = {}
+        self._last_name: str | None = None
         self._count = 0
 
     @property
@@ -133,10 +133,8 @@ class Ingest:
             answer_sdp = await self._answer(session, sdp, request.remote)
             if self._session is not before:  # two came at once
                 self._check_place(self._session, name, "takeover" in request.query)
-        except BaseException as error:
+        except BaseException:
             await session.close()
-            if isinstance(error, OfferError):
-                raise web.HTTPBadRequest(text=str(error)) from error
             raise
         self._replace(session)
         return created(answer_sdp, f"{request.path}/{session.id}", session.etag)
@@ -172,10 +170,9 @@ class Ingest:
 
     def _number(self, name: str | None) -> int:
         # The same signer again keeps the number; one without a name may be anybody.
-        if name is None or name not in self._numbers:
-            self._count += 1
-            self._numbers = {name: self._count}
-        return self._numbers[name]
+        if name is None or name != self._last_name:
+            self._count, self._last_name = self._count + 1, name
+        return self._count
 
     async def _answer(self, session: _SignerSession, sdp: str, address: str | None) -> str:
         connection = session.connection

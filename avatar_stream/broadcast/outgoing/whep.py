@@ -1,6 +1,6 @@
 """Viewers by WebRTC: WHEP's answers (draft-ietf-wish-whep), what each viewer gets, and who is still there.
 
-Everything here runs on the server's event loop, except `Audience.put`. Pictures are encoded elsewhere, once for all.
+Everything here runs on the server's event loop, except `StreamSet.put`. Pictures are encoded elsewhere, once for all.
 """
 
 from __future__ import annotations
@@ -117,10 +117,8 @@ class Audience:
         viewer.connection.on("connectionstatechange", lambda: self._state_changed(viewer))
         try:
             answer = await self._negotiate(viewer, offer, kinds)
-        except BaseException as error:
+        except BaseException:
             await self._close(viewer)
-            if isinstance(error, OfferError):
-                raise web.HTTPBadRequest(text=str(error)) from error
             raise
         return exchange.created(answer, f"/whep/{viewer.id}", viewer.etag)
 
@@ -155,16 +153,14 @@ class Audience:
 
     def _kinds(self, kind: str, offer: str) -> list[str]:
         known = [AVATAR, OVERLAY] + ([DRIVER] if self._with_driver else [])
-        kinds = list(dict.fromkeys([kind, *known[2:]]))[: len(re.findall(r"^m=video ", offer, re.MULTILINE))]
         if kind == DRIVER and not self._with_driver:
-            text = "the driving picture is not sent: set the output's option driver"
-        elif kind not in known:
-            text = f"there is no picture {kind!r}: known are {', '.join(known)}"
-        elif not kinds:
-            text = "the offer has no video section (m=video)"
-        else:
-            return kinds
-        raise web.HTTPBadRequest(text=text)
+            raise OfferError("the driving picture is not sent: set the output's option driver")
+        if kind not in known:
+            raise OfferError(f"there is no picture {kind!r}: known are {', '.join(known)}")
+        kinds = list(dict.fromkeys([kind, *known[2:]]))[: len(re.findall(r"^m=video ", offer, re.MULTILINE))]
+        if not kinds:
+            raise OfferError("the offer has no video section (m=video)")
+        return kinds
 
     async def _negotiate(self, viewer: Viewer, offer: str, kinds: list[str]) -> str:
         connection = viewer.connection
@@ -175,7 +171,9 @@ class Audience:
         try:
             await exchange.take_offer(connection, offer, viewer.address)
         except OfferError as error:
-            raise OfferError(f"{error}; this broadcast is sent as {' or '.join(self._codecs)}") from error
+            raise OfferError(
+                f"{error.text}; this broadcast is sent as {' or '.join(self._codecs)}"
+            ) from error
         for kind, transceiver in zip(kinds, transceivers, strict=True):
             viewer.videos.append(VideoSender(transceiver, self.streams, kind))
             viewer.tracks.append(viewer.videos[-1].track)
