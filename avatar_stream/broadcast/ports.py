@@ -45,14 +45,14 @@ class RangeLoop(asyncio.SelectorEventLoop):
         if local_addr is None or local_addr[1] != 0 or remote_addr is not None:
             return await create(protocol_factory, local_addr, remote_addr, **options)
         for step in range(self._count):
-            place = (self._next + step) % self._count
+            offset = (self._next + step) % self._count
             try:
-                endpoint = await create(protocol_factory, (local_addr[0], self._first + place), **options)
+                endpoint = await create(protocol_factory, (local_addr[0], self._first + offset), **options)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
                 continue
-            self._next = (place + 1) % self._count
+            self._next = (offset + 1) % self._count
             return endpoint
         last = self._first + self._count - 1
         message = (

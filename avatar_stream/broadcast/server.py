@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 from aiortc import RTCConfiguration
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from avatar_stream.broadcast.api import Api
 from avatar_stream.broadcast.exchange import rtc_servers
@@ -260,7 +260,8 @@ class Server:
 
     async def _tell_metrics(self, request: web.Request) -> web.Response:
         self.guard.authorize(request)
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        figures = generate_latest(self._metrics)
+        return web.Response(body=figures, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _tell_health(self, request: web.Request) -> web.Response:
         # For supervisors and load balancers: pictures come, or the pipeline is only starting.

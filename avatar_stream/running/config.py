@@ -281,13 +281,13 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         value = text if text.startswith("#") else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
-    *way, last = (int(part) if part.isdigit() else part for part in key.split("."))
+    *outer_keys, last_key = (int(part) if part.isdigit() else part for part in key.split("."))
     target: Any = values
-    for place, part in enumerate((*way, last)):
+    for depth, part in enumerate((*outer_keys, last_key)):
         inside = isinstance(target, list) and isinstance(part, int) and part < len(target)
         if not inside and not isinstance(target, dict):
             raise ConfigError(f"--set {override}: there is no place {key}")
-        if place == len(way):
+        if depth == len(outer_keys):
             target[part] = value
         else:
             target = target[part] if inside else target.setdefault(part, {})

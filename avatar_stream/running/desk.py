@@ -32,7 +32,11 @@ class Desk:
         self._add_output, self._end_output = add_output, end_output
         self._recording: Outlet | None = None
         self._frozen: RenderedFrame | None = None
-        self._stands_in = {Wish.FREEZE: False, Wish.HOLD: False, Wish.HUMAN: False}  # for the avatar
+        self._switches = {
+            Wish.FREEZE: False,
+            Wish.HOLD: False,
+            Wish.HUMAN: False,
+        }  # what stands in for the avatar
         self._stand_in = StandIn()
         self._calibrate = threading.Event()
         self._quality, self._quality_text = 0, ""
@@ -58,11 +62,11 @@ class Desk:
 
     def present(self, rendered: RenderedFrame) -> RenderedFrame:
         """Return the frame, or what stands in for it now, at this frame's time: card, signer, frozen picture."""
-        if self._stands_in[Wish.HOLD]:
+        if self._switches[Wish.HOLD]:
             return self._stand_in.card(rendered)
-        if self._stands_in[Wish.HUMAN]:
+        if self._switches[Wish.HUMAN]:
             return self._stand_in.signer(rendered)
-        if not self._stands_in[Wish.FREEZE]:
+        if not self._switches[Wish.FREEZE]:
             self._frozen = rendered
             return rendered
         return in_place_of(rendered, (self._frozen or rendered).shown)
@@ -112,10 +116,10 @@ class Desk:
             stages=stages,
             avatar=self._pipeline.cast.name,
             recording=self._records(),
-            frozen=self._stands_in[Wish.FREEZE],
+            frozen=self._switches[Wish.FREEZE],
             skeleton=self._pipeline.skeleton,
-            held=self._stands_in[Wish.HOLD],
-            human=self._stands_in[Wish.HUMAN],
+            held=self._switches[Wish.HOLD],
+            human=self._switches[Wish.HUMAN],
             framing=framing,
             messages=_once(*said, self._quality_text, *framing, *silent, *outputs, notice),
             notices=_once(*notices),
@@ -129,7 +133,7 @@ class Desk:
             return not now if to is None else bool(to)
 
         if wish in (Wish.FREEZE, Wish.HOLD, Wish.HUMAN):
-            self._stands_in[wish] = switched(self._stands_in[wish])
+            self._switches[wish] = switched(self._switches[wish])
         elif wish is Wish.SKELETON:
             pipeline.skeleton = switched(pipeline.skeleton)
         elif wish is Wish.CALIBRATE:
@@ -164,8 +168,8 @@ class Desk:
         names, name = list(self._pipeline.avatars), self._pipeline.cast.name
         if len(names) < 2:
             return name
-        place = names.index(name) if name in names else -1 if step > 0 else 0
-        return names[(place + step) % len(names)]
+        index = names.index(name) if name in names else -1 if step > 0 else 0
+        return names[(index + step) % len(names)]
 
     def _change_avatar(self, name: str, worker: Worker) -> None:
         pipeline, old = self._pipeline, self._pipeline.cast

@@ -224,8 +224,8 @@ def needed_side_px(compose: Composer.Options, show: ShowOptions | None = None) -
 def _output_names(outputs: Sequence[StageConfig[stages.Sink]]) -> list[str]:
     # Each its own: threads and hand-overs are known by them, and two pages are both of type "web".
     names = [str(output.options.file or output.type_name) for output in outputs]
-    before = [names[:place].count(name) for place, name in enumerate(names)]
-    return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
+    earlier = [names[:index].count(name) for index, name in enumerate(names)]
+    return [f"{name} {count + 1}" if count else name for name, count in zip(names, earlier, strict=True)]
 
 
 def _make_server(config: PipelineConfig) -> Server | None:

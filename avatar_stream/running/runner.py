@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 from avatar_stream.controls import Controls
 from avatar_stream.errors import AvatarStreamError, EndOfStream, OutputClosed
 from avatar_stream.handover import Handover, ShutDown, Turns
-from avatar_stream.running.crew import Crew, without_helpers
+from avatar_stream.running.crew import Crew, on_interrupt, without_helpers
 from avatar_stream.running.desk import Desk
-from avatar_stream.running.interrupts import on_interrupt
 from avatar_stream.running.memory import Heaps
 from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
 from avatar_stream.running.outlet import DirectPacer, Outlet, Outlets
