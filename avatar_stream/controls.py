@@ -1,12 +1,11 @@
 """What outputs may ask of the running pipeline, and what it tells them: one object, safe between threads.
 
-A window's keys and a page's buttons ask; the pipeline's render thread answers between two frames. Outputs that want
-it have a method `attach(controls)`, called once before `open()`.
+A window's keys and a page's buttons ask; the pipeline's render thread answers between two frames. Outputs are given
+it by `attach(controls)`.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
@@ -82,32 +81,24 @@ class Status:
 
 
 class Controls:
-    """Wishes from outputs to the pipeline, status from the pipeline to outputs."""
+    """Wishes from outputs to the pipeline, status from the pipeline to outputs; from any thread, nothing waits.
+
+    Attributes:
+        status: the newest one.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._wishes: deque[Wish | Setting] = deque(maxlen=64)
-        self._status = Status()
+        self.status = Status()
+        self._wishes: deque[Wish | Setting] = deque(maxlen=64)  # safe between threads by itself
 
     def ask(self, wish: Wish | Setting) -> None:
-        """Ask for something; from any thread, never waits."""
-        with self._lock:
-            self._wishes.append(wish)
+        """Ask for something."""
+        self._wishes.append(wish)
 
     def take(self) -> list[Wish | Setting]:
         """All wishes since the last call, oldest first; for the pipeline."""
-        with self._lock:
-            taken = list(self._wishes)
-            self._wishes.clear()
-        return taken
-
-    @property
-    def status(self) -> Status:
-        """The newest status."""
-        with self._lock:
-            return self._status
+        return [self._wishes.popleft() for _ in range(len(self._wishes))]
 
     def tell(self, status: Status) -> None:
         """Publish a new status; for the pipeline."""
-        with self._lock:
-            self._status = status
+        self.status = status

@@ -51,24 +51,24 @@ class Options(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _explain(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _explain(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(given)
+            return handler(value)
         except ValidationError as error:
             raise ValidationError.from_exception_data(cls.__name__, _explained(cls, error)) from None
 
 
-def mistake(place: Sequence[int | str], given: Any, text: str) -> ValidationError:
+def mistake(place: Sequence[int | str], value: Any, text: str) -> ValidationError:
     """Return the error of one value, for validators to raise.
 
     Args:
         place: keys from the model that is checked to the value.
-        given: the value.
+        value: what was given.
         text: the whole message without the place.
     """
     problem = PydanticCustomError(_EXPLAINED, "{text}", {"text": text})
     return ValidationError.from_exception_data(
-        "", [InitErrorDetails(type=problem, loc=tuple(place), input=given)]
+        "", [InitErrorDetails(type=problem, loc=tuple(place), input=value)]
     )
 
 
@@ -126,7 +126,7 @@ def suggest(name: str, known: Sequence[str]) -> str:
 
 
 def _explained(model: type[BaseModel] | None, error: ValidationError) -> list[InitErrorDetails]:
-    found: dict[tuple[int | str, ...], InitErrorDetails] = {}
+    problems: dict[tuple[int | str, ...], InitErrorDetails] = {}
     for problem in error.errors():
         place, text = problem["loc"], problem["msg"]
         if problem["type"] == "default_factory_not_called":
@@ -135,30 +135,30 @@ def _explained(model: type[BaseModel] | None, error: ValidationError) -> list[In
             # Between them pydantic names the types of a union, which nobody has written.
             place = place[:1] + tuple(part for part in place[1:] if isinstance(part, int))
             text = _message(model, problem["type"], place, text, problem["input"])
-            if place in found:  # another type of the union
-                text = f"{found[place]['type']} or {text.partition('expected ')[2]}"
-        told = PydanticCustomError(_EXPLAINED, "{text}", {"text": text})
-        found[place] = InitErrorDetails(type=told, loc=place, input=problem["input"])
+            if place in problems:  # another type of the union
+                text = f"{problems[place]['type']} or {text.partition('expected ')[2]}"
+        explained = PydanticCustomError(_EXPLAINED, "{text}", {"text": text})
+        problems[place] = InitErrorDetails(type=explained, loc=place, input=problem["input"])
     # Of a list and of what is in it, only the latter: that is where to look.
-    outer = {place[:depth] for place in found for depth in range(len(place))}
-    return [problem for place, problem in found.items() if place not in outer]
+    outer = {place[:depth] for place in problems for depth in range(len(place))}
+    return [problem for place, problem in problems.items() if place not in outer]
 
 
 def _message(
-    model: type[BaseModel] | None, kind: str, place: tuple[int | str, ...], text: str, given: Any
+    model: type[BaseModel] | None, kind: str, place: tuple[int | str, ...], text: str, value: Any
 ) -> str:
     fields = model.model_fields if model is not None else {}
     if kind == "extra_forbidden":
         known = list(fields)
-        return f"given {given!r}; unknown key{suggest(str(place[-1]), known)}; known: {', '.join(known)}"
+        return f"given {value!r}; unknown key{suggest(str(place[-1]), known)}; known: {', '.join(known)}"
     if kind == "missing":
         info = fields.get(str(place[-1]))
         what = " ".join((info.description or "").split()).rstrip(".") if info is not None else ""
         return f"missing; expected {_uncapitalized(what)}" if what else "missing"
     text = text.removeprefix("Input should be ").removeprefix("Value error, ")
-    if kind == "value_error" and isinstance(given, dict | BaseModel):
+    if kind == "value_error" and isinstance(value, dict | BaseModel):
         return text  # of several keys together
-    return f"given {given!r}; expected {_EXPECTED.get(kind, _uncapitalized(text))}"
+    return f"given {value!r}; expected {_EXPECTED.get(kind, _uncapitalized(text))}"
 
 
 def _uncapitalized(text: str) -> str:

@@ -8,11 +8,9 @@ Where a certificate is named, MP4 files are signed too (C2PA, https://spec.c2pa.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from avatar_stream import __version__
@@ -23,8 +21,8 @@ _VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 TRAINED = f"{_VOCABULARY}trainedAlgorithmicMedia"
 COMPOSITE = f"{_VOCABULARY}compositeWithTrainedAlgorithmicMedia"
 TAG = "DIGITAL_SOURCE_TYPE"
-_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-_PNG_KEY = "XML:com.adobe.xmp"
+XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+PNG_KEY = "XML:com.adobe.xmp"
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -57,56 +55,15 @@ def xmp(composite: bool) -> str:
 
 def mp4_box(composite: bool) -> bytes:
     """The box that is appended to a finished MP4 file."""
-    content = _XMP_BOX + xmp(composite).encode()
+    content = XMP_BOX + xmp(composite).encode()
     return (len(content) + 8).to_bytes(4, "big") + b"uuid" + content
 
 
 def png_text(composite: bool) -> PngInfo:
     """What Pillow is given as `pnginfo`."""
     text = PngInfo()
-    text.add_itxt(_PNG_KEY, xmp(composite))
+    text.add_itxt(PNG_KEY, xmp(composite))
     return text
-
-
-def read_source_type(path: Path) -> str | None:
-    """Return the digital source type that a file says of itself, or None.
-
-    Args:
-        path: an MP4, WebM or PNG file.
-    """
-    if path.suffix.lower() == ".png":
-        with Image.open(path) as picture:
-            return _find(str(picture.info.get(_PNG_KEY, "")))
-    if path.suffix.lower() == ".mp4":
-        return _find(_xmp_of_mp4(path))
-    import av
-
-    with av.open(str(path)) as container:
-        return container.metadata.get(TAG)
-
-
-def _find(text: str) -> str | None:
-    found = re.search(r"DigitalSourceType\W+?(http://[^<\"]+)", text)
-    return found[1] if found else None
-
-
-def _xmp_of_mp4(path: Path) -> str:
-    # Only boxes of the file itself are looked at, not what is inside them.
-    with path.open("rb") as file:
-        while len(head := file.read(8)) == 8:
-            size, kind = int.from_bytes(head[:4], "big"), head[4:]
-            skip = size - 8
-            if size == 1:
-                skip = int.from_bytes(file.read(8), "big") - 16
-            if kind == b"uuid" and size > 24:
-                name, content = file.read(16), file.read(size - 24)
-                if name == _XMP_BOX:
-                    return content.decode("utf-8", "replace")
-                continue
-            if size == 0 or skip < 0:
-                break
-            file.seek(skip, 1)
-    return ""
 
 
 class Signing(Options):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from avatar_stream import __version__
 from avatar_stream.broadcast.guard import Guard
 from avatar_stream.controls import Controls, Setting, Status, Wish
 
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
 _SWITCHES = {
     "hold": (Wish.HOLD, "Show the hold card instead of the signer, or go on."),
     "human": (Wish.HUMAN, "Cut to the human signer's own picture, or back to the avatar."),
@@ -33,17 +34,17 @@ _DEEDS = {
 }
 
 
-class _Body(BaseModel):
+class _RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Switch(_Body):
+class Switch(_RequestBody):
     """What a switch is to be."""
 
     on: bool
 
 
-class Choice(_Body):
+class Choice(_RequestBody):
     """Which avatar is to sign."""
 
     name: str = Field(min_length=1, max_length=100)
@@ -71,7 +72,7 @@ class Api:
         router.add_get("/portraits/{name}.png", self._send_portrait)
         router.add_get("/openapi.json", self._tell_openapi)
 
-    def _add(self, router: web.UrlDispatcher, method: str, path: str, handler) -> None:
+    def _add(self, router: web.UrlDispatcher, method: str, path: str, handler: _Handler) -> None:
         async def answer(request: web.Request) -> web.Response:
             try:
                 self._guard.authorize(request)
@@ -102,24 +103,24 @@ class Api:
             )
         return self._ask(Setting(Wish.AVATAR, name), {"avatar": name})
 
-    def _switch(self, wish: Wish):
+    def _switch(self, wish: Wish) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
             on = (await _read(request, Switch)).on
             return self._ask(Setting(wish, on), {"on": on})
 
         return handle
 
-    def _do(self, wish: Wish):
+    def _do(self, wish: Wish) -> _Handler:
         async def handle(request: web.Request) -> web.Response:
             return self._ask(wish, {})
 
         return handle
 
-    def _ask(self, wish: Wish | Setting, told: dict[str, Any]) -> web.Response:
+    def _ask(self, wish: Wish | Setting, details: dict[str, Any]) -> web.Response:
         if self.controls is None:
             raise web.HTTPServiceUnavailable(text="the pipeline does not run yet")
         self.controls.ask(wish)
-        return web.json_response({"accepted": True} | told, status=202)
+        return web.json_response({"accepted": True} | details, status=202)
 
     async def _send_portrait(self, request: web.Request) -> web.Response:
         path = self.portraits.get(request.match_info["name"])
@@ -132,7 +133,7 @@ class Api:
         return web.json_response(describe())
 
 
-async def _read(request: web.Request, model: type[_Body]) -> Any:
+async def _read(request: web.Request, model: type[_RequestBody]) -> Any:
     # The type is asked for because a foreign page's form cannot send it without the browser asking us first.
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send the body as application/json")
@@ -141,10 +142,10 @@ async def _read(request: web.Request, model: type[_Body]) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError, LookupError, RecursionError) as error:
         raise web.HTTPBadRequest(text="the body is no JSON") from error
     except ValidationError as error:
-        told = "; ".join(
+        problems = "; ".join(
             f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg'].lower()}" for p in error.errors()
         )
-        raise web.HTTPUnprocessableEntity(text=told) from error
+        raise web.HTTPUnprocessableEntity(text=problems) from error
 
 
 def describe() -> dict[str, Any]:
@@ -199,8 +200,8 @@ def _errors(*codes: str) -> dict[str, Any]:
 
 
 def _get(text: str, schema: dict[str, Any]) -> dict[str, Any]:
-    told = {"200": {"description": "now", "content": {"application/json": {"schema": schema}}}}
-    return {"get": {"summary": text, "responses": told | _errors("401", "403", "429")}}
+    responses = {"200": {"description": "now", "content": {"application/json": {"schema": schema}}}}
+    return {"get": {"summary": text, "responses": responses | _errors("401", "403", "429")}}
 
 
 def _post(text: str, body: str | None, *codes: str) -> dict[str, Any]:

@@ -28,13 +28,17 @@ _UNREADABLE = (
 _REFUSED = (InternalError, InvalidAccessError, InvalidStateError, OperationError)
 
 
-class OfferError(Exception):
+class OfferError(web.HTTPBadRequest):
     """The offer cannot be answered; the text says why."""
+
+    def __init__(self, reason: str):
+        """Answer 400 with the reason."""
+        super().__init__(text=reason)
 
 
 def rtc_servers(servers: Iterable[IceServer]) -> list[RTCIceServer]:
     """Return ICE servers as aiortc takes them."""
-    return [RTCIceServer(list(each.addresses), each.username, each.credential) for each in servers]
+    return [RTCIceServer(list(server.addresses), server.username, server.credential) for server in servers]
 
 
 async def read_body(request: web.Request, content_type: str) -> str:
@@ -102,7 +106,7 @@ async def trickle(
     match = request.headers.get("If-Match", "").strip()
     if not match and not lenient:
         raise web.HTTPPreconditionRequired(text="name the session's ETag in If-Match")
-    if match not in ("", "*") and etag not in (each.strip() for each in match.split(",")):
+    if match not in ("", "*") and etag not in (tag.strip() for tag in match.split(",")):
         raise web.HTTPPreconditionFailed(text="the ETag in If-Match is not this session's")
     if match == "*" or _restarts(body, connection):
         raise web.HTTPUnprocessableEntity(text="ICE restarts are not offered: make a new offer")
@@ -123,42 +127,42 @@ def reachable(sdp: str, address: str | None) -> str:
 
 def _with_address(line: str, address: str | None) -> str | None:
     # A candidate's line with an address in the place of a name, None where that cannot be; other lines as they are.
-    found = re.match(r"(a=candidate:(?:\S+ ){4})(\S+)( .*)$", line)
-    if found is None:
+    candidate = re.match(r"(a=candidate:(?:\S+ ){4})(\S+)( .*)$", line)
+    if candidate is None:
         return line
-    host = found[2]
+    host = candidate[2]
     try:
         if host.endswith(".local") and address is not None:
-            asked = ipaddress.ip_address(address.partition("%")[0])
-            host = str(getattr(asked, "ipv4_mapped", None) or asked)
+            asker = ipaddress.ip_address(address.partition("%")[0])
+            host = str(getattr(asker, "ipv4_mapped", None) or asker)
         ipaddress.ip_address(host)
     except ValueError:
         return None
-    return f"{found[1]}{host}{found[3]}"
+    return f"{candidate[1]}{host}{candidate[3]}"
 
 
 def _restarts(body: str, connection: RTCPeerConnection) -> bool:
     # Other credentials than the offer's mean a new start.
-    given = set(re.findall(r"^a=ice-ufrag:(\S+)", body, re.MULTILINE))
-    known = set(re.findall(r"^a=ice-ufrag:(\S+)", connection.remoteDescription.sdp, re.MULTILINE))
-    return bool(given - known)
+    now = set(re.findall(r"^a=ice-ufrag:(\S+)", body, re.MULTILINE))
+    of_offer = set(re.findall(r"^a=ice-ufrag:(\S+)", connection.remoteDescription.sdp, re.MULTILINE))
+    return bool(now - of_offer)
 
 
 def _candidates(body: str, address: str | None) -> list:
     # All sections of ours share one transport: what names no section is the first one's.
-    section, found = None, []
+    section, candidates = None, []
     for line in re.split(r"\r?\n", body):
         if line.startswith("a=mid:"):
             section = line.removeprefix("a=mid:").strip()
-        told = _with_address(line, address)
-        if not line.startswith("a=candidate:") or told is None:
+        reachable_line = _with_address(line, address)
+        if not line.startswith("a=candidate:") or reachable_line is None:
             continue
         try:
-            candidate = candidate_from_sdp(told.removeprefix("a=candidate:"))
+            candidate = candidate_from_sdp(reachable_line.removeprefix("a=candidate:"))
         except _UNREADABLE as error:
             raise web.HTTPBadRequest(text=f"this is no candidate: {line[:100]}") from error
         candidate.sdpMid, candidate.sdpMLineIndex = section, 0 if section is None else None
-        found.append(candidate)
+        candidates.append(candidate)
     if not re.search(r"^a=(candidate:|end-of-candidates|ice-ufrag:)", body, re.MULTILINE):
         raise web.HTTPBadRequest(text="the fragment holds no candidates")
-    return found[:_MAX_CANDIDATES]
+    return candidates[:_MAX_CANDIDATES]

@@ -22,8 +22,6 @@ _CORS = {
     "Access-Control-Expose-Headers": "Location, ETag, Link, Accept-Post, Accept-Patch",
     "Access-Control-Max-Age": "600",
 }
-
-
 # Burst, and how many a second come back. A crowd behind one address may come at once; who guesses tokens may not.
 _OFFERS, _WRONG_TOKENS = (200, 10.0), (10, 0.1)
 _HEADERS = {
@@ -33,8 +31,8 @@ _HEADERS = {
 }
 
 
-class Pace:
-    """Counts down an allowance for each address, which comes back with time (a token bucket)."""
+class TokenBucket:
+    """Counts down an allowance for each address, which comes back with time."""
 
     def __init__(self, burst: int, per_s: float, addresses: int = 10_000):
         """Allow `burst` at once and `per_s` in the long run; of more addresses the oldest are forgotten."""
@@ -71,7 +69,7 @@ class Guard:
         """Take the options; makes a token where one is needed and none was given."""
         self._private = options.private
         self._proxies = frozenset(map(str, options.proxies))
-        self._offers, self._wrong = Pace(*_OFFERS), Pace(*_WRONG_TOKENS)
+        self._offers, self._wrong = TokenBucket(*_OFFERS), TokenBucket(*_WRONG_TOKENS)
         self._headers = _HEADERS | {"Content-Security-Policy": _policy(options.origins)}
         self._origins = frozenset(origin.rstrip("/").lower() for origin in options.origins)
         self.made = options.token is None and (options.private or not options.local)
@@ -86,7 +84,7 @@ class Guard:
         origin = request.headers.get("Origin", "").lower()
         if origin in self._origins:
             return
-        trusted = {urlsplit(each).netloc for each in self._origins}
+        trusted = {urlsplit(trusted_origin).netloc for trusted_origin in self._origins}
         own = not origin or urlsplit(origin).netloc == request.host.lower()
         if not own or not (_is_near(request.host) or request.host.lower() in trusted):
             raise web.HTTPForbidden(
@@ -116,15 +114,15 @@ class Guard:
         """Return who asks: behind a proxy that is trusted, the last address before it that is none."""
         address = request.remote
         # Some proxies add a line instead of lengthening the one that the client may have made up.
-        passed = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
-        while address in self._proxies and passed and passed[-1].strip():
-            address = passed.pop().strip()
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
+        while address in self._proxies and forwarded and forwarded[-1].strip():
+            address = forwarded.pop().strip()
         return address
 
     def known(self, request: web.Request) -> web.Request:
         """Return the request as coming from `address_of` it."""
         address = self.address_of(request)
-        return request if address == request.remote else request.clone(remote=address)
+        return request if address in (None, request.remote) else request.clone(remote=str(address))
 
     def may_watch(self, request: web.Request) -> bool:
         """Whether `welcome` would let the request in."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 _GAUGES = {
     "fps": ("avatar_stream_fps", "Finished pictures a second"),
@@ -30,18 +30,12 @@ _COUNTERS = {
 }
 
 
-class Metrics:
-    """Prometheus' text of a status."""
+class Metrics(Collector):
+    """The figures of now, for `prometheus_client.generate_latest`."""
 
     def __init__(self, status: Callable[[], dict[str, Any]]):
         """Take what gives the whole status."""
         self._status = status
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-
-    def text(self) -> bytes:
-        """Return the figures of now in Prometheus' exposition format."""
-        return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
         """Called by the client library at each scrape."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ class RangeLoop(asyncio.SelectorEventLoop):
         # One after another: a port that has just been given back may still get packets of its last peer.
         self._next = 0
 
-    async def create_datagram_endpoint(self, protocol_factory, local_addr=None, remote_addr=None, **options):
+    async def create_datagram_endpoint(
+        self, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **options: Any
+    ) -> Any:
         """Do as asyncio's does; a local port 0 means a free one of the range.
 
         Raises:
@@ -42,14 +45,14 @@ class RangeLoop(asyncio.SelectorEventLoop):
         if local_addr is None or local_addr[1] != 0 or remote_addr is not None:
             return await create(protocol_factory, local_addr, remote_addr, **options)
         for step in range(self._count):
-            place = (self._next + step) % self._count
+            offset = (self._next + step) % self._count
             try:
-                endpoint = await create(protocol_factory, (local_addr[0], self._first + place), **options)
+                endpoint = await create(protocol_factory, (local_addr[0], self._first + offset), **options)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
                 continue
-            self._next = (place + 1) % self._count
+            self._next = (offset + 1) % self._count
             return endpoint
         last = self._first + self._count - 1
         message = (

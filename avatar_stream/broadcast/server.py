@@ -4,42 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
+import socket
 import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from aiortc import RTCConfiguration
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from avatar_stream.broadcast.api import Api
 from avatar_stream.broadcast.exchange import rtc_servers
 from avatar_stream.broadcast.guard import Guard
 from avatar_stream.broadcast.incoming.whip import Ingest
 from avatar_stream.broadcast.listening import listen, reachable_host
+from avatar_stream.broadcast.loop_thread import LoopThread
 from avatar_stream.broadcast.metrics import Metrics
 from avatar_stream.broadcast.outgoing.whep import Audience
-from avatar_stream.broadcast.ports import make_loop
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import ConfigError, ServerError
-
-logger = logging.getLogger(__name__)
 
 PAGE_FOLDER = Path(__file__).resolve().parent / "pages"
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _PORTS_SEARCHED = 20
 _MAX_BODY_BYTES = 64 * 1024
 _TLS_GOODBYE_S = 0.25  # a TLS connection is closed by both sides; asyncio gives no way to wait for that
-_START_TIMEOUT_S, _STOP_TIMEOUT_S = 10.0, 15.0
 _SILENT_S = 10.0
 _FOR_THE_CREW = {"dropped", "stages", "recording", "skeleton"}
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _NO_VIEWERS = "this pipeline has no output for viewers: add {type: web} to its outputs"
 
 
@@ -63,9 +61,10 @@ class Server:
         self.ingest = Ingest(self.configuration)
         self.api = Api(self.guard, self._whole_status)
         self._metrics = Metrics(self._whole_status)
-        self._status: Callable[[], dict] = dict
+        self._status: Callable[[], dict[str, Any]] = dict
         self._lock, self._holders = threading.Lock(), 0
-        self._running: _Running | None = None
+        self._thread: LoopThread | None = None
+        self._id = ""  # a page that sees another one knows that the server was started anew
 
     def configuration(self) -> RTCConfiguration:
         """The ICE servers, as aiortc takes them; asked for every connection."""
@@ -82,7 +81,7 @@ class Server:
             ServerError: the port is taken, the host is none of this machine's, or the certificate cannot be read.
         """
         with self._lock:
-            if self._running is None:
+            if self._thread is None:
                 self._start()
             self._holders += 1
 
@@ -90,23 +89,18 @@ class Server:
         """Let go; the last one stops the server. Once for each `open`."""
         with self._lock:
             self._holders = max(0, self._holders - 1)
-            if self._holders == 0 and self._running is not None:
-                running, self._running = self._running, None
-                running.stop()
+            if self._holders == 0 and self._thread is not None:
+                thread, self._thread = self._thread, None
+                thread.stop()
 
-    def call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Run a function on the event loop, soon; from any thread, never waits. ServerError if the server has died."""
-        self._alive().call(function, *arguments)
+    @property
+    def thread(self) -> LoopThread:
+        """The event loop's thread, where everything of the web runs; ServerError while the server is not open."""
+        if self._thread is None:
+            raise ServerError("the web server is not open")
+        return self._thread
 
-    def check(self) -> None:
-        """ServerError if the server has died; from any thread, costs nothing."""
-        self._alive().check()
-
-    def wait_for(self, coroutine: Coroutine) -> Any:
-        """Run a coroutine on the event loop and return its result; not from the loop itself. ServerError: no answer."""
-        return self._alive().wait_for(coroutine)
-
-    def admit_viewers(self, make: Callable[[], Audience], status: Callable[[], dict]) -> Audience:
+    def admit_viewers(self, make: Callable[[], Audience], status: Callable[[], dict[str, Any]]) -> Audience:
         """Begin to serve viewers.
 
         Args:
@@ -123,16 +117,15 @@ class Server:
 
         async def begin() -> Audience:
             self.audience, self._status = make(), status
-            self.audience.start()
             return self.audience
 
-        return self.wait_for(begin())
+        return self.thread.wait_for(begin())
 
     def dismiss_viewers(self) -> None:
         """Say goodbye to all viewers."""
         audience, self.audience, self._status = self.audience, None, dict
-        if audience is not None and self._running is not None:
-            self._running.wait_for(audience.close())
+        if audience is not None and self._thread is not None:
+            self._thread.wait_for(audience.close())
 
     def _start(self) -> None:
         options = self.options
@@ -140,21 +133,37 @@ class Server:
         listening = listen(options.host, options.port, _PORTS_SEARCHED if options.port_search else 0)
         scheme = "https" if secure else "http"
         self.address = f"{scheme}://{reachable_host(options.host)}:{listening.getsockname()[1]}/"
-        running = _Running(
-            self._application, listening, secure, self.ingest.close, partial(make_loop, options.udp_ports)
+        thread = LoopThread(
+            "web server", partial(self._serve, listening, secure), ServerError, options.udp_ports
         )
         try:
-            running.start()
+            thread.start()
         except ServerError:
             listening.close()
             raise
-        self._running = running
+        self._thread, self._id = thread, uuid.uuid4().hex[:8]
 
-    def _alive(self) -> _Running:
-        running = self._running
-        if running is None:
-            raise ServerError("the web server is not open")
-        return running
+    async def _serve(
+        self,
+        listening: socket.socket,
+        secure: ssl.SSLContext | None,
+        ready: Callable[[], None],
+        stop: asyncio.Event,
+    ) -> None:
+        runner = web.AppRunner(
+            self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
+        try:
+            await runner.setup()
+            await web.SockSite(runner, listening, ssl_context=secure).start()
+            ready()
+            await stop.wait()
+        finally:
+            await self.ingest.close()
+            await runner.cleanup()
+            if secure is not None:
+                await asyncio.sleep(_TLS_GOODBYE_S)
+            listening.close()
 
     def _load_certificate(self) -> ssl.SSLContext | None:
         if self.options.certificate is None:
@@ -181,11 +190,11 @@ class Server:
                 router.add_get("/" if file.stem == "index" else f"/{file.stem}", _page(file))
         router.add_get("/status", self._tell_status)
         router.add_post("/whep", self._begin_viewing)
-        router.add_patch("/whep/{viewer}", self._viewers("change"))
-        router.add_delete("/whep/{viewer}", self._viewers("leave"))
-        router.add_post("/whip", self._signer(self.ingest.offer))
-        router.add_patch("/whip/{session}", self._signer(self.ingest.change))
-        router.add_delete("/whip/{session}", self._signer(self.ingest.leave))
+        router.add_patch("/whep/{viewer}", self._viewers("patch"))
+        router.add_delete("/whep/{viewer}", self._viewers("delete"))
+        router.add_post("/whip", self._signer(self.ingest.post))
+        router.add_patch("/whip/{session}", self._signer(self.ingest.patch))
+        router.add_delete("/whip/{session}", self._signer(self.ingest.delete))
         self.api.add_routes(router)
         router.add_get("/metrics", self._tell_metrics)
         router.add_get("/healthz", self._tell_health)
@@ -193,7 +202,7 @@ class Server:
             router.add_options(route, self._tell_options)
         return application
 
-    async def _begin_viewing(self, request: web.Request) -> web.Response:
+    async def _begin_viewing(self, request: web.Request) -> web.StreamResponse:
         self.guard.pace(request)
         there = self.audience.count_from(self.guard.address_of(request)) if self.audience is not None else 0
         if there >= self.options.sessions_per_address:
@@ -201,19 +210,20 @@ class Server:
                 text=f"{there} viewers from your address are the most: raise server.sessions_per_address",
                 headers={"Retry-After": "10"},
             )
-        return await self._viewers("offer")(request)
+        return await self._viewers("post")(request)
 
-    def _viewers(self, verb: str):
-        async def answer(request: web.Request) -> web.Response:
+    def _viewers(self, method: str) -> _Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
             self.guard.welcome(request)
             if self.audience is None:
                 raise web.HTTPServiceUnavailable(text=_NO_VIEWERS)
-            return await getattr(self.audience, verb)(self.guard.known(request))
+            handler: _Handler = getattr(self.audience, method)
+            return await handler(self.guard.known(request))
 
         return answer
 
-    def _signer(self, handler: Callable[[web.Request], Coroutine]):
-        async def answer(request: web.Request) -> web.Response:
+    def _signer(self, handler: _Handler) -> _Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
             self.guard.authorize(request)
             return await handler(self.guard.known(request))
 
@@ -232,25 +242,26 @@ class Server:
 
     async def _tell_status(self, request: web.Request) -> web.Response:
         self.guard.welcome(request)
-        told = self._whole_status(request.query.get("viewer", ""))
+        status = self._whole_status(request.query.get("viewer", ""))
         # Viewers are told nothing that names files or servers, or what the crew is at.
-        told["messages"] = told.pop("notices")
-        told = {key: value for key, value in told.items() if key not in _FOR_THE_CREW}
-        return web.json_response(told | {"now_s": time.monotonic()})
+        status["messages"] = status.pop("notices")
+        status = {key: value for key, value in status.items() if key not in _FOR_THE_CREW}
+        return web.json_response(status | {"now_s": time.monotonic()})
 
     def _whole_status(self, viewer: str = "") -> dict[str, Any]:
         # On the event loop. The clock is added last: the less lies between it and the wire, the truer the delay.
         status = self.api.controls.status if self.api.controls is not None else Status()
-        told = {"server": self._alive().id} | dataclasses.asdict(status)
+        whole = {"server": self._id} | dataclasses.asdict(status)
         if self.audience is not None:
-            told |= self.audience.tell(viewer)
+            whole |= self.audience.status(viewer)
         if self.ingest.opened:
-            told["signer"] = self.ingest.tell()
-        return told | self._status()
+            whole["signer"] = self.ingest.status()
+        return whole | self._status()
 
     async def _tell_metrics(self, request: web.Request) -> web.Response:
         self.guard.authorize(request)
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        figures = generate_latest(self._metrics)
+        return web.Response(body=figures, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _tell_health(self, request: web.Request) -> web.Response:
         # For supervisors and load balancers: pictures come, or the pipeline is only starting.
@@ -259,82 +270,7 @@ class Server:
         return web.json_response({"ok": well, "silent_s": silent_s}, status=200 if well else 503)
 
 
-class _Running:
-    """The event loop's thread, from start to stop."""
-
-    def __init__(self, make_application, listening, secure, finish, make_loop):
-        self.id = uuid.uuid4().hex[:8]  # a page that sees another one knows that the server was started anew
-        self._make_application, self._socket, self._secure = make_application, listening, secure
-        self._finish, self._make_loop = finish, make_loop
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._ready = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="web-server", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-        if not self._ready.wait(_START_TIMEOUT_S) or self._error is not None:
-            raise ServerError(f"the web server did not start: {self._error or 'no answer'}") from self._error
-
-    def check(self) -> None:
-        if self._error is not None:
-            raise ServerError(f"the web server stopped: {self._error}") from self._error
-
-    def call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self.check()
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError as error:  # the loop has just been closed
-            raise ServerError("the web server has stopped") from error
-
-    def wait_for(self, coroutine: Coroutine) -> Any:
-        try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        except RuntimeError as error:
-            coroutine.close()
-            raise ServerError("the web server has stopped") from error
-        try:
-            return future.result(_STOP_TIMEOUT_S)
-        except TimeoutError as error:
-            raise ServerError(f"the web server does not answer in {_STOP_TIMEOUT_S:.0f} s") from error
-
-    def stop(self) -> None:
-        if self._thread.is_alive() and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_STOP_TIMEOUT_S)
-        if self._thread.is_alive():
-            raise ServerError(f"the web server's thread '{self._thread.name}' does not stop")
-        self._socket.close()
-
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=self._make_loop) as runner:
-                runner.run(self._serve())
-        except Exception as error:  # the thread's shell: told to whoever calls next
-            logger.exception("the web server failed")
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        runner = web.AppRunner(
-            self._make_application(), access_log=None, handle_signals=False, shutdown_timeout=1.0
-        )
-        try:
-            await runner.setup()
-            await web.SockSite(runner, self._socket, ssl_context=self._secure).start()
-            self._ready.set()
-            await self._stop.wait()
-        finally:
-            await self._finish()
-            await runner.cleanup()
-            if self._secure is not None:
-                await asyncio.sleep(_TLS_GOODBYE_S)
-
-
-def _page(path: Path):
+def _page(path: Path) -> _Handler:
     async def send(request: web.Request) -> web.Response:
         # Small files, and a page that is open for days must not run an old script after an update.
         content = await asyncio.to_thread(path.read_bytes)

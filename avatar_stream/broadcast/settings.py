@@ -12,6 +12,9 @@ from avatar_stream.options import InputPath, Options
 
 # What browsers send as Origin; it goes into headers, so nothing else may.
 Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+/?$")]
+Codec = Literal["h264", "vp8"]
+# Kinds of picture.
+AVATAR, DRIVER, OVERLAY = "avatar", "driver", "overlay"
 Port = Annotated[int, Field(ge=0, le=65535)]
 # What aiortc takes (RFC 7064, RFC 7065); another one would end every connection with an error.
 ICE_URL = re.compile(r'(stuns?:[^?:\s<>"]+(:\d{1,5})?|turns?:[^?:\s<>"]+(:\d{1,5})?(\?transport=(udp|tcp))?)')
@@ -43,7 +46,7 @@ class IceServer(Options):
         """Values of HTTP's `Link` header, as WHIP has them for ICE servers (RFC 9725, 4.6)."""
         secret = ""
         if self.username is not None and self.credential is not None:
-            quoted = [each.replace("\\", "").replace('"', "") for each in (self.username, self.credential)]
+            quoted = [word.replace("\\", "").replace('"', "") for word in (self.username, self.credential)]
             secret = f'; username="{quoted[0]}"; credential="{quoted[1]}"; credential-type="password"'
         return [f'<{url}>; rel="ice-server"{secret}' for url in self.addresses]
 
@@ -110,6 +113,6 @@ class EncodingOptions(Options):
     """Longest time between keyframes; a new viewer asks for one and does not wait for it."""
 
     @property
-    def codecs(self) -> tuple[str, ...]:
+    def codecs(self) -> tuple[Codec, ...]:
         """Those that may be sent, the best first."""
         return ("h264", "vp8") if self.codec == "auto" else (self.codec,)

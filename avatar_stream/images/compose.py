@@ -30,12 +30,12 @@ def _even(value: int) -> int:
     return value
 
 
-def _both_sides(given: object) -> object:
-    if isinstance(given, int):
-        return given, given
-    if not isinstance(given, list | tuple):
+def _both_sides(sides: object) -> object:
+    if isinstance(sides, int):
+        return sides, sides
+    if not isinstance(sides, list | tuple):
         raise ValueError("one number for a square, or width and height: 768 or [1280, 720]")
-    return given
+    return sides
 
 
 Side = Annotated[int, Field(ge=64, le=4096), AfterValidator(_even)]

@@ -32,7 +32,6 @@ from avatar_stream.running import avatars
 from avatar_stream.running.show.options import MOST_TARGET_DELAY_MS, ShowOptions
 from avatar_stream.stages import Context, Sink, Source, Stage, Synthesizer, Tracker
 
-ROOMS = {"source": "sources", "tracker": "trackers", "synthesizer": "synthesizers", "output": "sinks"}
 DEFAULT_TRACKER, DEFAULT_SYNTHESIZER = "holistic_fast", "flow"
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
@@ -98,19 +97,19 @@ class _StageOf:
             "required": ["type", *variant.get("required", [])],
         }
 
-    def _check(self, given: Any, info: ValidationInfo) -> StageConfig[Any] | None:
-        if self.may_lack and (given is None or given == "none"):
+    def _check(self, section: Any, info: ValidationInfo) -> StageConfig[Any] | None:
+        if self.may_lack and (section is None or section == "none"):
             return None
-        if isinstance(given, StageConfig):
-            return given
-        if not isinstance(given, dict) or "type" not in given:
+        if isinstance(section, StageConfig):
+            return section
+        if not isinstance(section, dict) or "type" not in section:
             raise ValueError(f"keys with a type, one of {', '.join(stage_names(self.room))}")
-        name = given["type"]
+        name = section["type"]
         try:
             stage = find_stage(self.room, name)
         except ConfigError as error:
             raise mistake(["type"], name, f"given {name!r}; {error}") from error
-        options = {key: value for key, value in given.items() if key != "type"}
+        options = {key: value for key, value in section.items() if key != "type"}
         return StageConfig(name, stage, stage.Options.model_validate(options, context=info.context))
 
 
@@ -236,43 +235,43 @@ def load_pipeline(path: Path | str, overrides: Sequence[str] = ()) -> PipelineCo
     """
     path = Path(path)
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the pipeline {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(given, dict):
+    if not isinstance(values, dict):
         raise ConfigError(f"{path} is no pipeline: it must have keys like avatar, source and outputs")
     for override in overrides:
-        apply_override(given, override)
-    return check_pipeline(given, str(path))
+        apply_override(values, override)
+    return check_pipeline(values, str(path))
 
 
-def check_pipeline(given: dict[str, Any], place: str, outputs_needed: bool = True) -> PipelineConfig:
+def check_pipeline(values: dict[str, Any], place: str, outputs_needed: bool = True) -> PipelineConfig:
     """Check what a pipeline file holds; see `load_pipeline`. `place` names it in messages."""
     model = PipelineFile if outputs_needed else PipelineConfig
-    return _checked(model, given, place, FROM_FILE)
+    return _checked(model, values, place, FROM_FILE)
 
 
-def make_config(place: str, **given: Any) -> PipelineConfig:
+def make_config(place: str, **values: Any) -> PipelineConfig:
     """Make the config of a pipeline that no file describes. Its stages come from `choose`.
 
     Raises:
         ProblemsError: see `load_pipeline`; `place` names it in messages.
     """
-    return _checked(PipelineConfig, given, place, None)
+    return _checked(PipelineConfig, values, place, None)
 
 
 def _checked(
-    model: type[PipelineConfig], given: dict[str, Any], place: str, context: str | None
+    model: type[PipelineConfig], values: dict[str, Any], place: str, context: str | None
 ) -> PipelineConfig:
     try:
-        return model.model_validate(given, context=context)
+        return model.model_validate(values, context=context)
     except ValidationError as error:
         raise ProblemsError(place, mistakes(error)) from error
 
 
-def apply_override(given: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
     """Change one value of what a file holds, in place; `override` is `key.key=value`. ConfigError where it cannot."""
     key, sign, text = override.partition("=")
     if not sign or not key:
@@ -282,13 +281,13 @@ def apply_override(given: dict[str, Any], override: str) -> None:
         value = text if text.startswith("#") else yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
-    *way, last = (int(part) if part.isdigit() else part for part in key.split("."))
-    target: Any = given
-    for place, part in enumerate((*way, last)):
+    *outer_keys, last_key = (int(part) if part.isdigit() else part for part in key.split("."))
+    target: Any = values
+    for depth, part in enumerate((*outer_keys, last_key)):
         inside = isinstance(target, list) and isinstance(part, int) and part < len(target)
         if not inside and not isinstance(target, dict):
             raise ConfigError(f"--set {override}: there is no place {key}")
-        if place == len(way):
+        if depth == len(outer_keys):
             target[part] = value
         else:
             target = target[part] if inside else target.setdefault(part, {})

@@ -57,8 +57,8 @@ def _table(section: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def _resolved(value: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     # The section that a value is, or may be; itself where it is none.
-    for each in (value, *value.get("anyOf", ())):
-        if "$ref" in each:
-            found: dict[str, Any] = schema["$defs"][each["$ref"].rpartition("/")[2]]
-            return found
+    for variant in (value, *value.get("anyOf", ())):
+        if "$ref" in variant:
+            section: dict[str, Any] = schema["$defs"][variant["$ref"].rpartition("/")[2]]
+            return section
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 import cv2
 from threadpoolctl import threadpool_limits
 
-from avatar_stream.running.handover import ShutDown
+from avatar_stream.handover import ShutDown
 from avatar_stream.running.meter import Worker
 
 _STOP_S = 5.0  # how long a thread may go on after it was told to stop
@@ -35,6 +36,20 @@ def without_helpers() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
+@contextlib.contextmanager
+def on_interrupt(handler: Callable[..., None]) -> Iterator[None]:
+    """Inside it Ctrl-C and SIGTERM call the handler, where the calling thread is the one that may ask for it."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
 class Crew:
     """Starts threads and joins them.
 
@@ -52,7 +67,7 @@ class Crew:
         self, name: str, body: Callable[[Worker], None], worker: Worker, then: Callable[[], None]
     ) -> None:
         """Start a thread that runs `body`, and `then` however that ended; those that ended before are forgotten."""
-        for ended in [each for each, (thread, _) in self._threads.items() if not thread.is_alive()]:
+        for ended in [other for other, (thread, _) in self._threads.items() if not thread.is_alive()]:
             del self._threads[ended], self.workers[ended]
         if name in self._threads:
             raise ValueError(f"there is a thread {name!r} already: the first one would never be waited for")

@@ -11,7 +11,7 @@ from avatar_stream.controls import Controls, Setting, Status, Wish
 from avatar_stream.errors import AvatarStreamError
 from avatar_stream.running.meter import Worker
 from avatar_stream.running.outlet import Outlet
-from avatar_stream.running.pipeline import Output, Pipeline, Rendered
+from avatar_stream.running.pipeline import Output, Pipeline, RenderedFrame
 from avatar_stream.running.stand_in import StandIn, in_place_of
 
 _SAID_FOR_S = 6.0
@@ -31,8 +31,12 @@ class Desk:
         self._pipeline, self._controls = pipeline, controls
         self._add_output, self._end_output = add_output, end_output
         self._recording: Outlet | None = None
-        self._frozen: Rendered | None = None
-        self._freeze = self._hold = self._human = False
+        self._frozen: RenderedFrame | None = None
+        self._switches = {
+            Wish.FREEZE: False,
+            Wish.HOLD: False,
+            Wish.HUMAN: False,
+        }  # what stands in for the avatar
         self._stand_in = StandIn()
         self._calibrate = threading.Event()
         self._quality, self._quality_text = 0, ""
@@ -56,13 +60,13 @@ class Desk:
         self._calibrate.clear()
         return asked
 
-    def present(self, rendered: Rendered) -> Rendered:
+    def present(self, rendered: RenderedFrame) -> RenderedFrame:
         """Return the frame, or what stands in for it now, at this frame's time: card, signer, frozen picture."""
-        if self._hold:
+        if self._switches[Wish.HOLD]:
             return self._stand_in.card(rendered)
-        if self._human:
+        if self._switches[Wish.HUMAN]:
             return self._stand_in.signer(rendered)
-        if not self._freeze:
+        if not self._switches[Wish.FREEZE]:
             self._frozen = rendered
             return rendered
         return in_place_of(rendered, (self._frozen or rendered).shown)
@@ -112,10 +116,10 @@ class Desk:
             stages=stages,
             avatar=self._pipeline.cast.name,
             recording=self._records(),
-            frozen=self._freeze,
+            frozen=self._switches[Wish.FREEZE],
             skeleton=self._pipeline.skeleton,
-            held=self._hold,
-            human=self._human,
+            held=self._switches[Wish.HOLD],
+            human=self._switches[Wish.HUMAN],
             framing=framing,
             messages=_once(*said, self._quality_text, *framing, *silent, *outputs, notice),
             notices=_once(*notices),
@@ -128,12 +132,8 @@ class Desk:
         def switched(now: bool) -> bool:
             return not now if to is None else bool(to)
 
-        if wish is Wish.FREEZE:
-            self._freeze = switched(self._freeze)
-        elif wish is Wish.HOLD:
-            self._hold = switched(self._hold)
-        elif wish is Wish.HUMAN:
-            self._human = switched(self._human)
+        if wish in (Wish.FREEZE, Wish.HOLD, Wish.HUMAN):
+            self._switches[wish] = switched(self._switches[wish])
         elif wish is Wish.SKELETON:
             pipeline.skeleton = switched(pipeline.skeleton)
         elif wish is Wish.CALIBRATE:
@@ -168,8 +168,8 @@ class Desk:
         names, name = list(self._pipeline.avatars), self._pipeline.cast.name
         if len(names) < 2:
             return name
-        place = names.index(name) if name in names else -1 if step > 0 else 0
-        return names[(place + step) % len(names)]
+        index = names.index(name) if name in names else -1 if step > 0 else 0
+        return names[(index + step) % len(names)]
 
     def _change_avatar(self, name: str, worker: Worker) -> None:
         pipeline, old = self._pipeline, self._pipeline.cast
@@ -196,19 +196,3 @@ class Desk:
 
 def _once(*texts: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text))
-
-
-class CurrentSynthesizer:
-    """Opens and closes the synthesizer of whoever signs then: the avatar may change on the way."""
-
-    def __init__(self, pipeline: Pipeline):
-        """Take the pipeline; nothing is open yet."""
-        self._pipeline = pipeline
-
-    def open(self) -> None:
-        """Open it."""
-        self._pipeline.cast.synthesizer.open()
-
-    def close(self) -> None:
-        """Close it."""
-        self._pipeline.cast.synthesizer.close()

@@ -82,7 +82,7 @@ class Worker:
             self.opening = False
 
 
-class Measured:
+class Measurements:
     """The newest measurements of one thing, each with its time. For one thread at a time."""
 
     def __init__(self) -> None:
@@ -114,14 +114,14 @@ class Meter:
     def __init__(self) -> None:
         self.frames = self.with_signer = 0
         self._lock = threading.Lock()
-        self._stages: dict[str, Measured] = {}
-        self._delays = Measured()
+        self._stages: dict[str, Measurements] = {}
+        self._delays = Measurements()
 
     def add(self, stage: str, duration_s: float) -> None:
         """Count one frame's work of a stage."""
         with self._lock:
             if stage not in self._stages:
-                self._stages[stage] = Measured()
+                self._stages[stage] = Measurements()
             self._stages[stage].add(time.monotonic(), 1000 * duration_s)
 
     def deliver(self, captured_s: float) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from avatar_stream.controls import Controls
-from avatar_stream.running.handover import Handover
+from avatar_stream.controls import Controls, Status
+from avatar_stream.handover import Handover
+from avatar_stream.running.crew import Crew
 from avatar_stream.running.meter import Meter, Worker
-from avatar_stream.running.pipeline import Output, Pipeline, Rendered
+from avatar_stream.running.pipeline import Output, Pipeline, RenderedFrame
 from avatar_stream.types import Frame, Sound
 
 _MOST_SOUNDS = 1000  # live: 20 s, for outputs that are slow to open
@@ -33,7 +34,7 @@ class Outlet:
         name = "recording" if turn is None else output.name
         self.stage = f"output {name}"
         self.on_main = output.sink.on_main_thread
-        self.frames: Handover[Rendered | Frame] = Handover(f"render-{name}", live)
+        self.frames: Handover[RenderedFrame | Frame] = Handover(f"render-{name}", live)
         self._sounds: deque[Sound] = deque(maxlen=_MOST_SOUNDS if live else None)
         self.worker = Worker(meter)
         self.opened = self.done = False
@@ -45,22 +46,22 @@ class Outlet:
             self.sink.open()
         self.opened = True
 
-    def take(self, item: Rendered | Sound) -> None:
+    def take(self, item: RenderedFrame | Sound) -> None:
         """Take what leaves, from any thread; sound reaches the sink before the next picture, on the sink's thread.
 
         A sink with `hears_at_once = True` gets it on this one: what is live must not come in lumps.
         """
-        if isinstance(item, Rendered):
+        if isinstance(item, RenderedFrame):
             self.frames.put(item)
         elif self.sink.hears_at_once:
             self.sink.hear(item)
         else:
             self._sounds.append(item)
 
-    def write(self, pipeline: Pipeline, item: Rendered | Frame) -> Frame:
+    def write(self, pipeline: Pipeline, item: RenderedFrame | Frame) -> Frame:
         """Give the sink what it is to be given; returns that."""
-        finished = isinstance(item, Rendered)
-        frame = pipeline.picture(item, self.output) if isinstance(item, Rendered) else item
+        finished = isinstance(item, RenderedFrame)
+        frame = pipeline.picture(item, self.output) if isinstance(item, RenderedFrame) else item
         self.worker.index = frame.index
         with self.worker.during(self.stage, measured=finished):
             if finished:
@@ -103,9 +104,9 @@ class Outlets:
         """Give frames to one more; of those that have ended only the count of dropped frames stays."""
         with self._lock:
             self.serving = (*self.serving, outlet)
-            for ended in (each for each in self._known if each.done):
+            for ended in (other for other in self._known if other.done):
                 self._dropped[ended.frames.name] += ended.frames.dropped
-            self._known = (*(each for each in self._known if not each.done), outlet)
+            self._known = (*(other for other in self._known if not other.done), outlet)
 
     def remove(self, outlet: Outlet) -> bool:
         """Give it no more frames; returns whether any other gets some."""
@@ -113,7 +114,7 @@ class Outlets:
             self.serving = tuple(other for other in self.serving if other is not outlet)
             return bool(self.serving)
 
-    def take(self, item: Rendered | Sound) -> None:
+    def take(self, item: RenderedFrame | Sound) -> None:
         """Hand it to all."""
         for outlet in self.serving:
             outlet.take(item)
@@ -135,3 +136,30 @@ class Outlets:
             for outlet in self._known:
                 dropped[outlet.frames.name] += outlet.frames.dropped
         return dict(dropped)
+
+
+class DirectPacer:
+    """Lets every frame leave as soon as it is finished. `Pacer` does the same at a target delay."""
+
+    def __init__(self, put: Callable[[RenderedFrame | Sound], None]):
+        """Take what takes what leaves."""
+        self._put = put
+
+    def start(self, crew: Crew, worker: Worker, then: Callable[[], None]) -> None:
+        """Begin; `then` is called once, when everything has left."""
+        self._then = then
+
+    def take(self, rendered: RenderedFrame) -> None:
+        """Take a finished frame; live it never waits."""
+        self._put(rendered)
+
+    def end(self) -> None:
+        """No more frames will come."""
+        self._then()
+
+    def abort(self) -> None:
+        """Stop now."""
+
+    def add_to(self, status: Status) -> Status:
+        """Return the status with what is to be said of the delay."""
+        return status

@@ -6,6 +6,7 @@ signer of the same moment, its sound beside it. Offline the same is done by medi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -13,13 +14,14 @@ from collections import deque
 from collections.abc import Callable
 
 from avatar_stream.controls import Status
+from avatar_stream.handover import Handover, ShutDown
 from avatar_stream.images.compose import Composer
 from avatar_stream.running.crew import Crew
-from avatar_stream.running.handover import Handover, ShutDown
 from avatar_stream.running.meter import Worker
-from avatar_stream.running.pace import Direct, Pace
-from avatar_stream.running.pipeline import Rendered
-from avatar_stream.running.show.feed import Picture, to_rgb
+from avatar_stream.running.outlet import DirectPacer
+from avatar_stream.running.pipeline import RenderedFrame
+from avatar_stream.running.punctuality import Punctuality
+from avatar_stream.running.show.feed import ProgrammePicture, to_rgb
 from avatar_stream.running.show.options import ShowOptions
 from avatar_stream.running.show.programme import Programme
 from avatar_stream.running.show.sound_line import BLOCK_S, SoundLine
@@ -34,7 +36,7 @@ _FIRST_LEAD_S, _LEAST_LEAD_S, _MOST_LEAD_S = 0.02, 0.003, 0.06
 _STARTING_S = 0.1  # a file's first picture is decoded within this
 
 
-class Pacer(Direct):
+class Pacer(DirectPacer):
     """Lets frames leave when they are due; `take` and `end` are called by the thread that renders.
 
     The run ends where a programme's file ends that does not loop. A file that loops offline ends with the signer.
@@ -46,7 +48,7 @@ class Pacer(Direct):
         show: ShowOptions | None,
         compose: Composer.Options,
         live: bool,
-        put: Callable[[Rendered | Sound], None],
+        put: Callable[[RenderedFrame | Sound], None],
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ):
@@ -65,18 +67,18 @@ class Pacer(Direct):
         self._show, self._compose, self._live = show, compose, live
         self._delay_s = delay_ms / 1000
         self._clock, self._wait = clock, wait
-        self._pace = Pace(delay_ms, clock)
+        self._punctuality = Punctuality(delay_ms, clock)
         self._changed = threading.Condition()
-        self._signers: deque[Rendered] = deque(maxlen=_MOST_SIGNERS)
-        self._finished: Handover[Rendered] = Handover("render-pace", live=False)
+        self._signers: deque[RenderedFrame] = deque(maxlen=_MOST_SIGNERS)
+        self._finished: Handover[RenderedFrame] = Handover("render-pace", live=False)
         self._ended = self._aborted = False
         self._programme = Programme(show, self._delay_s, self._changed) if show is not None else None
         self._vision: InVision | None = None
         self._sound: SoundLine | None = None
-        self._signer: Rendered | None = None  # who signs in what leaves now
-        self._picture: Picture | None = None  # the programme's last one
+        self._signer: RenderedFrame | None = None  # who signs in what leaves now
+        self._picture: ProgrammePicture | None = None  # the programme's last one
         self._last_s, self._repeating, self._index = 0.0, False, 0
-        self._ready: Rendered | None = None  # composed, not yet due
+        self._ready: RenderedFrame | None = None  # composed, not yet due
         self._lead_s = _FIRST_LEAD_S
 
     def start(self, crew: Crew, worker: Worker, then: Callable[[], None]) -> None:
@@ -85,12 +87,12 @@ class Pacer(Direct):
 
     # Other threads -----------------------------------------------------------------------------------------
 
-    def take(self, rendered: Rendered) -> None:
+    def take(self, rendered: RenderedFrame) -> None:
         """Take a finished frame; live it never waits."""
         if not self._live:
             self._finished.put(rendered)
             return
-        self._pace.came(rendered.shown.time_s)
+        self._punctuality.came(rendered.shown.time_s)
         with self._changed:
             self._signers.append(rendered)
             self._changed.notify_all()
@@ -114,7 +116,7 @@ class Pacer(Direct):
         if not self._live:
             return status
         notice = self._programme.notice if self._programme is not None else ""
-        return self._pace.add_to(status, notice)
+        return self._punctuality.add_to(status, notice)
 
     # The pacer's own thread --------------------------------------------------------------------------------
 
@@ -132,9 +134,7 @@ class Pacer(Direct):
         finally:
             self._finished.abort()
             if self._programme is not None:
-                with worker.opening_of(
-                    "programme"
-                ):  # an address that does not answer takes seconds to be let go
+                with worker.opening_of("programme"):  # to leave an address that does not answer takes seconds
                     self._programme.close()
 
     def _run_live(self, worker: Worker) -> None:
@@ -195,7 +195,7 @@ class Pacer(Direct):
         with self._changed:
             rendered = self._signers.popleft()
         worker.index = rendered.shown.index
-        self._pace.left(rendered.shown.time_s, counts=False)
+        self._punctuality.left(rendered.shown.time_s, counts=False)
         self._put(rendered)
 
     def _next_moment_s(self) -> float:
@@ -205,7 +205,7 @@ class Pacer(Direct):
         while next_s is not None and (next_s <= self._last_s or self._is_passed(now_s)):
             self._picture = programme.take_picture()  # too late for its own moment; better than an older one
             if self._index:
-                self._pace.missed(next_s, self._picture.came_s)
+                self._punctuality.missed(next_s, self._picture.came_s)
             next_s = programme.next_picture_s()
         # What should have left by now is not made up for: a machine that was busy for a while must catch up.
         due_now_s = now_s - self._delay_s
@@ -243,7 +243,7 @@ class Pacer(Direct):
     def _leave(self, worker: Worker) -> None:
         rendered, self._ready = self._ready, None
         if rendered is not None:
-            self._pace.left(rendered.shown.time_s, counts=True)
+            self._punctuality.left(rendered.shown.time_s, counts=True)
             self._put(rendered)
 
     def _sound_leaves(self, _: Worker) -> None:
@@ -253,7 +253,7 @@ class Pacer(Direct):
         for block in self._sound.take(self._clock() - self._delay_s):
             self._put(block)
 
-    def _compose_at(self, moment_s: float, signer: Rendered, worker: Worker) -> Rendered:
+    def _compose_at(self, moment_s: float, signer: RenderedFrame, worker: Worker) -> RenderedFrame:
         worker.index = self._index
         with worker.during("show"):
             picture = to_rgb(self._picture, self._programme.size) if self._picture is not None else None
@@ -268,7 +268,7 @@ class Pacer(Direct):
             while True:
                 self._put(self._finished.take())
         signer = self._finished.take()
-        following: Rendered | None = signer
+        following: RenderedFrame | None = signer
         self._last_s = -1.0
         self._sound = SoundLine(0.0) if self._programme.has_sound else None
         step_s = 1 / self._programme.fps
@@ -278,7 +278,9 @@ class Pacer(Direct):
                 continue
             for moment_s in [*self._missing(item.time_s, step_s), item.time_s]:
                 while following is not None and following.shown.time_s <= moment_s:
-                    signer, following = following, self._next_finished()
+                    signer, following = following, None
+                    with contextlib.suppress(ShutDown):
+                        following = self._finished.get()
                 if following is None and self._show.loop and moment_s > signer.shown.time_s:
                     return
                 self._picture = item if moment_s == item.time_s else self._picture
@@ -296,12 +298,6 @@ class Pacer(Direct):
                 moments.append(moment_s)
                 moment_s += step_s
         return moments
-
-    def _next_finished(self) -> Rendered | None:
-        try:
-            return self._finished.get()
-        except ShutDown:
-            return None
 
     def _pass_on(self, sound: Sound) -> None:
         if self._sound is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,36 +31,17 @@ if TYPE_CHECKING:
 During = Callable[[str], AbstractContextManager]
 
 
-class Retargets(Protocol):
-    """What the pipeline needs of `retarget.Retargeter`."""
-
-    def retarget(self, pose: Pose | None, time_s: float) -> Pose:
-        """Return the avatar's pose for the signer's, also where nobody is seen."""
-
-    def reset(self) -> None:
-        """Forget the signer: the next pose starts a new calibration."""
-
-
-class Looks(Protocol):
-    """What the pipeline needs of `retarget.framing.FramingGuard`."""
-
-    notices: tuple[str, ...]
-
-    def look(self, frame: Frame) -> None:
-        """Judge a tracked frame."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Cast:
     """Who signs: an avatar with the two stages that are made for it."""
 
     name: str
-    retargeter: Retargets
+    retargeter: Retargeter
     synthesizer: stages.Synthesizer
 
 
 @dataclasses.dataclass(frozen=True)
-class Analyzed:
+class AnalyzedFrame:
     """A frame with the signer's pose in it, and the pose that `cast` takes."""
 
     frame: Frame
@@ -69,7 +50,7 @@ class Analyzed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rendered:
+class RenderedFrame:
     """A finished frame, with what it was made from."""
 
     frame: Frame
@@ -119,7 +100,7 @@ class Pipeline:
     cast: Cast
     composer: Composer
     outputs: Sequence[Output]
-    guard: Looks | None = None
+    guard: FramingGuard | None = None
     recast: Callable[[str, Cast], Cast] | None = None
     avatars: Sequence[str] = ()
     new_recording: Callable[[], Output] | None = None
@@ -128,7 +109,9 @@ class Pipeline:
     show: ShowOptions | None = None
     target_delay_ms: int | None = None
 
-    def analyze(self, frame: Frame, during: During = contextlib.nullcontext, looked: bool = True) -> Analyzed:
+    def analyze(
+        self, frame: Frame, during: During = contextlib.nullcontext, looked: bool = True
+    ) -> AnalyzedFrame:
         """Find the signer and carry the pose over to the avatar.
 
         Args:
@@ -143,9 +126,9 @@ class Pipeline:
             self.guard.look(frame)
         cast = self.cast
         with during("retargeter"):
-            return Analyzed(frame, cast.retargeter.retarget(frame.pose, frame.time_s), cast)
+            return AnalyzedFrame(frame, cast.retargeter.retarget(frame.pose, frame.time_s), cast)
 
-    def render(self, analyzed: Analyzed, during: During = contextlib.nullcontext) -> Rendered:
+    def render(self, analyzed: AnalyzedFrame, during: During = contextlib.nullcontext) -> RenderedFrame:
         """Make the avatar's picture and put it over the background."""
         with during("synthesizer"):
             person = analyzed.cast.synthesizer.synthesize(analyzed.pose)
@@ -154,9 +137,9 @@ class Pipeline:
                 person = _draw_over(person, analyzed.pose)
             shown = self.composer.compose(analyzed.frame, person)
             shown = dataclasses.replace(shown, driver=analyzed.frame.image, person=person)
-        return Rendered(analyzed.frame, analyzed.pose, shown)
+        return RenderedFrame(analyzed.frame, analyzed.pose, shown)
 
-    def picture(self, rendered: Rendered, output: Output) -> Frame:
+    def picture(self, rendered: RenderedFrame, output: Output) -> Frame:
         """Return what an output is given."""
         if not output.beside:
             return rendered.shown
@@ -165,9 +148,9 @@ class Pipeline:
 
 def _draw_over(person: np.ndarray, pose: Pose) -> np.ndarray:
     # (S, S, 4) uint8 RGBA with the pose drawn on it, its lines opaque
-    drawn = draw_pose(person[..., :3], pose)
-    changed = (drawn != person[..., :3]).any(axis=2)
-    return np.dstack([drawn, np.where(changed, 255, person[..., 3]).astype(np.uint8)])
+    with_lines = draw_pose(person[..., :3], pose)
+    changed = (with_lines != person[..., :3]).any(axis=2)
+    return np.dstack([with_lines, np.where(changed, 255, person[..., 3]).astype(np.uint8)])
 
 
 def build_pipeline(config: PipelineConfig) -> Pipeline:
@@ -182,7 +165,11 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
     if server is not None:
         server.api.portraits = portraits
     source = config.source.make(Context(server=server))
-    composer = Composer(_labelled(config.compose) if source.live else config.compose)
+    compose = config.compose
+    if source.live and "label" not in compose.model_fields_set:
+        # Whoever sees a living avatar is told what it is, unless the file words it otherwise or says `label: null`.
+        compose = compose.model_copy(update={"label": LABEL})
+    composer = Composer(compose)
     context = Context(
         server=server,
         live=source.live,
@@ -212,11 +199,6 @@ def build_pipeline(config: PipelineConfig) -> Pipeline:
     )
 
 
-def _labelled(options: Composer.Options) -> Composer.Options:
-    # Whoever sees a living avatar is told what it is, unless the file words it otherwise or says `label: null`.
-    return options if "label" in options.model_fields_set else options.model_copy(update={"label": LABEL})
-
-
 def _make_cast(config: PipelineConfig, name: str, current: Cast | None = None) -> Cast:
     avatar = load_avatar(name)
     retargeter = Retargeter(avatar.pose, config.retarget)
@@ -242,13 +224,13 @@ def needed_side_px(compose: Composer.Options, show: ShowOptions | None = None) -
 def _output_names(outputs: Sequence[StageConfig[stages.Sink]]) -> list[str]:
     # Each its own: threads and hand-overs are known by them, and two pages are both of type "web".
     names = [str(output.options.file or output.type_name) for output in outputs]
-    before = [names[:place].count(name) for place, name in enumerate(names)]
-    return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
+    earlier = [names[:index].count(name) for index, name in enumerate(names)]
+    return [f"{name} {count + 1}" if count else name for name, count in zip(names, earlier, strict=True)]
 
 
 def _make_server(config: PipelineConfig) -> Server | None:
     # One for all stages that ask for one; a pipeline without them loads nothing of the web.
-    if not (config.source.stage.needs_server or any(each.stage.needs_server for each in config.outputs)):
+    if not (config.source.stage.needs_server or any(output.stage.needs_server for output in config.outputs)):
         return None
     from avatar_stream.broadcast.server import Server
 
@@ -317,12 +299,12 @@ def build_record(options: RecordOptions) -> Pipeline:
 
 
 def _chosen_synthesizer(options: RecordOptions) -> StageConfig[stages.Synthesizer]:
-    given = _named(options, "model", "steps", "seed", "device")
+    chosen = _named(options, "model", "steps", "seed", "device")
     known = find_stage("synthesizers", options.synthesizer).Options.model_fields
-    for key in given:
+    for key in chosen:
         if key not in known:
             raise ConfigError(f"--synthesizer {options.synthesizer} has no --{key}: leave it out")
-    return choose("synthesizers", options.synthesizer, **given)
+    return choose("synthesizers", options.synthesizer, **chosen)
 
 
 def _named(options: RecordOptions, *keys: str) -> dict[str, object]:

@@ -1,6 +1,7 @@
-"""The threads of a running pipeline: capture, analyze, render, one for each output. Nothing else starts any.
+"""The threads of a running pipeline: capture, analyze, render, one for each output.
 
-Each stage is opened, used and closed on one thread. Windows are served by the thread that called `run`.
+Each stage is opened, used and closed on one thread. Windows are served by the thread that called `run`. Stages that
+speak to a network, and programmes, have threads of their own behind `open` and `close`.
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ from collections.abc import Callable, Iterator
 
 from avatar_stream.controls import Controls
 from avatar_stream.errors import AvatarStreamError, EndOfStream, OutputClosed
-from avatar_stream.running.crew import Crew, without_helpers
-from avatar_stream.running.desk import CurrentSynthesizer, Desk
-from avatar_stream.running.handover import Handover, ShutDown, Turns
-from avatar_stream.running.interrupts import on_interrupt
+from avatar_stream.handover import Handover, ShutDown, Turns
+from avatar_stream.running.crew import Crew, on_interrupt, without_helpers
+from avatar_stream.running.desk import Desk
 from avatar_stream.running.memory import Heaps
 from avatar_stream.running.meter import Meter, QualityGovernor, Report, SilenceWatch, Worker
-from avatar_stream.running.outlet import Outlet, Outlets
-from avatar_stream.running.pace import Direct
-from avatar_stream.running.pipeline import Analyzed, Output, Pipeline, Rendered
+from avatar_stream.running.outlet import DirectPacer, Outlet, Outlets
+from avatar_stream.running.pipeline import AnalyzedFrame, Output, Pipeline, RenderedFrame
 from avatar_stream.running.show.options import DEFAULT_TARGET_DELAY_MS
 from avatar_stream.stages import Stage
 from avatar_stream.types import Frame, Sound
@@ -65,10 +64,10 @@ def run(
     return _Run(pipeline, controls or Controls(), on_frame, seconds, on_open).go()
 
 
-def _make_pacer(pipeline: Pipeline, put: Callable[[Rendered | Sound], None]) -> Direct:
+def _make_pacer(pipeline: Pipeline, put: Callable[[RenderedFrame | Sound], None]) -> DirectPacer:
     live, delay_ms = pipeline.source.live, pipeline.target_delay_ms
     if pipeline.show is None and (delay_ms is None or not live):
-        return Direct(put)
+        return DirectPacer(put)
     from avatar_stream.running.pacer import Pacer  # it loads FFmpeg, which a camera and a window do without
 
     delay_ms = DEFAULT_TARGET_DELAY_MS if delay_ms is None else delay_ms
@@ -94,7 +93,7 @@ class _Run:
         self._meter = Meter()
         self._desk = Desk(pipeline, controls, self._add_output, self._end_output)
         self._frames: Handover[Frame] = Handover("capture-analyze", self._live)
-        self._analyzed: Handover[Analyzed] = Handover("analyze-render", self._live)
+        self._analyzed: Handover[AnalyzedFrame] = Handover("analyze-render", self._live)
         self._outlets = Outlets(
             Outlet(output, self._live, self._meter, 1 + k) for k, output in enumerate(pipeline.outputs)
         )
@@ -140,7 +139,7 @@ class _Run:
 
     def _capture(self, worker: Worker) -> None:
         source = self._pipeline.source
-        with self._opened(worker, "source", source, 0), contextlib.suppress(EndOfStream):
+        with self._opened(worker, "source", lambda: source, 0), contextlib.suppress(EndOfStream):
             while not self._ending:
                 with worker.during("source", measured=False):
                     frame = source.read()
@@ -153,7 +152,7 @@ class _Run:
 
     def _analyze(self, worker: Worker) -> None:
         pipeline, last = self._pipeline, None
-        with self._opened(worker, "tracker", pipeline.tracker, self._networks_turn, beside=True):
+        with self._opened(worker, "tracker", lambda: pipeline.tracker, self._networks_turn, beside=True):
             while True:
                 frame = self._frames.get(_STARVED_S if self._live else None)
                 looked = frame is not None
@@ -177,7 +176,7 @@ class _Run:
 
     def _render(self, worker: Worker) -> None:
         pipeline, governor = self._pipeline, None
-        with self._opened(worker, "synthesizer", CurrentSynthesizer(pipeline), self._networks_turn):
+        with self._opened(worker, "synthesizer", lambda: pipeline.cast.synthesizer, self._networks_turn):
             levels = pipeline.cast.synthesizer.quality_levels
             if self._live and len(levels) > 1:
                 governor = QualityGovernor(len(levels))
@@ -192,7 +191,7 @@ class _Run:
                 if governor is not None:
                     self._desk.set_quality(governor.update(time.monotonic(), self._captured))
 
-    def _hand_out(self, rendered: Rendered) -> None:
+    def _hand_out(self, rendered: RenderedFrame) -> None:
         self._first_s = self._first_s or time.monotonic()
         self._pacer.take(rendered)
         self._meter.frames += 1
@@ -208,7 +207,7 @@ class _Run:
         finally:
             self._finish(outlet)
 
-    def _write(self, outlet: Outlet, item: Rendered | Frame | None) -> bool:
+    def _write(self, outlet: Outlet, item: RenderedFrame | Frame | None) -> bool:
         """Give an output a frame, or a moment where none came (None); returns whether it can take more."""
         try:
             if item is None:
@@ -222,7 +221,7 @@ class _Run:
             self._go_on_without(outlet, error)
             return False
         first = outlet is next(iter(self._outlets.serving), None)
-        if self._live and first and isinstance(item, Rendered):  # a file's times are no clock's
+        if self._live and first and isinstance(item, RenderedFrame):  # a file's times are no clock's
             self._meter.deliver(frame.time_s)
         return True
 
@@ -230,24 +229,20 @@ class _Run:
 
     @contextlib.contextmanager
     def _opened(
-        self,
-        worker: Worker,
-        name: str,
-        stage: Stage | CurrentSynthesizer | None,
-        turn: int,
-        beside: bool = False,
+        self, worker: Worker, name: str, current: Callable[[], Stage | None], turn: int, beside: bool = False
     ) -> Iterator[None]:
+        # `current` gives the stage: another one may be closed than was opened, for the avatar may change on the way.
         # `beside`: another stage has the same turn, and that one's end counts.
         self._turns.wait(turn)
         try:
-            if stage is not None:
+            if (stage := current()) is not None:
                 with worker.opening_of(name):
                     stage.open()
             if not beside:
                 self._turns.done(turn)
             yield
         finally:
-            if stage is not None:
+            if (stage := current()) is not None:
                 stage.close()
 
     def _open_outlet(self, outlet: Outlet) -> bool:
@@ -331,7 +326,7 @@ class _Run:
             ):
                 for window in windows:
                     if not window.done:
-                        self._attend(window, self._serve_window)
+                        self._attend(window, lambda outlet: self._write(outlet, outlet.frames.get(_PAUSE_S)))
                 if all(window.done for window in windows):
                     self._crew.wait()
                 self._tick()
@@ -349,9 +344,6 @@ class _Run:
             self._finish(window)
         except AvatarStreamError as error:
             self._fail(error, window.worker)
-
-    def _serve_window(self, window: Outlet) -> bool:
-        return self._write(window, window.frames.get(_PAUSE_S))
 
     def _tick(self) -> None:
         now_s = time.monotonic()
@@ -392,9 +384,9 @@ class _Run:
                     error.add_note(f"in stage '{worker.stage}'{place}")
         self._stop()
         self._turns.abort()
-        for each in (self._frames, self._analyzed, self._pacer, self._outlets):
-            each.abort()
+        for hand_over in (self._frames, self._analyzed, self._pacer, self._outlets):
+            hand_over.abort()
 
     def _dropped(self) -> dict[str, int]:
-        before = {each.name: each.dropped for each in (self._frames, self._analyzed)}
+        before = {hand_over.name: hand_over.dropped for hand_over in (self._frames, self._analyzed)}
         return before | self._outlets.dropped()

@@ -9,7 +9,7 @@ import numpy as np
 
 from avatar_stream.images.fitting import fit
 from avatar_stream.images.lettering import Patch, draw_lines
-from avatar_stream.running.pipeline import Rendered
+from avatar_stream.running.pipeline import RenderedFrame
 from avatar_stream.types import Frame
 
 HOLD_TEXT = "The signer is coming back"
@@ -20,34 +20,34 @@ _LETTERS_PART = 1 / 18  # of the picture's shorter side
 class StandIn:
     """Makes them in the sizes of the frame, and of the person, that they stand in for."""
 
-    def card(self, rendered: Rendered) -> Rendered:
+    def card(self, rendered: RenderedFrame) -> RenderedFrame:
         """Return the hold card at this frame's time."""
         size, square = _sizes(rendered)
         image, person = _draw_card(*size), _draw_card(*square)
         return in_place_of(rendered, _frame(rendered, image, person))
 
-    def signer(self, rendered: Rendered) -> Rendered:
+    def signer(self, rendered: RenderedFrame) -> RenderedFrame:
         """Return the source's own picture, whole, on a plain ground."""
         size, square = _sizes(rendered)
         image, person = fit(rendered.frame.image, size, _CARD), fit(rendered.frame.image, square, _CARD)
         return in_place_of(rendered, _frame(rendered, image, person))
 
 
-def in_place_of(rendered: Rendered, shown: Frame) -> Rendered:
+def in_place_of(rendered: RenderedFrame, shown: Frame) -> RenderedFrame:
     """Return `rendered` with another picture, at its own time."""
     frame = rendered.shown
     shown = dataclasses.replace(shown, time_s=frame.time_s, index=frame.index, driver=frame.driver)
     return dataclasses.replace(rendered, shown=shown)
 
 
-def _sizes(rendered: Rendered) -> tuple[tuple[int, int], tuple[int, int]]:
+def _sizes(rendered: RenderedFrame) -> tuple[tuple[int, int], tuple[int, int]]:
     # (width, height) of the picture and of the person, px
     image, person = rendered.shown.image, rendered.shown.person
     person = image if person is None else person
     return (image.shape[1], image.shape[0]), (person.shape[1], person.shape[0])
 
 
-def _frame(rendered: Rendered, image: np.ndarray, person: np.ndarray) -> Frame:
+def _frame(rendered: RenderedFrame, image: np.ndarray, person: np.ndarray) -> Frame:
     opaque = np.full(image.shape[:2], 255, np.uint8)
     person = np.dstack([person, np.full(person.shape[:2], 255, np.uint8)])
     return dataclasses.replace(rendered.shown, image=image, alpha=opaque, person=person, synthetic=False)

@@ -15,7 +15,7 @@ _MOST_WAITING = 2000  # blocks, 40 s: sound comes before the first picture, or w
 _BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library versions in the stream
 
 
-class SoundTrack:
+class FileSoundTrack:
     """Encodes blocks of sound; those before the pictures' start are cut."""
 
     def __init__(self, codec: str):
@@ -50,16 +50,14 @@ class SoundTrack:
             begin = self._end if abs(begin - self._end) <= 2 else begin
             samples = sound.samples[max(0, self._end - begin) :]
             if len(samples):
-                packets += self._stream.encode(_block(samples, max(begin, self._end)))
-                self._end = max(begin, self._end) + len(samples)
+                block = np.ascontiguousarray(samples).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(block, "s16", "stereo")
+                frame.sample_rate, frame.pts = SOUND_RATE, max(begin, self._end)
+                frame.time_base = Fraction(1, SOUND_RATE)
+                packets += self._stream.encode(frame)
+                self._end = frame.pts + len(samples)
         return packets
 
     def finish(self) -> list[av.Packet]:
         """Give what the encoder still holds."""
         return self._stream.encode(None) if self._end else []
-
-
-def _block(samples: np.ndarray, pts: int) -> av.AudioFrame:
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), "s16", "stereo")
-    frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, pts, Fraction(1, SOUND_RATE)
-    return frame

@@ -105,7 +105,8 @@ class PoseFileSink(stages.Sink):
             if self._row_count == 0:
                 logger.warning("%s is not written: nobody was seen", self.options.path)
                 return
-            fps = self.options.fps or _usual_fps(self._times_s)
+            steps_s = [step_s for step_s in np.diff(self._times_s) if step_s > 0]
+            fps = self.options.fps or (round(1 / median(steps_s), 3) if steps_s else _DEFAULT_FPS)
             slots = _slots(np.asarray(self._times_s), np.asarray(self._rows), fps)
             write_pose_rows(self.options.path, self._size, fps, len(slots), lambda: self._read(slots))
         finally:
@@ -144,11 +145,6 @@ class PoseFileSink(stages.Sink):
             yield values[: 3 * _ROW_POINTS].reshape(-1, 3), values[3 * _ROW_POINTS :]
 
 
-def _usual_fps(times_s: array) -> float:
-    steps_s = [step for step in np.diff(times_s) if step > 0]
-    return round(1 / median(steps_s), 3) if steps_s else _DEFAULT_FPS
-
-
 def _slots(times_s: np.ndarray, rows: np.ndarray, fps: float) -> np.ndarray:
     # For every frame of the file, the row of the pose nearest in time, or -1: nobody.
     slot_times_s = times_s[0] + np.arange(round((times_s[-1] - times_s[0]) * fps) + 1) / fps
@@ -157,8 +153,8 @@ def _slots(times_s: np.ndarray, rows: np.ndarray, fps: float) -> np.ndarray:
     after = np.minimum(after, len(times_s) - 1)
     since_s, until_s = slot_times_s - times_s[before], times_s[after] - slot_times_s
     take_after = (until_s < since_s) & (until_s <= 0.5 / fps)
-    found = np.where(take_after, rows[after], rows[before])
-    return np.where(~take_after & (since_s > _LONGEST_HOLD_S), -1, found)
+    nearest = np.where(take_after, rows[after], rows[before])
+    return np.where(~take_after & (since_s > _LONGEST_HOLD_S), -1, nearest)
 
 
 def _at_size(pose: Pose, size: tuple[int, int]) -> Pose:

@@ -12,12 +12,15 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from avatar_stream import stages
+from avatar_stream.broadcast.outgoing.backoff import Backoff
+from avatar_stream.broadcast.outgoing.encoder import Encoder
+from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.errors import SinkError
+from avatar_stream.handover import Handover, ShutDown
 from avatar_stream.messages import shown_address
 from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 if TYPE_CHECKING:
-    from avatar_stream.broadcast.outgoing.encoder import Encoder
     from avatar_stream.broadcast.outgoing.push import Carrier
 
 logger = logging.getLogger(__name__)
@@ -59,7 +62,9 @@ class PushSink(stages.Sink):
         super().__init__(options, context)
         self.connections = 0
         self._thread: threading.Thread | None = None
-        self._newest = _Newest()
+        self._frames: Handover[Frame] = Handover("push", live=True)
+        self._sounds: deque[Sound] = deque(maxlen=_MOST_SOUNDS)
+        self._stopped = threading.Event()
         self._orders: Any = None
         self._carrier: Carrier | None = None
         self._shown = ""
@@ -79,11 +84,8 @@ class PushSink(stages.Sink):
         options = self.options
         try:
             parts = urlsplit(options.url)
-            wrong = (
-                parts.scheme not in _SCHEMES
-                or not parts.hostname
-                or (parts.scheme == "srt" and not parts.port)
-            )
+            known = parts.scheme in _SCHEMES and bool(parts.hostname)
+            wrong = not known or (parts.scheme == "srt" and not parts.port)
         except ValueError:
             wrong = True
         if wrong:
@@ -97,7 +99,9 @@ class PushSink(stages.Sink):
             raise SinkError(f"cannot push to {shown_address(options.url)}: {error}") from error
         self._shown = shown_address(options.url)
         self._orders = Orders(options.url, options.silent_audio or self.context.sound, program)
-        self._newest = _Newest()
+        self._frames = Handover("push", live=True)
+        self._sounds.clear()
+        self._stopped.clear()
         self.notice, self.connections = f"push: connecting to {self._shown}", 0
         self._thread = threading.Thread(target=self._run, name="push", daemon=True)
         self._thread.start()
@@ -115,11 +119,11 @@ class PushSink(stages.Sink):
             raise SinkError("the push output is not open")
         if not self._thread.is_alive():
             raise SinkError(f"the push to {self._shown} has ended: {self.notice}")
-        self._newest.put(frame)
+        self._frames.put(frame)
 
     def hear(self, sound: Sound) -> None:
-        """Take a block of the show's sound; never waits."""
-        self._newest.hear(sound)
+        """Take a block of the show's sound; never waits. Where nobody takes them the oldest are lost."""
+        self._sounds.append(sound)
 
     def close(self) -> None:
         """Finish the stream and join the thread. May be called twice.
@@ -130,7 +134,8 @@ class PushSink(stages.Sink):
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._newest.end()
+        self._stopped.set()
+        self._frames.end()
         thread.join(_CLOSE_TIMEOUT_S)
         if thread.is_alive() and self._carrier is not None:
             self._carrier.kill()  # it waits for a server that does not answer
@@ -139,63 +144,57 @@ class PushSink(stages.Sink):
             raise SinkError(f"the thread of the push to {self._shown} does not end")
 
     def _run(self) -> None:
-        from avatar_stream.broadcast.outgoing.backoff import Backoff
         from avatar_stream.broadcast.outgoing.push import CarrierError
 
         backoff = Backoff()
-        while not self._newest.ended:
+        while not self._stopped.is_set():
             start_s = time.monotonic()
             try:
                 self._publish()
+            except ShutDown:
+                return
             except CarrierError as error:
                 pause_s = backoff.pause_s(time.monotonic() - start_s)
                 self.notice = (
                     f"push: {self._shown} is not reached ({error}); the next try is in {pause_s:.0f} s"
                 )
                 logger.warning("%s", self.notice)
-                self._newest.wait_for_end(pause_s)
+                self._stopped.wait(pause_s)
             except Exception as error:  # the thread's shell: told to whoever writes next
                 logger.exception("the push failed")
                 self.notice = str(error)
                 return
 
     def _publish(self) -> None:
-        from avatar_stream.broadcast.outgoing.encoder import Encoder
         from avatar_stream.broadcast.outgoing.push import Carrier
-        from avatar_stream.broadcast.settings import EncodingOptions
 
-        options = self.options
-        encoding = EncodingOptions(
-            bitrate_kbps=options.bitrate_kbps, keyframe_interval_s=options.keyframe_interval_s
-        )
-        frame = self._newest.get()
-        if frame is None:
-            return
-        encoder = Encoder("h264", encoding)
+        frame = self._frames.take()
+        rates = self.options.model_dump(include={"bitrate_kbps", "keyframe_interval_s"})
+        encoder = Encoder("h264", EncodingOptions(**rates))
         carrier = self._carrier = Carrier(self._orders)
         try:
-            size = frame.image.shape
             carrier.start(encoder.encode(frame.image, 0, keyframe=True)[0])
             self.connections += 1
             self.notice = ""
             logger.info("publishing to %s", self._shown)
-            self._feed(encoder, carrier, size)
+            self._feed(encoder, carrier, frame)
         finally:
             carrier.close()
             encoder.close()
 
-    def _feed(self, encoder: Encoder, carrier: Carrier, size: tuple[int, ...]) -> None:
+    def _feed(self, encoder: Encoder, carrier: Carrier, frame: Frame) -> None:
         # Until the end, or until the picture's size changes, which a stream cannot: then a new one begins.
-        frame, keyframe = self._newest.get(0) or self._newest.last, True
+        size, keyframe = frame.image.shape, True
+        frame = self._frames.get(0) or frame
         clock = _Clock(frame.time_s)
-        while frame is not None and frame.image.shape == size:
-            for sound in self._newest.take_sounds():
+        while frame.image.shape == size:
+            while self._sounds:
+                sound = self._sounds.popleft()
                 carrier.send_sound(sound.samples, clock.ticks(sound.time_s))
             for unit in encoder.encode(frame.image, clock.pts(frame.time_s), keyframe=keyframe):
                 carrier.send(unit)
             keyframe = False
-            newer = self._newest.get(_REPEAT_AFTER_S)
-            frame = newer or (None if self._newest.ended else frame)
+            frame = self._frames.get(_REPEAT_AFTER_S) or frame
 
 
 class _Clock:
@@ -221,56 +220,6 @@ class _Clock:
     def ticks(self, time_s: float) -> int:
         """Return a time on the stream's clock, ticks of 1/90000 s."""
         return round((time_s - self._start_s) * TICKS_PER_S)
-
-
-class _Newest:
-    """One place between the pipeline and the publishing thread: what was not taken is replaced.
-
-    Attributes:
-        last: the newest frame so far, taken or not.
-        ended: no more will come.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._fresh = False
-        self._sounds: deque[Sound] = deque(maxlen=_MOST_SOUNDS)
-        self.last: Frame | None = None
-        self.ended = False
-
-    def put(self, frame: Frame) -> None:
-        """Put a frame in the place of the last; never waits."""
-        with self._changed:
-            self.last, self._fresh = frame, True
-            self._changed.notify_all()
-
-    def get(self, timeout_s: float | None = None) -> Frame | None:
-        """Take a frame that was not taken before; None where none came in time, or no more will."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._fresh or self.ended, timeout_s)
-            if not self._fresh:
-                return None
-            self._fresh = False
-            return self.last
-
-    def hear(self, sound: Sound) -> None:
-        """Add a block of sound; where nobody takes them the oldest are lost."""
-        self._sounds.append(sound)
-
-    def take_sounds(self) -> list[Sound]:
-        """Take all blocks that wait."""
-        return [self._sounds.popleft() for _ in range(len(self._sounds))]
-
-    def end(self) -> None:
-        """No more will come."""
-        with self._changed:
-            self.ended = True
-            self._changed.notify_all()
-
-    def wait_for_end(self, timeout_s: float) -> None:
-        """Wait; not longer than until the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.ended, timeout_s)
 
 
 STAGE = PushSink

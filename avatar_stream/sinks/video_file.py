@@ -15,7 +15,7 @@ import numpy as np
 from avatar_stream import provenance, stages
 from avatar_stream.errors import SinkError
 from avatar_stream.options import OutputPath
-from avatar_stream.sinks._sound_track import SoundTrack
+from avatar_stream.sinks._sound_track import FileSoundTrack
 from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 # Fine enough for every camera's and container's times: MPEG's own clock.
@@ -60,7 +60,7 @@ class VideoFileSink(stages.Sink):
         self._start_s: float | None = None
         self._container: av.container.OutputContainer | None = None
         self._stream: av.VideoStream | None = None
-        self._sound: SoundTrack | None = None
+        self._sound: FileSoundTrack | None = None
         self._last_tick = -1
         self._step_ticks = 0
 
@@ -95,7 +95,7 @@ class VideoFileSink(stages.Sink):
         except (av.error.FFmpegError, OSError) as error:
             self._fail(error)
         self._stream, self._last_tick, self._step_ticks, self._start_s = None, -1, 0, None
-        self._sound = SoundTrack(_SOUND_CODECS[path.suffix.lower()]) if self.context.sound else None
+        self._sound = FileSoundTrack(_SOUND_CODECS[path.suffix.lower()]) if self.context.sound else None
 
     def write(self, frame: Frame) -> None:
         """Add one frame; all have the size of the first.
@@ -152,9 +152,8 @@ class VideoFileSink(stages.Sink):
         try:
             packets = self._stream.encode(None)
             if packets and self._step_ticks:
-                packets[
-                    -1
-                ].duration = self._step_ticks  # else the last frame lasts as long as the encoder thinks
+                # Else the last frame lasts as long as the encoder thinks.
+                packets[-1].duration = self._step_ticks
             self._container.mux(packets)
             self._finish_sound()
             self._container.close()

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from avatar_stream import stages
-from avatar_stream.broadcast.settings import EncodingOptions
+from avatar_stream.broadcast.settings import AVATAR, DRIVER, OVERLAY, EncodingOptions
 from avatar_stream.controls import Controls, Status
 from avatar_stream.errors import SinkError
 from avatar_stream.types import TICKS_PER_S, Frame, Sound
@@ -28,11 +28,7 @@ _WINDOW_S = 3.0
 
 
 class WebSink(stages.Sink):
-    """Serves the pages and a WHEP endpoint at `/whep`; the newest frame wins, and is encoded once for all viewers.
-
-    Attributes:
-        address: what to open in a browser; known after `open()`.
-    """
+    """Serves the pages and a WHEP endpoint at `/whep`; the newest frame wins, and is encoded once for all viewers."""
 
     class Options(EncodingOptions, stages.SinkOptions):
         """How well, and for how many."""
@@ -74,6 +70,7 @@ class WebSink(stages.Sink):
         """
         from avatar_stream.broadcast.outgoing.overlay import OverlayPacker
         from avatar_stream.broadcast.outgoing.sound import SoundStream
+        from avatar_stream.broadcast.outgoing.whep import Audience
         from avatar_stream.broadcast.server import Server
 
         self._start_s = None
@@ -84,9 +81,13 @@ class WebSink(stages.Sink):
         if self._controls is not None:
             server.attach(self._controls)
         server.open()
-        self._server, self.address = server, server.address
+        self._server, self.address, options = server, server.address, self.options
+        most, driver, timeout_s = options.max_viewers, options.driver, options.viewer_timeout_s
         try:
-            self._audience = server.admit_viewers(partial(self._make_audience, server), self._status)
+            self._audience = server.admit_viewers(
+                lambda: Audience(server.configuration, options, most, driver, timeout_s, self._sound),
+                self._status,
+            )
         except BaseException:
             self.close()
             raise
@@ -104,13 +105,13 @@ class WebSink(stages.Sink):
         """
         if self._audience is None:
             raise SinkError("the web output is not open")
-        self._server.check()
+        self._server.thread.check()
         now_s = time.monotonic()
         self._recent.append((now_s, now_s - frame.time_s))
         if self._start_s is None:
             self._start_s = frame.time_s
         pts = max(0, round((frame.time_s - self._start_s) * TICKS_PER_S))
-        self._audience.put(self._pictures(frame), pts)
+        self._audience.streams.put(self._pictures(frame), pts)
 
     def hear(self, sound: Sound) -> None:
         """Send a block of 20 ms to all who listen: (960, 2) int16, 48 kHz; from any one thread, never waits."""
@@ -129,23 +130,8 @@ class WebSink(stages.Sink):
         finally:
             server.close()
 
-    def _make_audience(self, server: Server) -> Audience:
-        from avatar_stream.broadcast.outgoing.whep import Audience
-
-        options = self.options
-        return Audience(
-            server.configuration,
-            options,
-            options.max_viewers,
-            options.driver,
-            options.viewer_timeout_s,
-            self._sound,
-        )
-
     def _pictures(self, frame: Frame) -> dict[str, Any]:
         # Functions: called only where somebody takes that kind, and not on this thread.
-        from avatar_stream.broadcast.outgoing.stream_set import AVATAR, DRIVER, OVERLAY
-
         pictures: dict[str, Any] = {AVATAR: frame.image}
         if frame.person is not None:
             pictures[OVERLAY] = partial(self._packer.pack, frame.person, frame.synthetic)
@@ -159,7 +145,7 @@ class WebSink(stages.Sink):
         now_s = time.monotonic()
         recent = [(when_s, delay_s) for when_s, delay_s in self._recent.copy() if now_s - when_s < _WINDOW_S]
         last_s = self._recent[-1][0] if self._recent else None
-        told = {
+        figures = {
             "sent_delay_ms": 1000 * median(delay_s for _, delay_s in recent) if recent else None,
             "silent_s": now_s - last_s if last_s is not None else None,
             "start_s": self._start_s,
@@ -168,8 +154,8 @@ class WebSink(stages.Sink):
             "overlay_label": self._packer.label_box if self._packer is not None else None,
         }
         if status.fps == 0 and len(recent) > 1:
-            told["fps"] = (len(recent) - 1) / max(1e-6, recent[-1][0] - recent[0][0])
-        return told
+            figures["fps"] = (len(recent) - 1) / max(1e-6, recent[-1][0] - recent[0][0])
+        return figures
 
 
 def _at_most(image: np.ndarray, width_px: int) -> np.ndarray:

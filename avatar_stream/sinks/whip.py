@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from avatar_stream import stages
-from avatar_stream.broadcast.settings import EncodingOptions, IceServer
+from avatar_stream.broadcast.settings import AVATAR, EncodingOptions, IceServer
 from avatar_stream.errors import SinkError
 from avatar_stream.types import TICKS_PER_S, Frame, Sound
 
 if TYPE_CHECKING:
     from aiortc import RTCConfiguration
 
+    from avatar_stream.broadcast.loop_thread import LoopThread
     from avatar_stream.broadcast.outgoing.sound import SoundStream
     from avatar_stream.broadcast.outgoing.stream_set import StreamSet
     from avatar_stream.broadcast.outgoing.whip_client import WhipClient
-
-logger = logging.getLogger(__name__)
-
-_START_TIMEOUT_S, _CLOSE_TIMEOUT_S = 10.0, 15.0
 
 
 class WhipSink(stages.Sink):
@@ -50,14 +45,10 @@ class WhipSink(stages.Sink):
     def __init__(self, options: Options, context: stages.Context | None = None):
         """Store the options; `open()` starts the thread."""
         super().__init__(options, context)
-        self._thread: threading.Thread | None = None
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
+        self._thread: LoopThread | None = None
         self._streams: StreamSet | None = None
         self._sound: SoundStream | None = None
         self._client: WhipClient | None = None
-        self._error: BaseException | None = None
         self._start_s: float | None = None
 
     @property
@@ -76,28 +67,25 @@ class WhipSink(stages.Sink):
         Raises:
             SinkError: an address that is none.
         """
+        from avatar_stream.broadcast.loop_thread import LoopThread
         from avatar_stream.broadcast.outgoing.sound import SoundStream
         from avatar_stream.broadcast.outgoing.stream_set import StreamSet
         from avatar_stream.broadcast.outgoing.whip_client import WhipClient
 
         options = self.options
         self._check_address()
-        self._streams, self._start_s, self._error = StreamSet(options), None, None
+        self._streams, self._start_s = StreamSet(options), None
         self._sound = SoundStream() if self.context.sound else None
-        self._client = WhipClient(
-            options.url,
-            options.token,
-            self._configuration,
-            self._streams,
-            options.codecs,
-            self._sound,
-        )
-        self._ready.clear()
-        self._thread = threading.Thread(target=self._run, name="whip", daemon=True)
-        self._thread.start()
-        if not self._ready.wait(_START_TIMEOUT_S) or self._error is not None:
+        whereto = options.url, options.token, self._configuration
+        self._client = WhipClient(*whereto, self._streams, options.codecs, self._sound)
+        server = self.context.server
+        ports = server.options.udp_ports if server is not None else None
+        self._thread = LoopThread("whip output", self._serve, SinkError, ports)
+        try:
+            self._thread.start()
+        except SinkError:
             self.close()
-            raise SinkError(f"the output 'whip' did not start: {self._error or 'no answer'}") from self._error
+            raise
 
     def write(self, frame: Frame) -> None:
         """Publish a frame; never waits, and costs nothing while nothing is connected.
@@ -108,12 +96,9 @@ class WhipSink(stages.Sink):
         Raises:
             SinkError: the sink is not open, or its thread or encoding has failed.
         """
-        from avatar_stream.broadcast.outgoing.stream_set import AVATAR
-
         if self._thread is None:
             raise SinkError("the whip output is not open")
-        if not self._thread.is_alive():
-            raise SinkError(f"the whip output has ended: {self._error or 'unknown'}") from self._error
+        self._thread.check()
         if self._start_s is None:
             self._start_s = frame.time_s
         pts = max(0, round((frame.time_s - self._start_s) * TICKS_PER_S))
@@ -131,14 +116,11 @@ class WhipSink(stages.Sink):
             SinkError: the thread does not end.
         """
         thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        if thread.is_alive() and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        thread.join(_CLOSE_TIMEOUT_S)
-        self._streams.close()
-        if thread.is_alive():
-            raise SinkError("the thread of the output 'whip' does not end")
+        if thread is not None:
+            try:
+                thread.stop()
+            finally:
+                self._streams.close()
 
     def _check_address(self) -> None:
         try:
@@ -159,25 +141,10 @@ class WhipSink(stages.Sink):
         policy = RTCIceTransportPolicy.RELAY if options.relay_only else RTCIceTransportPolicy.ALL
         return RTCConfiguration(rtc_servers(servers), iceTransportPolicy=policy)
 
-    def _run(self) -> None:
-        from avatar_stream.broadcast.ports import make_loop
-
-        server = self.context.server
-        ports = server.options.udp_ports if server is not None else None
+    async def _serve(self, ready: Callable[[], None], stop: asyncio.Event) -> None:
+        ready()
         try:
-            with asyncio.Runner(loop_factory=partial(make_loop, ports)) as runner:
-                runner.run(self._serve())
-        except Exception as error:  # the thread's shell: told to whoever writes next
-            logger.exception("publishing by WHIP failed")
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._ready.set()
-        try:
-            await self._client.run(self._stop)
+            await self._client.run(stop)
         finally:
             if self._sound is not None:
                 self._sound.close()

@@ -192,8 +192,9 @@ class WindowSink(stages.Sink):
             note = self._patch("messages", (texts, size_px), lambda: draw_lines(rows, size_px))
             note.blend(canvas, _GAP_PX, height_px - note.height_px - _GAP_PX)
         if self._help:
-            keys = self._patch("help", size_px, lambda: _draw_help(size_px))
-            keys.blend(canvas, _GAP_PX, round(0.09 * height_px))  # below a label in the picture's corner
+            rows = [(f"{keys}\t{what}", _WHITE) for keys, what in _HELP]
+            help_ = self._patch("help", size_px, lambda: draw_lines(rows, size_px, columns=(4.2,)))
+            help_.blend(canvas, _GAP_PX, round(0.09 * height_px))  # below a label in the picture's corner
 
     def _with_bar(self, canvas: np.ndarray, status: Status) -> np.ndarray:
         # The figures stand below the picture, where no hand is.
@@ -288,10 +289,6 @@ def _status_line(status: Status) -> str:
         if on:
             parts.append(word)
     return "   ".join(parts)
-
-
-def _draw_help(size_px: int) -> np.ndarray:
-    return draw_lines([(f"{keys}\t{what}", _WHITE) for keys, what in _HELP], size_px, columns=(4.2,))
 
 
 STAGE = WindowSink

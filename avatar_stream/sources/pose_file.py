@@ -56,20 +56,13 @@ _MAX_PICTURE_SIDE_PX = 1280
 
 
 class PoseFileSource(stages.Source):
-    """Reads a `.pose` file as frames with a plain dark picture and the pose already in them.
-
-    Attributes:
-        live: False, every frame is delivered in order.
-        frame_count: number of frames in the file, known after `open()`.
-    """
+    """Reads a `.pose` file as frames with a plain dark picture and the pose already in them."""
 
     class Options(options.Options):
         """Which file."""
 
         path: InputPath
         """The `.pose` file."""
-
-    live = False
 
     options: Options
 
@@ -216,9 +209,9 @@ def _parse(path: Path) -> Any:
 def _checked_size_and_rate(path: Path, file: Any) -> tuple[tuple[int, int], float]:
     dimensions, fps = file.header.dimensions, float(file.body.fps)
     if not any(component.name in _STARTS for component in file.header.components):
-        found = ", ".join(component.name for component in file.header.components) or "nothing"
+        layout = ", ".join(component.name for component in file.header.components) or "nothing"
         raise SourceError(
-            f"{path} has another layout ({found}): only MediaPipe Holistic's points can be used"
+            f"{path} has another layout ({layout}): only MediaPipe Holistic's points can be used"
         )
     if not (math.isfinite(fps) and fps > 0):
         raise SourceError(
@@ -273,9 +266,8 @@ def _settle_depth(points: np.ndarray) -> None:
     # Puts a moved file's depth back: each part on its own origin, the scale from the depth of the face, which
     # is the same part of its width in all of MediaPipe's faces. Changes (F, 553, 3) in place.
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # a frame without hips or face gives NaN, as it should
+        # A frame without hips or face gives NaN, as it should.
+        warnings.simplefilter("ignore", RuntimeWarning)
         face = points[:, FACE]
         width = float(np.nanmedian(np.nanmax(face[..., 0], 1) - np.nanmin(face[..., 0], 1)))
         depth = float(np.nanmedian(np.nanmax(face[..., 2], 1) - np.nanmin(face[..., 2], 1)))
@@ -296,8 +288,8 @@ def _rows_of(component: Any) -> tuple[np.ndarray, np.ndarray]:
         rows = [_BODY_NAMES.index(name) if name in _BODY_NAMES else -1 for name in names]
     else:
         rows = [k if k < _HAND_COUNT else -1 for k in range(len(names))]
-    found = np.array(rows, int)
-    return found[found >= 0], np.flatnonzero(found >= 0)
+    our_rows = np.array(rows, int)
+    return our_rows[our_rows >= 0], np.flatnonzero(our_rows >= 0)
 
 
 def pose_rows(pose: Pose | None, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,8 +12,10 @@ import av
 import numpy as np
 
 from avatar_stream import options, stages
+from avatar_stream.clocks import PlayingClock
 from avatar_stream.errors import EndOfStream, SourceError
 from avatar_stream.options import InputPath
+from avatar_stream.sources._decoding import READ_ERRORS, decode, pixel_shape_of, reason
 from avatar_stream.types import Frame
 
 logger = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class VideoFileSource(stages.Source):
         self._pixel_shape = 1.0
         self._trouble = ""
         self._passed_s = 0.0  # by the rounds before this one
-        self._due_s: float | None = None  # when media time 0 was due
+        self._clock: PlayingClock | None = None
         self._stopped = threading.Event()
 
     def open(self) -> None:
@@ -73,7 +75,7 @@ class VideoFileSource(stages.Source):
         path = self.options.path
         if not path.is_file():
             raise SourceError(f"there is no clip {path}: check the name")
-        self._passed_s, self._due_s, self._index = 0.0, None, 0
+        self._passed_s, self._clock, self._index = 0.0, None, 0
         self._stopped.clear()
         self._begin()
 
@@ -81,9 +83,9 @@ class VideoFileSource(stages.Source):
         path = self.options.path
         try:
             self._container = av.open(str(path))
-        except (av.error.FFmpegError, OSError) as error:
+        except READ_ERRORS as error:
             raise SourceError(
-                f"cannot read {path} as a video ({_reason(error)}): is it a clip, and complete?"
+                f"cannot read {path} as a video ({reason(error)}): is it a clip, and complete?"
             ) from error
         if not self._container.streams.video:
             self.close()
@@ -91,17 +93,19 @@ class VideoFileSource(stages.Source):
         stream = self._container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         self._step_s = float(1 / rate) if rate else 1 / 25
-        self._pixel_shape = float(stream.sample_aspect_ratio or 1)
-        frame_count = stream.frames or _estimate_frames(self._container, self._step_s)
+        self._pixel_shape = pixel_shape_of(stream)
+        length_s = (self._container.duration or 0) / av.time_base
+        frame_count = stream.frames or (max(1, round(length_s / self._step_s)) if length_s else None)
         self.frame_count = None if self.options.loop else frame_count
         self._start, self._fresh, self._last_s, self._trouble = None, True, 0.0, ""
-        self._frames = self._decode(stream)
+        packets = decode(self._container, [stream], self._note, self._note)
+        self._frames = (frame for _, frames in packets for frame in frames)
         self._first = next(self._frames, None)
         if self._first is None:
-            reason = self._trouble or "no frames"
+            trouble = self._trouble or "no frames"
             self.close()
             raise SourceError(
-                f"no picture of {path} can be decoded ({reason}): try to convert the clip again"
+                f"no picture of {path} can be decoded ({trouble}): try to convert the clip again"
             )
 
     def read(self) -> Frame:
@@ -128,12 +132,8 @@ class VideoFileSource(stages.Source):
         decoded, self._first = self._first or next(self._frames, None), None
         if decoded is None:
             if self._trouble:
-                logger.warning(
-                    "%s is damaged (%s): used the %d frames that can be read",
-                    self.options.path,
-                    self._trouble,
-                    self._index,
-                )
+                text = "%s is damaged (%s): used the %d frames that can be read"
+                logger.warning(text, self.options.path, self._trouble, self._index)
                 self._trouble = ""
             if not self.options.loop:
                 raise EndOfStream
@@ -147,9 +147,8 @@ class VideoFileSource(stages.Source):
         if not self.live:
             return media_s
         now_s = time.monotonic()
-        if self._due_s is None or now_s - (self._due_s + media_s) > _LATEST_S:
-            self._due_s = now_s - media_s
-        due_s = self._due_s + media_s
+        self._clock = self._clock or PlayingClock(_LATEST_S, now_s - media_s)
+        due_s = self._clock.capture_s(media_s, now_s)
         if self._stopped.wait(max(0.0, due_s - now_s)):
             raise EndOfStream
         return due_s
@@ -165,23 +164,8 @@ class VideoFileSource(stages.Source):
             self._container.close()
             self._container = None
 
-    def _decode(self, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        # Packet by packet, so that one broken packet does not cost the good ones after it.
-        packets = self._container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.error.FFmpegError, OSError) as error:
-                self._trouble = self._trouble or _reason(error)
-                return
-            if packet is None:
-                return
-            try:
-                yield from packet.decode()
-            except av.error.EOFError:
-                return
-            except (av.error.FFmpegError, OSError) as error:
-                self._trouble = self._trouble or _reason(error)
+    def _note(self, error: Exception) -> None:
+        self._trouble = self._trouble or reason(error)
 
     def _time_s(self, decoded: av.VideoFrame) -> float:
         if self._fresh:
@@ -196,25 +180,12 @@ class VideoFileSource(stages.Source):
         return self._last_s
 
 
-def _estimate_frames(container: av.container.InputContainer, step_s: float) -> int | None:
-    if not container.duration:
-        return None
-    return max(1, round(container.duration / av.time_base / step_s))
-
-
 def _upright_rgb(decoded: av.VideoFrame, pixel_shape: float) -> np.ndarray:
     # (H, W, 3) uint8 RGB: pixels made square, then the display rotation (counter-clockwise degrees) applied.
-    width_px = decoded.width
-    if 0.2 < pixel_shape < 5:
-        width_px = max(1, round(decoded.width * pixel_shape))
+    width_px = max(1, round(decoded.width * pixel_shape))
     image = decoded.reformat(width=width_px, height=decoded.height, format="rgb24").to_ndarray()
     turns = round((decoded.rotation or 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns))
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text[:1].lower() + text[1:]
 
 
 STAGE = VideoFileSource

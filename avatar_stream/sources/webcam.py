@@ -33,8 +33,6 @@ class WebcamSource(stages.Source):
     """Reads a camera. Where it is unplugged, `read` waits and tries again each second until it is back.
 
     Attributes:
-        live: True, the newest frame wins.
-        notice: what the signer should know about the camera now, or empty; read from any thread.
         mode: (width, height, fps) that the camera really gives, known after `open()`.
     """
 
@@ -159,10 +157,8 @@ class WebcamSource(stages.Source):
         wanted = (self.options.width, self.options.height, self.options.fps)
         differs = self.mode[:2] != wanted[:2] or (fps > 0 and abs(fps - wanted[2]) > 1)
         if differs and self.mode != before:
-            logger.warning(
-                "camera %s gives %dx%d at %.0f fps, not the %dx%d at %.0f asked for",
-                self.options.index, *self.mode, *wanted,
-            )  # fmt: skip
+            text = "camera %s gives %dx%d at %.0f fps, not the %dx%d at %.0f asked for"
+            logger.warning(text, self.options.index, *self.mode, *wanted)
 
     def _grab(self) -> np.ndarray | None:
         # (H, W, 3) uint8 BGR. What a driver gives while the camera goes may be anything.
@@ -202,14 +198,14 @@ class WebcamSource(stages.Source):
 
 def list_cameras() -> list[str]:
     """The cameras of this machine as far as they can be told without opening them: paths, with their names."""
-    found = []
+    cameras = []
     for path in sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name)):
         name = Path("/sys/class/video4linux") / path.name / "name"
         try:
-            found.append(f"{path} ({name.read_text().strip()})")
+            cameras.append(f"{path} ({name.read_text().strip()})")
         except OSError:
-            found.append(str(path))
-    return found
+            cameras.append(str(path))
+    return cameras
 
 
 def probe_modes(index: int | str) -> list[str]:
@@ -221,8 +217,8 @@ def probe_modes(index: int | str) -> list[str]:
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
             names = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS)
-            given = "{:.0f}x{:.0f} at {:.0f} fps".format(*(capture.get(name) for name in names))
-            modes += [given] if given not in modes else []
+            mode = "{:.0f}x{:.0f} at {:.0f} fps".format(*(capture.get(name) for name in names))
+            modes += [mode] if mode not in modes else []
     finally:
         capture.release()
     return modes

@@ -28,12 +28,7 @@ _ROTATIONS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.
 
 
 class WhipSource(stages.Source):
-    """Takes the pictures of one signer at a time, the newest wins. A signer who leaves is silence, not an end.
-
-    Attributes:
-        live: True, the newest frame wins.
-        notice: what people should know about the signer's connection now, or empty; read from any thread.
-    """
+    """Takes the pictures of one signer at a time, the newest wins. A signer who leaves is silence, not an end."""
 
     class Options(options.Options):
         """What to do with the pictures."""
@@ -104,8 +99,8 @@ class WhipSource(stages.Source):
         if self._index == 0:
             return self._frame(_nobody(), time.monotonic())
         while not self._stopped.is_set():
-            self._server.check()
-            arrival = self._server.ingest.take(_WAIT_S)
+            self._server.thread.check()
+            arrival = self._server.ingest.arrivals.get(_WAIT_S)
             if arrival is not None:
                 self._welcome(arrival)
                 image = _nobody() if arrival.picture is None else self._upright(arrival.picture)
@@ -117,7 +112,7 @@ class WhipSource(stages.Source):
         self._stopped.set()
         server = self._server
         if server is not None:
-            server.ingest.wake()
+            server.ingest.arrivals.put(None)
 
     def close(self) -> None:
         """Let the signer go and the server too. May be called twice."""
@@ -125,7 +120,7 @@ class WhipSource(stages.Source):
         if server is not None:
             server.ingest.opened = False
             try:
-                server.wait_for(server.ingest.close())
+                server.thread.wait_for(server.ingest.close())
             finally:
                 server.close()
 

@@ -14,7 +14,7 @@ from support.ingest import TOKEN
 from support.stages import Asking, Slow, make_pipeline
 from support.web import ask_server as ask
 
-from avatar_stream.broadcast.guard import Guard, Pace
+from avatar_stream.broadcast.guard import Guard, TokenBucket
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Setting, Status, Wish
@@ -26,7 +26,7 @@ def test_the_crew_must_show_the_token_and_the_network_is_told_nothing_without_it
     server = opened(token=TOKEN)
     for path, body in (("api/status", None), ("api/hold", {"on": True}), ("api/stop", {}), ("metrics", None)):
         for token in (None, "wrong", TOKEN[:-1], TOKEN + "x"):
-            server.guard._wrong = Pace(10, 1)
+            server.guard._wrong = TokenBucket(10, 1)
             code, headers, text = ask(server, path, body, token=token)
             assert code == 401 and headers["WWW-Authenticate"] == "Bearer"
             assert TOKEN not in text.decode()
@@ -211,7 +211,7 @@ def test_the_api_keeps_to_its_description(opened):
     schemathesis = pytest.importorskip("schemathesis")
     hypothesis = pytest.importorskip("hypothesis")
     server = opened(token=TOKEN)
-    server.guard._wrong = Pace(100_000, 1)  # it tries wrong tokens too
+    server.guard._wrong = TokenBucket(100_000, 1)  # it tries wrong tokens too
     schema = schemathesis.openapi.from_dict(json.loads(ask(server, "openapi.json", token=TOKEN)[2]))
     schema.config.update(base_url=server.address.rstrip("/"))
     rules = hypothesis.settings(max_examples=10, deadline=None, database=None, derandomize=True)
@@ -283,7 +283,7 @@ def test_another_avatar_by_name():
 
 
 def test_an_allowance_comes_back_with_time_and_strangers_fill_no_memory():
-    pace = Pace(2, 50.0, addresses=3)
+    pace = TokenBucket(2, 50.0, addresses=3)
     assert [pace.take("a") for _ in range(3)] == [True, True, False]
     time.sleep(0.05)
     assert pace.take("a")

@@ -26,10 +26,10 @@ from support.stages import Asking, Collector, Slow, Still
 
 from avatar_stream.cli import main
 from avatar_stream.controls import Controls, Wish
+from avatar_stream.handover import ShutDown
 from avatar_stream.lab.bench.live import measure_pipeline, summarize
 from avatar_stream.retarget.framing import FramingGuard
 from avatar_stream.running import runner
-from avatar_stream.running.handover import ShutDown
 from avatar_stream.running.meter import Report
 from avatar_stream.running.pipeline import Cast
 from avatar_stream.sinks.video_file import VideoFileSink

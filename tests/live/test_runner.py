@@ -25,8 +25,8 @@ from avatar_stream.errors import (
     SourceError,
     TrackerError,
 )
+from avatar_stream.handover import Handover, ShutDown, Turns
 from avatar_stream.running import runner
-from avatar_stream.running.handover import Handover, ShutDown, Turns
 from avatar_stream.running.meter import Meter, QualityGovernor, Worker
 from avatar_stream.running.pipeline import Cast, Output
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from support.people import make_upright_pose
 from support.programmes import FPS, SIZE, Station, beginnings_s, read_back, read_number, write_programme
+from support.provenance import read_source_type
 from support.shows import Collector, Numbered, make_show, signer_number
 from support.waiting import wait_until
 
@@ -20,12 +21,12 @@ from avatar_stream.clocks import ArrivalClock
 from avatar_stream.controls import Setting, Wish
 from avatar_stream.errors import ConfigError, SourceError
 from avatar_stream.images.compose import Composer
-from avatar_stream.provenance import COMPOSITE, read_source_type
+from avatar_stream.provenance import COMPOSITE
 from avatar_stream.running import runner
 from avatar_stream.running.config import ProblemsError, check_pipeline
 from avatar_stream.running.meter import Meter, Worker
 from avatar_stream.running.pacer import Pacer
-from avatar_stream.running.pipeline import Output, RenderedPerson, build_pipeline
+from avatar_stream.running.pipeline import Output, RenderedFrame, build_pipeline
 from avatar_stream.running.show.options import ShowOptions, signer_side_px
 from avatar_stream.running.show.programme import Programme
 from avatar_stream.running.show.sound_line import SoundLine
@@ -323,7 +324,7 @@ def test_a_machine_that_is_too_slow_drops_pictures_and_the_delay_does_not_grow(t
     person = signer_frame()
     pose = make_upright_pose()
     signing = dataclasses.replace(person, time_s=time.monotonic())
-    pacer.take(RenderedPerson(signing, pose, signing))
+    pacer.take(RenderedFrame(signing, pose, signing))
     pacer.run(Worker(Meter()))
     assert len(left) < 0.7 * seconds * FPS and left[-1][1] >= seconds * FPS - 4
     # Each picture takes 2.2 times as long as there is: had they queued, the last would be 1.5 s late and more.

@@ -12,7 +12,7 @@ from support.waiting import run_async
 
 from avatar_stream.broadcast.outgoing import streams
 from avatar_stream.broadcast.outgoing.encoder import TICKS_PER_S
-from avatar_stream.broadcast.outgoing.streams import Stream
+from avatar_stream.broadcast.outgoing.streams import VideoStream
 from avatar_stream.broadcast.settings import EncodingOptions
 from avatar_stream.errors import SinkError
 
@@ -26,7 +26,7 @@ def grey(level, size=(64, 48)):
 
 def run(body, *arguments, **options):
     """Run `body(stream, *arguments)` on a loop, with a stream that is closed afterwards."""
-    stream = Stream("h264", OPTIONS, **options)
+    stream = VideoStream("h264", OPTIONS, **options)
 
     async def inside():
         try:
@@ -177,7 +177,7 @@ def test_one_that_falls_behind_skips_to_a_keyframe_and_holds_up_nobody():
 
 def test_a_track_goes_over_to_another_rung_with_a_keyframe():
     async def body(stream):
-        small = Stream("h264", OPTIONS, half=True)
+        small = VideoStream("h264", OPTIONS, half=True)
         stopped = asyncio.Event()
 
         class Both:

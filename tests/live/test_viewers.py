@@ -131,9 +131,9 @@ def test_viewers_are_encoded_for_once():
             crowd = [await stack.enter_async_context(viewing(sink)) for _ in range(6)]
             for _, _, tracks, _ in crowd:
                 await picture_of(tracks[0])
-            begin = sink._audience.tell("")
+            begin = sink._audience.status("")
             counts = await asyncio.gather(*(count(tracks[0], 1.0) for _, _, tracks, _ in crowd))
-            end = sink._audience.tell("")
+            end = sink._audience.status("")
         encoded = end["encoded"] - begin["encoded"]
         assert end["connected"] == 6 and end["bitrate_kbps"] > 0
         assert sum(counts) > 3 * encoded, "each picture was encoded once and seen by most"
@@ -156,14 +156,14 @@ def test_nobody_there_nothing_encoded():
     with opened(sink_at()) as sink:
         for index in range(5):
             sink.write(Frame(image=drawn(index), time_s=index / 25, index=index))
-        assert sink._audience.tell("")["encoded"] == 0
+        assert sink._audience.status("")["encoded"] == 0
 
 
 def test_a_viewer_that_takes_nothing_is_dropped_and_holds_up_nobody():
     async def watch(sink):
         async with viewing(sink) as (_, _, tracks, _), viewing(sink) as (_, _, others, _):
             await asyncio.gather(picture_of(tracks[0]), picture_of(others[0]))
-            sink._server.call(hang, list(sink._audience.viewers.values())[0])
+            sink._server.thread.call(hang, list(sink._audience.viewers.values())[0])
             for _ in range(10_000):
                 await picture_of(others[0])
                 if len(sink._audience.viewers) == 1:
@@ -174,7 +174,7 @@ def test_a_viewer_that_takes_nothing_is_dropped_and_holds_up_nobody():
 
     def hang(viewer):
         # As into a connection that takes nothing more; it goes on reporting that it is well.
-        viewer.lines[0].sending.waiting_bytes = lambda: 10**6
+        viewer.videos[0].waiting_bytes = lambda: 10**6
 
     with opened(sink_at(viewer_timeout_s=2)) as sink, Feeder(sink):
         run_async(watch(sink))
@@ -220,7 +220,7 @@ def test_what_viewers_report_is_heard():
                 while None in told.values():
                     await tracks[0].recv()
                     (viewer,) = sink._audience.viewers.values()
-                    sending = viewer.lines[0].sending
+                    sending = viewer.videos[0]
                     told |= {key: getattr(sending, key) for key in told if told[key] is None}
         assert told["estimate_bps"] > 1000 and 0 <= told["round_trip_s"] < 5
         assert sending.loss < 0.5 and sending.waiting_bytes() == 0

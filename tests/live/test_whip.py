@@ -10,8 +10,8 @@ from support.ingest import TOKEN, receiving
 from support.waiting import run_async, wait_until
 from support.web import ask
 
+from avatar_stream.broadcast.aiortc_inside import PromptBuffer, is_keyframe
 from avatar_stream.broadcast.exchange import reachable
-from avatar_stream.broadcast.incoming.arriving import PromptBuffer, is_keyframe
 from avatar_stream.broadcast.server import Server
 from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.controls import Controls, Wish
@@ -323,7 +323,7 @@ def test_a_server_that_died_is_told_and_can_be_opened_anew():
     for _ in range(2):
         source.open()
         source.read()
-        server.call(lambda: asyncio.get_running_loop().stop())
+        server.thread.call(lambda: asyncio.get_running_loop().stop())
         with pytest.raises(ServerError, match="web server stopped"):
             source.read()
         with contextlib.suppress(ServerError):

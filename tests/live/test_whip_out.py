@@ -49,7 +49,7 @@ def serve():
 def take_pictures(server: Server, count: int) -> list[np.ndarray]:
     pictures = []
     while len(pictures) < count:
-        arrival = server.ingest.take(10.0)
+        arrival = server.ingest.arrivals.get(10.0)
         assert arrival is not None, "nothing came for 10 s"
         if arrival.picture is not None:
             pictures.append(arrival.picture.to_ndarray(format="rgb24"))
@@ -225,7 +225,10 @@ def test_on_a_poor_network_half_the_side_is_sent(serve):
                 await handle(data, **given)
 
         transport._handle_rtp_data = lossy
-        until(lambda: (came := server.ingest.take(0.1)) and came.picture and came.picture.width == 64, 40)
+        until(
+            lambda: (came := server.ingest.arrivals.get(0.1)) and came.picture and came.picture.width == 64,
+            40,
+        )
 
 
 def test_ice_servers_of_link_headers():

@@ -6,7 +6,7 @@ from support.ingest import TOKEN
 from support.pages import wait_for
 from support.web import ask_server as ask
 
-from avatar_stream.broadcast.guard import Pace
+from avatar_stream.broadcast.guard import TokenBucket
 from avatar_stream.controls import Setting, Status, Wish
 
 
@@ -60,7 +60,7 @@ def test_the_control_page_is_one_press_away_from_everything(browser, opened):
 
 def test_a_viewer_with_a_wrong_token_closes_the_server_to_nobody(browser, opened):
     server = opened(token=TOKEN, private=True)
-    server.guard._wrong = Pace(6, 0.01)
+    server.guard._wrong = TokenBucket(6, 0.01)
     page = browser.new_page()
     page.goto(f"{server.address}#token=not-the-right-one")
     page.get_by_text("This broadcast is private").wait_for()

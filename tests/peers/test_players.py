@@ -147,7 +147,7 @@ def test_a_whip_client_from_npm_is_the_camera(browser, elsewhere, client):
         with opened(browser, elsewhere) as page:
             page.evaluate("(rest) => begin('send', ...rest)", [client, f"{server.address}whip", TOKEN])
             until(lambda: server.ingest.state == "sending", timeout_s=30)
-            arrival = server.ingest.take(10)
+            arrival = server.ingest.arrivals.get(10)
             assert (arrival.picture.width, arrival.picture.height) == (320, 240)
             assert arrival.picture.to_ndarray(format="rgb24").std() > 20, "Chromium's camera plays a clip"
             page.evaluate("finish()")

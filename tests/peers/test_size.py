@@ -19,7 +19,7 @@ from avatar_stream.images.compose import LABEL, draw_pose
 from avatar_stream.running import runner
 from avatar_stream.running.avatars import load_avatar
 from avatar_stream.running.config import check_pipeline
-from avatar_stream.running.pipeline import Rendered, build_pipeline
+from avatar_stream.running.pipeline import RenderedFrame, build_pipeline
 from avatar_stream.running.stand_in import StandIn
 from avatar_stream.stages import Context
 from avatar_stream.synthesizers.rig import RigSynthesizer
@@ -169,7 +169,7 @@ def test_card_and_human_signer_have_the_persons_size(upright_pose, side_px):
     image = np.zeros((side_px, side_px, 3), np.uint8)
     frame = Frame(np.full((48, 64, 3), 200, np.uint8), 1.0, 0)
     shown = dataclasses.replace(frame, image=image, person=checked(side_px))
-    rendered = Rendered(frame, upright_pose(), shown)
+    rendered = RenderedFrame(frame, upright_pose(), shown)
     for stand_in in (StandIn().card(rendered), StandIn().signer(rendered)):
         assert stand_in.shown.person.shape == (side_px, side_px, 4)
         assert np.array_equal(stand_in.shown.person[..., :3], stand_in.shown.image)

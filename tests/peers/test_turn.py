@@ -76,7 +76,7 @@ def test_publishing_by_way_of_coturn_only(turn, who):
         sink = WhipSink(WhipSink.Options(url=url, token=TOKEN, ice_servers=own, relay_only=True))
         with Signer(sink):
             until(lambda: server.ingest.state == "sending")
-            assert_stripes(server.ingest.take(10).picture.to_ndarray(format="rgb24"))
+            assert_stripes(server.ingest.arrivals.get(10).picture.to_ndarray(format="rgb24"))
             offer = server.ingest._session.connection.remoteDescription.sdp
         ports = [int(port) for port in re.findall(r"^a=candidate:(?:\S+ ){5}(\d+) typ relay", offer, re.M)]
         assert ports and all(map(is_relayed, ports)) and "typ host" not in offer

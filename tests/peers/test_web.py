@@ -225,7 +225,7 @@ def test_a_server_that_died_ends_the_output_with_its_reason():
     sink = sink_at()
     sink.open()
     try:
-        sink.context.server.call(lambda: asyncio.get_running_loop().stop())
+        sink.context.server.thread.call(lambda: asyncio.get_running_loop().stop())
         assert wait_until(lambda: not any(each.name == "web-server" for each in threading.enumerate()), 10)
         with pytest.raises(ServerError, match="web server stopped"):
             sink.write(Frame(image=drawn(1), time_s=time.monotonic(), index=0))
@@ -384,14 +384,14 @@ def test_without_a_driver_there_is_no_second_picture(browser):
 
 def test_a_browser_plays_on_through_a_change_of_rung(browser):
     def switch(half):
-        (line,) = next(iter(sink._audience.viewers.values())).lines
-        line.track.switch(sink._audience.streams.stream("avatar", line.track.stream.codec, half))
+        (video,) = next(iter(sink._audience.viewers.values())).videos
+        video.track.switch(sink._audience.streams.stream("avatar", video.track.stream.codec, half))
 
     with opened(sink_at()) as sink, Feeder(sink), watching(browser, sink) as page:
         wait_for_pictures(page)
         resource = page.evaluate("avatarStream.resource")
         for half, width in ((True, 160), (False, 320)):
-            sink._server.call(switch, half)
+            sink._server.thread.call(switch, half)
             wait_for(page, f"document.getElementById('avatar').videoWidth === {width}")
             shown = page.evaluate("avatarStream.frameTimesMs.at(-1)")
             wait_for(page, f"avatarStream.frameTimesMs.at(-1) > {shown} + 400")

@@ -9,9 +9,9 @@ from support.people import make_upright_pose
 from avatar_stream.controls import Status
 from avatar_stream.images.compose import Composer
 from avatar_stream.running.meter import Meter, Worker
-from avatar_stream.running.pace import Pace
 from avatar_stream.running.pacer import Pacer
-from avatar_stream.running.pipeline import Rendered
+from avatar_stream.running.pipeline import RenderedFrame
+from avatar_stream.running.punctuality import Punctuality
 from avatar_stream.types import Frame
 
 STEP_S = 0.04
@@ -32,7 +32,7 @@ class Clock:
 
 def rendered(time_s, index):
     frame = Frame(np.zeros((4, 4, 3), np.uint8), time_s, index)
-    return Rendered(frame, make_upright_pose(), frame)
+    return RenderedFrame(frame, make_upright_pose(), frame)
 
 
 def leave(clock, target_ms, frames, busy_s=0.0):
@@ -72,7 +72,7 @@ def test_after_outputs_that_were_busy_it_catches_up():
 
 def test_a_target_that_is_too_short_is_told_with_one_that_is_enough():
     clock = Clock()
-    pace = Pace(20, clock)
+    pace = Punctuality(20, clock)
     for _ in range(60):
         captured_s = clock()
         clock.now_s += 0.05
@@ -85,7 +85,7 @@ def test_a_target_that_is_too_short_is_told_with_one_that_is_enough():
 
 def test_a_single_late_frame_is_counted_and_warns_nobody():
     clock = Clock()
-    pace = Pace(100, clock)
+    pace = Punctuality(100, clock)
     for index in range(60):
         captured_s = clock()
         clock.now_s += 0.2 if index == 30 else 0.04

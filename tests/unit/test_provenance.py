@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+from support.provenance import read_source_type
 
 from avatar_stream import provenance
 from avatar_stream.errors import SinkError
@@ -42,7 +43,7 @@ def probe(path):
 @pytest.mark.parametrize("ending", [".mp4", ".webm"])
 def test_every_video_says_what_it_is(tmp_path, ending, composite, expected):
     path = record(tmp_path / f"video{ending}", composite=composite)
-    assert provenance.read_source_type(path) == expected
+    assert read_source_type(path) == expected
     told = probe(path)
     assert any(expected in value for value in told["format"]["tags"].values())
     assert int(subprocess_frames(path)) == 5  # it still plays
@@ -67,7 +68,7 @@ def test_the_packet_in_an_mp4_is_xmp_in_its_own_box(tmp_path):
 def test_pictures_say_it_too(tmp_path):
     folder = record(tmp_path / "pictures")
     for path in sorted(folder.iterdir()):
-        assert provenance.read_source_type(path) == TRAINED
+        assert read_source_type(path) == TRAINED
     with Image.open(path) as picture:
         packet = picture.info["XML:com.adobe.xmp"]
     root = ElementTree.fromstring(packet[packet.index("<x:xmpmeta") : packet.index("<?xpacket end")])
@@ -76,9 +77,9 @@ def test_pictures_say_it_too(tmp_path):
 
 def test_a_file_of_others_says_nothing(tmp_path):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "plain.png")
-    assert provenance.read_source_type(tmp_path / "plain.png") is None
+    assert read_source_type(tmp_path / "plain.png") is None
     (tmp_path / "short.mp4").write_bytes(b"\0\0\0\x08free\0\0\0")
-    assert provenance.read_source_type(tmp_path / "short.mp4") is None
+    assert read_source_type(tmp_path / "short.mp4") is None
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_a_signed_recording_is_verified_and_a_changed_one_is_not(tmp_path, crede
     action = next(each for each in manifest["assertions"] if each["label"].startswith("c2pa.actions"))
     assert action["data"]["actions"][0]["digitalSourceType"] == COMPOSITE
     assert manifest["title"] == "video.mp4" and state == set()
-    assert provenance.read_source_type(path) == COMPOSITE and subprocess_frames(path) == "5"
+    assert read_source_type(path) == COMPOSITE and subprocess_frames(path) == "5"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["chain.pem", "key.pem", "video.mp4"]
     content = bytearray(path.read_bytes())
     content[content.index(b"mdat") + 40] ^= 1

@@ -14,8 +14,8 @@ PACKAGE = ROOT / "avatar_stream"
 # From the ground up; a room imports from itself and from rooms before it. Ground: what everything stands on. Running:
 # what a broadcast is made of. Lab: training, evaluation, benchmarks, renders; nothing on air needs it.
 GROUND = (
-    "errors messages clocks turns types landmarks places options provenance compiled controls stages".split()
-)
+    "errors messages clocks handover turns types landmarks places options provenance compiled controls stages"
+).split()
 RUNNING = "images broadcast sources trackers retarget people modeling synthesizers sinks running".split()
 LAB = "lab.figures lab.videos lab.renders lab.training lab.evaluation lab.judge lab.bench".split()
 ROOMS = [*GROUND, *RUNNING, *LAB, "cli", "__main__"]

@@ -26,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -102,7 +102,7 @@ def _units(coming: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
 @contextlib.contextmanager
 def _destination(orders: Orders, keyframe: bytes) -> Iterator[_Destination]:
     if orders.ffmpeg is not None:
-        with _through_ffmpeg(orders, keyframe) as destination:
+        with _through_ffmpeg(orders.ffmpeg, orders, keyframe) as destination:
             yield destination
         return
     format_name = _FORMATS[orders.url.partition(":")[0].lower()]
@@ -115,15 +115,13 @@ def _destination(orders: Orders, keyframe: bytes) -> Iterator[_Destination]:
 
 
 @contextlib.contextmanager
-def _through_ffmpeg(orders: Orders, keyframe: bytes) -> Iterator[_Destination]:
+def _through_ffmpeg(program: str, orders: Orders, keyframe: bytes) -> Iterator[_Destination]:
     # It copies, nothing is encoded again. NUT holds true times and all that a probe asks for.
-    options = "-hide_banner -loglevel error -progress pipe:1 -stats_period 0.1 "
-    options += (
-        "-f nut -fflags nobuffer -probesize 64k -analyzeduration 0 -i pipe:0 -c copy -flush_packets 1 -f "
-    )
+    options = "-hide_banner -loglevel error -progress pipe:1 -stats_period 0.1 -f nut -fflags nobuffer "
+    options += "-probesize 64k -analyzeduration 0 -i pipe:0 -c copy -flush_packets 1 -f "
     options += _FORMATS[orders.url.partition(":")[0].lower()]
-    command = [orders.ffmpeg, *options.split(), orders.url]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = [program, *options.split(), orders.url]
+    process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     begun = threading.Event()
     threading.Thread(target=_listen, args=(process.stdout, begun), daemon=True).start()
     # Past Python's own buffer, which would hold small pictures back until it is full.
@@ -154,7 +152,7 @@ class _Destination:
         with av.open(io.BytesIO(keyframe), format="h264") as example:  # finds size, profile, SPS and PPS
             self._video = container.add_stream_from_template(example.streams.video[0], opaque=True)
         self._video.time_base = TIME_BASE
-        self._sound = _Sound(container) if orders.sound else None
+        self._sound = _AacTrack(container) if orders.sound else None
         self._container = container
         self._start: int | None = None
         self._offset = 0
@@ -185,15 +183,13 @@ class _Destination:
         self.backlog.add(len(unit))
 
 
-class _Sound:
+class _AacTrack:
     """The sound track: blocks as they come, silence where none do, without a gap."""
 
     def __init__(self, container: av.container.OutputContainer):
         self._container = container
         self._stream = container.add_stream("aac", rate=SOUND_RATE, layout="stereo", bit_rate=128_000)
-        self._end = (
-            _AAC_FRAME  # the encoder begins one frame earlier than it is told, and no time may be negative
-        )
+        self._end = _AAC_FRAME  # the encoder begins a frame earlier than it is told; no time may be negative
 
     def add(self, ticks: int, samples: np.ndarray) -> None:
         """Add a block; what is older than the track's end is cut.

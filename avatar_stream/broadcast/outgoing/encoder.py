@@ -6,7 +6,6 @@ import functools
 import logging
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 import av
 import cv2
@@ -15,13 +14,12 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
-from avatar_stream.broadcast.settings import EncodingOptions
+from avatar_stream.broadcast.settings import Codec, EncodingOptions
 from avatar_stream.types import TICKS_PER_S
 
 logger = logging.getLogger(__name__)
 
 TIME_BASE = Fraction(1, TICKS_PER_S)
-Codec = Literal["h264", "vp8"]
 # What encoders reckon with; the true times are those of the pictures.
 _NOMINAL_FPS = 30
 # One thread cuts no picture into slices, which cost quality, and waits for no other where processors are busy; the
@@ -118,29 +116,25 @@ class Encoder:
         self._context = None
 
     def _encode(self, frame: av.VideoFrame, pts: int, keyframe: bool) -> list[Encoded]:
-        size = frame.width, frame.height
-        if self._context is None or (self._context.width, self._context.height) != size:
-            self._open(*size)
-            keyframe = True
+        size, context = (frame.width, frame.height), self._context
+        if context is None or (context.width, context.height) != size:
+            context, keyframe = self._open(*size), True
         interval = self._options.keyframe_interval_s * TICKS_PER_S
         keyframe = keyframe or pts - self._keyframe_pts >= interval
         frame.pts, frame.time_base = pts, TIME_BASE
         frame.pict_type = PictureType.I if keyframe else PictureType.NONE
-        done = [
-            Encoded(bytes(packet), packet.pts, packet.is_keyframe, *size)
-            for packet in self._context.encode(frame)
-            if packet.size
-        ]
+        packets = [packet for packet in context.encode(frame) if packet.size]
         self._last_pts = pts
-        if any(each.keyframe for each in done):
+        if any(packet.is_keyframe for packet in packets):
             self._keyframe_pts = pts
-        return done
+        return [Encoded(bytes(packet), packet.pts or 0, packet.is_keyframe, *size) for packet in packets]
 
-    def _open(self, width_px: int, height_px: int) -> None:
+    def _open(self, width_px: int, height_px: int) -> VideoCodecContext:
         self.name = "libvpx" if self._codec == "vp8" else "libx264"
         if self._codec == "h264" and not self._hardware_failed and nvenc_works():
             self.name = "h264_nvenc"
         self._context = open_context(self.name, width_px, height_px, self._options.bitrate_kbps)
+        return self._context
 
 
 def as_yuv(image: np.ndarray) -> av.VideoFrame:
@@ -204,62 +198,26 @@ def open_context(name: str, width_px: int, height_px: int, bitrate_kbps: int) ->
     # Said, not left to guess: players differ in what they take for granted.
     context.color_range, context.colorspace = 1, 6  # limited; SMPTE 170M = BT.601
     context.color_primaries, context.color_trc = 1, 1  # BT.709
-    context.options = _OPTIONS[name](bitrate_kbps)
+    context.options = _options(name, bitrate_kbps)
     context.open()
     return context
 
 
-def _x264_options(bitrate_kbps: int) -> dict[str, str]:
-    return {
-        "profile": "baseline",
-        "preset": "veryfast",
-        "tune": "zerolatency",
-        "forced-idr": "1",
-        "crf": str(_QUALITY_CRF),
-        "maxrate": f"{bitrate_kbps}k",
-        "bufsize": f"{round(bitrate_kbps * _BUFFER_S)}k",
-        "sc_threshold": "0",
-    }
+_STEADY_OPTIONS = {
+    "libx264": f"profile=baseline preset=veryfast tune=zerolatency forced-idr=1 crf={_QUALITY_CRF} sc_threshold=0",
+    "h264_nvenc": "profile=baseline preset=p4 tune=ull zerolatency=1 delay=0 bf=0 rc-lookahead=0 forced-idr=1 "
+    f"no-scenecut=1 rc=vbr cq={_QUALITY_CRF + 2} b=0",
+    "libvpx": "deadline=realtime cpu-used=-6 lag-in-frames=0 qmin=10 qmax=56 undershoot-pct=100 overshoot-pct=15 "
+    "static-thresh=1 error-resilient=0",
+}
 
 
-def _nvenc_options(bitrate_kbps: int) -> dict[str, str]:
-    return {
-        "profile": "baseline",
-        "preset": "p4",
-        "tune": "ull",
-        "zerolatency": "1",
-        "delay": "0",
-        "bf": "0",
-        "rc-lookahead": "0",
-        "forced-idr": "1",
-        "no-scenecut": "1",
-        "rc": "vbr",
-        "cq": str(_QUALITY_CRF + 2),
-        "b": "0",
-        "maxrate": f"{bitrate_kbps}k",
-        "bufsize": f"{round(bitrate_kbps * _BUFFER_S)}k",
-    }
-
-
-def _vpx_options(bitrate_kbps: int) -> dict[str, str]:
-    return {
-        "deadline": "realtime",
-        "cpu-used": "-6",
-        "lag-in-frames": "0",
-        "b": f"{bitrate_kbps}k",
-        "minrate": f"{bitrate_kbps}k",
-        "maxrate": f"{bitrate_kbps}k",
-        "bufsize": f"{bitrate_kbps}k",
-        "qmin": "10",
-        "qmax": "56",
-        "undershoot-pct": "100",
-        "overshoot-pct": "15",
-        "static-thresh": "1",
-        "error-resilient": "0",
-    }
-
-
-_OPTIONS = {"libx264": _x264_options, "h264_nvenc": _nvenc_options, "libvpx": _vpx_options}
+def _options(name: str, bitrate_kbps: int) -> dict[str, str]:
+    # VP8 has no quality that is enough: it gets what there is, evenly.
+    rate, part = f"{bitrate_kbps}k", 1.0 if name == "libvpx" else _BUFFER_S
+    options = dict(option.split("=") for option in _STEADY_OPTIONS[name].split())
+    options |= {"maxrate": rate, "bufsize": f"{round(bitrate_kbps * part)}k"}
+    return options | ({"b": rate, "minrate": rate} if name == "libvpx" else {})
 
 
 @functools.cache

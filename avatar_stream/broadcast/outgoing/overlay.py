@@ -66,7 +66,7 @@ class OverlayPacker:
                 cv2.multiply(part, alpha, dst=part, scale=1 / 255)
             cv2.merge(parts, packed[:side_px])
             if self._label is not None and synthetic:
-                self._write_label(packed[:side_px], alpha)
+                self._write_label(self._label, packed[:side_px], alpha)
             cv2.LUT(alpha, self._levels, dst=alpha)
             cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB, dst=packed[side_px:])
         return packed
@@ -75,24 +75,24 @@ class OverlayPacker:
         # Planes are kept from picture to picture: fresh memory would cost more than all the arithmetic.
         self._side_px, self._gap_px = side_px, round(_GAP_PART * side_px)
         self._planes = [np.empty((side_px, side_px), np.uint8) for _ in range(4)]
-        self._label = self._draw_label() if self._text is not None else None
+        self._label = self._draw_label(self._text) if self._text is not None else None
         high, wide = self._label.shape[:2] if self._label is not None else (0, 0)
         box = tuple((self._gap_px + end) / side_px for end in (0, 0, wide, high))
         # In one step: pages are told it meanwhile.
         self.label_box = box if self._label is not None else None
 
-    def _draw_label(self) -> np.ndarray:
+    def _draw_label(self, text: str) -> np.ndarray:
         # (H, W, 4) uint16 RGBA, colours multiplied by alpha
         most_px = self._side_px - self._gap_px
-        drawn = draw_label(self._text, most_px - self._gap_px, self._side_px, _PANEL)
-        drawn = drawn[:most_px, :most_px].astype(np.uint16)
-        drawn[..., :3] = (drawn[..., :3] * drawn[..., 3:] + 127) // 255
-        return drawn
+        label: np.ndarray = draw_label(text, most_px - self._gap_px, self._side_px, _PANEL)
+        label = label[:most_px, :most_px].astype(np.uint16)
+        label[..., :3] = (label[..., :3] * label[..., 3:] + 127) // 255
+        return label
 
-    def _write_label(self, colour: np.ndarray, alpha: np.ndarray) -> None:
+    def _write_label(self, label: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> None:
         # In place; both are this picture's own.
-        high, wide = self._label.shape[:2]
-        place = (slice(self._gap_px, self._gap_px + high), slice(self._gap_px, self._gap_px + wide))
-        behind = 255 - self._label[..., 3]
-        colour[place] = self._label[..., :3] + (colour[place] * behind[..., None] + 127) // 255
-        alpha[place] = self._label[..., 3] + (alpha[place] * behind + 127) // 255
+        high, wide = label.shape[:2]
+        square = (slice(self._gap_px, self._gap_px + high), slice(self._gap_px, self._gap_px + wide))
+        behind = 255 - label[..., 3]
+        colour[square] = label[..., :3] + (colour[square] * behind[..., None] + 127) // 255
+        alpha[square] = label[..., 3] + (alpha[square] * behind + 127) // 255

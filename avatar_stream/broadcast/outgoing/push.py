@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import av
@@ -40,9 +41,10 @@ logger = logging.getLogger(__name__)
 _PATIENCE_S = 2.0
 _MOST_WORDS = 4096
 # Not `-m`: that would look for modules in the current folder first.
-_PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from avatar_stream.broadcast import carrier; carrier.main()"
-)
+_PROGRAM = """import sys
+sys.path.append(sys.argv[1])
+from avatar_stream.broadcast.outgoing import carrier
+carrier.main()"""
 _PACKAGES = Path(__file__).resolve().parents[3]
 
 
@@ -56,7 +58,7 @@ class Carrier:
     def __init__(self, orders: Orders):
         """Store where to and how."""
         self._orders = orders
-        self._process: subprocess.Popen | None = None
+        self._process: Any = None  # subprocess.Popen with pipes
         self._said = b""
 
     def start(self, keyframe: Encoded) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections import deque
 from fractions import Fraction
 
 import av
 import numpy as np
-from aiortc import MediaStreamTrack
-from aiortc.mediastreams import MediaStreamError
 
+from avatar_stream.broadcast.outgoing.tracks import Fanout, QueuedTrack
 from avatar_stream.types import SOUND_RATE, Sound
 
 _BITRATE_BPS = 128_000
@@ -21,16 +17,13 @@ _MOST_WAITING, _KEPT = 25, 3
 _TIME_BASE = Fraction(1, SOUND_RATE)
 
 
-class SoundStream:
+class SoundStream(Fanout):
     """Encodes blocks of 20 ms on the thread that brings them; works only while somebody listens."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tracks: dict[SoundTrack, None] = {}  # only changed on the loop, read under the lock
-        self._loop: asyncio.AbstractEventLoop | None = None
+        super().__init__()
         self._encoder: av.AudioCodecContext | None = None
         self._start_s: float | None = None
-        self._closed = False
 
     def hear(self, sound: Sound) -> None:
         """Send a block to all takers; from any one thread, never waits.
@@ -40,42 +33,25 @@ class SoundStream:
         """
         if self._start_s is None:
             self._start_s = sound.time_s
-        with self._lock:
+        with self._changed:
             if not self._tracks or self._closed:
                 self._encoder = None  # a newcomer's decoder knows nothing of what was before
                 return
-            packets = self._encode(sound)
-            loop = self._loop
-        try:
-            loop.call_soon_threadsafe(self._deliver, packets)
-        except RuntimeError:  # the loop has ended, and with it all who took
-            self._closed = True
+            packets = self._encode(sound, round((sound.time_s - self._start_s) * SOUND_RATE))
+        self.call(self._deliver, packets)
 
-    def track(self) -> SoundTrack:
+    def track(self) -> OpusTrack:
         """Return a track for one sender; on the event loop."""
-        return SoundTrack(self)
+        return OpusTrack(self)
 
     def close(self) -> None:
         """End all tracks; on the event loop."""
         self._closed = True
-        for track in list(self._tracks):
-            track.stop()
+        self.end_tracks()
 
-    def join_in(self, track: SoundTrack) -> None:
-        """Begin to give a track every packet; on the event loop."""
-        self._loop = asyncio.get_running_loop()
-        with self._lock:
-            self._tracks[track] = None
-
-    def leave(self, track: SoundTrack) -> None:
-        """Give a track nothing more; on the event loop."""
-        with self._lock:
-            self._tracks.pop(track, None)
-
-    def _encode(self, sound: Sound) -> list[tuple[bytes, int]]:
+    def _encode(self, sound: Sound, first: int) -> list[tuple[bytes, int]]:
         if self._encoder is None:
             self._encoder = _open_encoder()
-        first = round((sound.time_s - self._start_s) * SOUND_RATE)
         packets = []
         for begin in range(0, len(sound.samples) - _BLOCK_SAMPLES + 1, _BLOCK_SAMPLES):
             block = np.ascontiguousarray(sound.samples[begin : begin + _BLOCK_SAMPLES]).reshape(1, -1)
@@ -89,29 +65,14 @@ class SoundStream:
             track.take(packets)
 
 
-class SoundTrack(MediaStreamTrack):
+class OpusTrack(QueuedTrack[tuple[bytes, int]]):
     """One taker's track of ready Opus packets."""
 
     kind = "audio"
 
-    def __init__(self, stream: SoundStream):
-        """Take packets of a stream, from the first `recv` on."""
-        super().__init__()
-        self._stream, self._joined = stream, False
-        self._queue: deque[tuple[bytes, int]] = deque()
-        self._came = asyncio.Event()
-
     async def recv(self) -> av.Packet:
         """Return the next packet; MediaStreamError when the track has ended."""
-        if not self._joined and self.readyState == "live":
-            self._joined = True
-            self._stream.join_in(self)
-        while not self._queue:
-            if self.readyState != "live":
-                raise MediaStreamError
-            self._came.clear()
-            await self._came.wait()
-        data, pts = self._queue.popleft()
+        data, pts = await self.pull()
         packet = av.Packet(data)
         packet.pts = packet.dts = max(0, pts) % 2**32
         packet.time_base = _TIME_BASE
@@ -119,18 +80,11 @@ class SoundTrack(MediaStreamTrack):
 
     def take(self, packets: list[tuple[bytes, int]]) -> None:
         """Queue packets; a taker that falls behind goes on with the newest."""
-        self._queue.extend(packets)
+        for packet in packets:
+            self.push(packet)
         if len(self._queue) > _MOST_WAITING:
             while len(self._queue) > _KEPT:
                 self._queue.popleft()
-        self._came.set()
-
-    def stop(self) -> None:
-        """End it; whoever waits for a packet gets MediaStreamError."""
-        super().stop()
-        self._stream.leave(self)
-        self._queue.clear()
-        self._came.set()
 
 
 def _open_encoder() -> av.AudioCodecContext:

@@ -6,10 +6,8 @@ import threading
 from collections.abc import Mapping
 
 from avatar_stream.broadcast.outgoing.encoder import MOST_BLOCKS, MOST_OVERLAY_BLOCKS
-from avatar_stream.broadcast.outgoing.streams import Picture, Stream
-from avatar_stream.broadcast.settings import EncodingOptions
-
-AVATAR, DRIVER, OVERLAY = "avatar", "driver", "overlay"
+from avatar_stream.broadcast.outgoing.streams import PictureOrMaker, VideoStream
+from avatar_stream.broadcast.settings import OVERLAY, Codec, EncodingOptions
 
 
 class StreamSet:
@@ -19,19 +17,19 @@ class StreamSet:
         """Take the options of every stream; nothing is made yet."""
         self._options = options
         self._lock = threading.Lock()
-        self._streams: dict[tuple[str, str, bool], Stream] = {}
-        self._last: dict[str, tuple[Picture, int]] = {}
+        self._streams: dict[tuple[str, Codec, bool], VideoStream] = {}
+        self._last: dict[str, tuple[PictureOrMaker, int]] = {}
 
     @property
     def begun(self) -> bool:
         """Whether there was a picture yet."""
         return bool(self._last)
 
-    def put(self, pictures: Mapping[str, Picture], pts: int) -> None:
+    def put(self, pictures: Mapping[str, PictureOrMaker], pts: int) -> None:
         """Show new pictures; from any thread, never waits and does no work on them.
 
         Args:
-            pictures: by kind, see `streams.Picture`.
+            pictures: by kind, see `streams.PictureOrMaker`.
             pts: ticks of 1/90000 s, of all of them.
 
         Raises:
@@ -44,18 +42,18 @@ class StreamSet:
             if kind in pictures:
                 stream.put(pictures[kind], pts)
 
-    def stream(self, kind: str, codec: str, half: bool = False) -> Stream:
+    def stream(self, kind: str, codec: Codec, half: bool = False) -> VideoStream:
         """Return the one stream of a kind, codec and rung."""
         key = kind, codec, half
         with self._lock:
             if key not in self._streams:
                 most_blocks = MOST_OVERLAY_BLOCKS if kind == OVERLAY else MOST_BLOCKS
-                self._streams[key] = Stream(codec, self._options, half, kind, most_blocks)
+                self._streams[key] = VideoStream(codec, self._options, half, kind, most_blocks)
                 if kind in self._last:
                     self._streams[key].put(*self._last[kind])
             return self._streams[key]
 
-    def tell(self) -> dict[str, float]:
+    def status(self) -> dict[str, float]:
         """Figures of all streams: kbit/s now, keyframes and pictures encoded so far; on the event loop."""
         streams = list(self._streams.values())
         return {

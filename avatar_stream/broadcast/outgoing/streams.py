@@ -1,11 +1,10 @@
 """One encoding of one kind of picture, on a thread of its own, for as many takers as there are.
 
-`Stream.put` may be called from any thread; tracks live on the event loop of those who take them.
+`VideoStream.put` may be called from any thread; tracks live on the event loop of those who take them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
@@ -15,29 +14,30 @@ from functools import cached_property
 
 import av
 import numpy as np
-from aiortc import MediaStreamTrack, RTCRtpSender
+from aiortc import RTCRtpSender
 from aiortc.codecs import get_encoder
 from aiortc.codecs.base import Encoder as Packetizer
-from aiortc.mediastreams import MediaStreamError
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
+from avatar_stream.broadcast.aiortc_inside import last_timestamp
 from avatar_stream.broadcast.outgoing.encoder import (
     MOST_BLOCKS,
     MOST_KBPS,
-    TICKS_PER_S,
     TIME_BASE,
     Encoded,
     Encoder,
     half_size,
     within_blocks,
 )
-from avatar_stream.broadcast.settings import EncodingOptions
+from avatar_stream.broadcast.outgoing.tracks import Fanout, QueuedTrack
+from avatar_stream.broadcast.settings import Codec, EncodingOptions
 from avatar_stream.errors import SinkError
+from avatar_stream.types import TICKS_PER_S
 
 logger = logging.getLogger(__name__)
 
 # (H, W, 3) uint8 RGB, or what gives it: called on the stream's thread, and only if somebody takes the stream.
-Picture = np.ndarray | Callable[[], np.ndarray]
+PictureOrMaker = np.ndarray | Callable[[], np.ndarray]
 # Of all viewers together: one keyframe serves everybody who asked meanwhile.
 _KEYFRAMES_APART_S = 0.4
 # A viewer whose network loses much must not make the others' pictures all keyframes: it waits longer each time.
@@ -72,8 +72,10 @@ class SharedPicture:
         return packet
 
 
-class Stream:
+class VideoStream(Fanout):
     """Encodes the newest picture, once for all tracks; works only while there are any.
+
+    Its slot for the newest picture is no `Handover`: a picture stays after it was taken, to be sent again.
 
     Attributes:
         codec: `h264` or `vp8`.
@@ -84,7 +86,7 @@ class Stream:
 
     def __init__(
         self,
-        codec: str,
+        codec: Codec,
         options: EncodingOptions,
         half: bool = False,
         name: str = "avatar",
@@ -99,25 +101,23 @@ class Stream:
             name: of the kind of picture, for the thread's name and messages.
             most_blocks: larger pictures are made smaller, see `encoder.within_blocks`.
         """
+        super().__init__()
         bitrate_kbps = max(100, options.bitrate_kbps // 3) if half else options.bitrate_kbps
         bitrate_kbps = min(bitrate_kbps, MOST_KBPS)
         self.codec, self.half, self._most_blocks = codec, half, most_blocks
         self.encoded = self.keyframes = 0
         self._encoder = Encoder(codec, options.model_copy(update={"bitrate_kbps": bitrate_kbps}))
         self._packetizer = get_encoder(RTCRtpCodecParameters(f"video/{codec.upper()}", clockRate=TICKS_PER_S))
-        self._changed = threading.Condition()
-        self._picture: Picture | None = None
+        self._picture: PictureOrMaker | None = None
         self._pts, self._put_s, self._fresh = 0, 0.0, False
         self._sent_pts, self._sent_s, self._keyframe_s = -1, float("-inf"), float("-inf")
-        self._keyframe_wanted = self._closed = False
+        self._keyframe_wanted = False
         self._error: BaseException | None = None
-        self._tracks: dict[PacketTrack, None] = {}  # in order of coming; only changed on the loop
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._recent: deque[tuple[float, int]] = deque(maxlen=300)  # (when, bits), on the loop
         words = [name, codec, *(["half"] if half else [])]
         self._thread = threading.Thread(target=self._shell, name=f"encode-{'-'.join(words)}", daemon=True)
 
-    def put(self, picture: Picture, pts: int) -> None:
+    def put(self, picture: PictureOrMaker, pts: int) -> None:
         """Replace the newest picture; from any thread, never waits and does no work on it.
 
         Args:
@@ -145,11 +145,6 @@ class Stream:
             self._changed.notify_all()
 
     @property
-    def takers(self) -> int:
-        """Number of tracks that take pictures now."""
-        return len(self._tracks)
-
-    @property
     def bitrate_bps(self) -> float:
         """What a taker has got in the last two seconds, bits a second; on the event loop."""
         now_s = time.monotonic()
@@ -167,24 +162,13 @@ class Stream:
             if self._thread.is_alive():
                 raise SinkError(f"the thread '{self._thread.name}' does not stop")
 
-    def join_in(self, track: PacketTrack) -> None:
-        """Begin to give a track every picture; on the event loop."""
-        self._loop = asyncio.get_running_loop()
-        if self._closed:
-            track.stop()
-            return
-        with self._changed:
-            self._tracks[track] = None
-            self._keyframe_wanted = True
-            self._changed.notify_all()
+    def join(self, track: PacketTrack) -> None:
+        """Begin to give a track every picture, a keyframe first; on the event loop."""
+        super().join(track)
+        if not self._closed:
+            self.request_keyframe()
             if self._thread.ident is None:
                 self._thread.start()
-
-    def leave(self, track: PacketTrack) -> None:
-        """Give a track nothing more; on the event loop."""
-        with self._changed:
-            self._tracks.pop(track, None)
-            self._changed.notify_all()
 
     def _shell(self) -> None:
         try:
@@ -194,7 +178,7 @@ class Stream:
             self._error = error
         finally:
             self._encoder.close()
-            self._call(self._end_tracks)
+            self.call(self.end_tracks)
 
     def _work(self) -> None:
         while True:
@@ -209,15 +193,15 @@ class Stream:
                 if encoded.keyframe:
                     # Whoever asked or came while it was being made gets it too.
                     self._keyframe_s, self._keyframe_wanted = time.monotonic(), False
-                self._call(self._deliver, SharedPicture(encoded, self._packetizer))
+                self.call(self._deliver, SharedPicture(encoded, self._packetizer))
 
-    def _wait(self) -> tuple[Picture, int, bool] | None:
+    def _wait(self) -> tuple[PictureOrMaker, int, bool] | None:
         # Holding the lock. What to encode next, as soon as it is time for it; None: the end.
         while not self._closed:
             now_s = time.monotonic()
             due_s = self._due_s(now_s)
-            if due_s is not None and due_s <= now_s:
-                return self._next(now_s)
+            if self._picture is not None and due_s is not None and due_s <= now_s:
+                return self._next(self._picture, now_s)
             if not self._tracks:
                 # Encoders are few on some graphics cards, and a newcomer needs a keyframe anyway.
                 self._encoder.close()
@@ -235,19 +219,13 @@ class Stream:
         begun = self._sent_s - self._keyframe_s < _BEGINNING_S
         return self._sent_s + (_FRESH_WITHIN_S if begun else _REPEAT_AFTER_S)
 
-    def _next(self, now_s: float) -> tuple[Picture, int, bool]:
+    def _next(self, picture: PictureOrMaker, now_s: float) -> tuple[PictureOrMaker, int, bool]:
         keyframe = self._keyframe_wanted and now_s - self._keyframe_s >= _KEYFRAMES_APART_S
         pts = self._pts if self._fresh else self._pts + round((now_s - self._put_s) * TICKS_PER_S)
         # After a repeated picture, or of a source whose clock jumped: RTP time only goes forward.
         self._sent_pts = max(pts, self._sent_pts + 1)
         self._sent_s, self._fresh = now_s, False
-        return self._picture, self._sent_pts, keyframe
-
-    def _call(self, function: Callable, *arguments) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *arguments)
-        except RuntimeError:  # the loop has ended, and with it all who took
-            self._closed = True
+        return picture, self._sent_pts, keyframe
 
     def _deliver(self, shared: SharedPicture) -> None:
         self._recent.append((time.monotonic(), 8 * len(shared.encoded.data)))
@@ -256,90 +234,76 @@ class Stream:
         for track in list(self._tracks):
             track.take(self, shared)
 
-    def _end_tracks(self) -> None:
-        for track in list(self._tracks):
-            track.stop()
 
-
-class PacketTrack(MediaStreamTrack):
+class PacketTrack(QueuedTrack[SharedPicture]):
     """One taker's track of ready packets.
 
     Attributes:
-        sender: the RTP sender that reads it, once known; see `carry`.
+        sender: the RTP sender that reads it, once known.
         origin: what the sender adds to `pts` to make RTP timestamps (mod 2^32); None until a picture was sent.
+        pts: time of the picture given last, ticks of 1/90000 s.
     """
 
     kind = "video"
 
-    def __init__(self, stream: Stream):
+    def __init__(self, stream: VideoStream):
         """Take pictures of a stream, from the first `recv` on."""
-        super().__init__()
-        self._stream, self._coming = stream, None
-        self._joined = False
-        self._queue: deque[SharedPicture] = deque()
-        self._came = asyncio.Event()
+        super().__init__(stream)
         self._skipping = True  # to the next keyframe
-        self._pts = -1
         self._asked_s, self._asks_apart_s = float("-inf"), _ASKS_APART_S
-        self._waiting, self._caught_up_s = False, float("inf")
+        self._is_asked, self._caught_up_s = False, float("inf")
         self.sender: RTCRtpSender | None = None
         self.origin: int | None = None
+        self.pts = -1
 
     @property
-    def stream(self) -> Stream:
+    def stream(self) -> VideoStream:
         """The stream whose pictures it gives, or will give once their next keyframe comes."""
-        return self._coming or self._stream
+        stream: VideoStream = self._fans[-1]
+        return stream
 
     @property
     def behind_s(self) -> float:
         """For how long its sender has not had the newest picture on its way; 0: it keeps up."""
-        return 0.0 if self._waiting else max(0.0, time.monotonic() - self._caught_up_s)
+        return 0.0 if self._is_asked else max(0.0, time.monotonic() - self._caught_up_s)
 
     async def recv(self) -> av.Packet:
         """Return the next picture for a sender; MediaStreamError when the track or its stream has ended."""
         shared = await self.next()
-        return shared.packet(self._pts)
+        return shared.packet(self.pts)
 
     async def next(self) -> SharedPicture:
         """Return the next picture; its time is `pts`. Raises like `recv`."""
         self._note_origin()
-        self._join()
-        while not self._queue:
-            if self.readyState != "live":
-                raise MediaStreamError
-            self._came.clear()
-            self._waiting = True
-            try:
-                await self._came.wait()
-            finally:
-                self._waiting, self._caught_up_s = False, time.monotonic()
-        shared = self._queue.popleft()
+        if not self._queue:
+            self._is_asked = True
+        try:
+            shared = await self.pull()
+        finally:
+            if self._is_asked:
+                self._is_asked, self._caught_up_s = False, time.monotonic()
         # Two rungs may give the same moment's picture, and timestamps only go forward.
-        self._pts = max(shared.encoded.pts, self._pts + 1)
+        self.pts = max(shared.encoded.pts, self.pts + 1)
         return shared
 
-    @property
-    def pts(self) -> int:
-        """Time of the picture given last, ticks of 1/90000 s."""
-        return self._pts
-
-    def switch(self, stream: Stream) -> None:
+    def switch(self, stream: VideoStream) -> None:
         """Go over to another stream of the same codec with its next keyframe; until then nothing changes."""
         if stream is self.stream:
             return
-        if self._coming is not None:
-            self._coming.leave(self)
-        self._coming = None if stream is self._stream else stream
-        if self._joined and self._coming is not None:
-            self._coming.join_in(self)
+        for coming in self._fans[1:]:
+            coming.leave(self)
+        self._fans = [self._fans[0]]
+        if stream is not self._fans[0]:
+            self._fans.append(stream)
+            if self._joined:
+                stream.join(self)
 
-    def take(self, stream: Stream, shared: SharedPicture) -> None:
+    def take(self, stream: VideoStream, shared: SharedPicture) -> None:
         """Queue a stream's picture; one that falls behind skips to the next keyframe."""
         keyframe = shared.encoded.keyframe
-        if stream is self._coming and keyframe:
-            self._stream.leave(self)
-            self._stream, self._coming = stream, None
-        if stream is not self._stream:
+        if stream in self._fans[1:] and keyframe:
+            self._fans.pop(0).leave(self)
+        if stream is not self._fans[0]:
             return
         if keyframe:
             # Everything before it is of no use any more: newest wins.
@@ -350,9 +314,8 @@ class PacketTrack(MediaStreamTrack):
             self._skipping = True
         if self._skipping:
             self.request_keyframe()
-            return
-        self._queue.append(shared)
-        self._came.set()
+        else:
+            self.push(shared)
 
     def request_keyframe(self) -> None:
         """Ask for a keyframe, less and less often the more this one taker asks."""
@@ -363,28 +326,12 @@ class PacketTrack(MediaStreamTrack):
         calm = since_s > 2 * _ASKS_APART_MOST_S
         self._asks_apart_s = _ASKS_APART_S if calm else min(2 * self._asks_apart_s, _ASKS_APART_MOST_S)
         self._asked_s = now_s
-        self._stream.request_keyframe()
-
-    def stop(self) -> None:
-        """End it; whoever waits for a picture gets MediaStreamError."""
-        super().stop()
-        for stream in (self._stream, self._coming):
-            if stream is not None:
-                stream.leave(self)
-        self._queue.clear()
-        self._came.set()
-
-    def _join(self) -> None:
-        if not self._joined and self.readyState == "live":
-            self._joined = True
-            for stream in (self._stream, self._coming):
-                if stream is not None:
-                    stream.join_in(self)
+        self._fans[0].request_keyframe()
 
     def _note_origin(self) -> None:
         # aiortc begins its RTP timestamps at a random number that it shows nobody; yet with it a viewer can tell
         # the capture time of the very picture on its screen. Called before the next picture is asked for, all
-        # packets of the last one have gone, so the sender's own note belongs to `self._pts`.
-        sent = getattr(self.sender, "_RTCRtpSender__rtp_timestamp", None)
-        if sent and self._pts >= 0 and self.origin is None:
-            self.origin = (sent - self._pts) % 2**32
+        # packets of the last one have gone, so the sender's own note belongs to `self.pts`.
+        sent = last_timestamp(self.sender) if self.sender is not None else None
+        if sent is not None and self.pts >= 0 and self.origin is None:
+            self.origin = (sent - self.pts) % 2**32

@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 
 from avatar_stream.broadcast.exchange import SDP, reachable
 from avatar_stream.broadcast.outgoing.backoff import Backoff
-from avatar_stream.broadcast.outgoing.sending import Sending
 from avatar_stream.broadcast.outgoing.sound import SoundStream
-from avatar_stream.broadcast.outgoing.stream_set import AVATAR, StreamSet
-from avatar_stream.broadcast.outgoing.streams import PacketTrack
+from avatar_stream.broadcast.outgoing.stream_set import StreamSet
+from avatar_stream.broadcast.outgoing.video_sender import VideoSender
 from avatar_stream.broadcast.outgoing.whep import codec_preferences
-from avatar_stream.broadcast.settings import ICE_URL
+from avatar_stream.broadcast.session import Session
+from avatar_stream.broadcast.settings import AVATAR, ICE_URL, Codec
 from avatar_stream.messages import shown_address
 
 logger = logging.getLogger(__name__)
 
 _HTTP_TIMEOUT_S, _OPTIONS_TIMEOUT_S = 10.0, 4.0
-_CONNECT_TIMEOUT_S, _CLOSE_TIMEOUT_S = 15.0, 3.0
+_CONNECT_TIMEOUT_S, _DELETE_TIMEOUT_S = 15.0, 3.0
 _LOOK_EVERY_S = 1.0
 # A server that reported what it got, and does not any more, is gone: ICE alone would notice after half a minute.
 _SILENT_S = 10.0
@@ -53,7 +53,6 @@ class Reply:
     """What a server said.
 
     Attributes:
-        url: the address after redirections.
         status: HTTP's.
         location: an absolute address, or None.
         links: the values of Link headers.
@@ -61,7 +60,6 @@ class Reply:
         text: the body.
     """
 
-    url: str
     status: int
     location: str | None
     links: tuple[str, ...]
@@ -69,30 +67,12 @@ class Reply:
     text: str
 
 
-@dataclass
-class Session:
-    """One WHIP session.
+@dataclass(eq=False, kw_only=True)
+class _ServerSession(Session):
+    """One session at the server. `resource`: its address, for DELETE; `changed`: its state has."""
 
-    Attributes:
-        connection: to the server.
-        resource: the session's address, for DELETE.
-        track: the pictures, once the answer is there.
-        tracks: all that is sent.
-        sending: what the server reports.
-    """
-
-    connection: RTCPeerConnection
     resource: str | None = None
-    track: PacketTrack | None = None
-    tracks: list[MediaStreamTrack] = field(default_factory=list)
-    sending: Sending | None = None
-    since_s: float = field(default_factory=time.monotonic)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def state(self) -> str:
-        """`new`, `connecting`, `connected`, `failed` or `closed`."""
-        return self.connection.connectionState
 
 
 class WhipClient:
@@ -111,7 +91,7 @@ class WhipClient:
         token: str | None,
         configuration: Callable[[], RTCConfiguration],
         streams: StreamSet,
-        codecs: tuple[str, ...] = ("h264", "vp8"),
+        codecs: tuple[Codec, ...] = ("h264", "vp8"),
         sound: SoundStream | None = None,
     ):
         """Store where to and what.
@@ -159,15 +139,15 @@ class WhipClient:
         configuration = self._configuration()
         servers = await self._ask_servers(http) or self._named
         configuration.iceServers = [*(configuration.iceServers or []), *servers]
-        session = Session(RTCPeerConnection(configuration))
+        session = _ServerSession(connection=RTCPeerConnection(configuration))
         session.connection.on("connectionstatechange", session.changed.set)
         try:
-            await self._begin(http, session)
+            video = await self._negotiate(http, session)
             await self._until_connected(session)
             self.connections += 1
             self.notice = ""
             logger.info("publishing to %s", self._shown)
-            await self._hold(session)
+            await self._watch(session, video)
         finally:
             await self._end(http, session)
 
@@ -180,7 +160,7 @@ class WhipClient:
             return []  # not every server has it; if it is not there at all, the offer will tell
         return ice_servers(reply.links)
 
-    async def _begin(self, http: aiohttp.ClientSession, session: Session) -> None:
+    async def _negotiate(self, http: aiohttp.ClientSession, session: _ServerSession) -> VideoSender:
         connection = session.connection
         transceiver = connection.addTransceiver("video", direction="sendonly")
         transceiver.setCodecPreferences(codec_preferences(self._codecs))
@@ -203,13 +183,11 @@ class WhipClient:
             raise PublishError(f"its answer does not fit the offer ({error})") from error
         if transceiver.currentDirection != "sendonly":
             raise PublishError("it takes no video")
-        stream = self._streams.stream(AVATAR, transceiver._codecs[0].name.lower())
-        session.track = stream.track()
-        session.tracks.append(session.track)
-        transceiver.sender.replaceTrack(session.track)
-        session.sending = Sending(transceiver.sender, session.track)
+        video = VideoSender(transceiver, self._streams, AVATAR)
+        session.tracks.append(video.track)
+        return video
 
-    async def _until_connected(self, session: Session) -> None:
+    async def _until_connected(self, session: _ServerSession) -> None:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 while session.state in ("new", "connecting"):
@@ -220,31 +198,26 @@ class WhipClient:
         if session.state != "connected":
             raise PublishError("it answers, but no media get through: a firewall, or ICE servers are needed")
 
-    async def _hold(self, session: Session) -> None:
+    async def _watch(self, session: _ServerSession, video: VideoSender) -> None:
         while session.state == "connected":
-            now_s, sending, stream = time.monotonic(), session.sending, session.track.stream
-            if sending.heard_s is not None and now_s - sending.heard_s > _SILENT_S:
+            now_s = time.monotonic()
+            if video.heard_s is not None and now_s - video.heard_s > _SILENT_S:
                 raise PublishError(f"it has not been heard of for {_SILENT_S:.0f} s")
-            session.track.switch(self._streams.stream(AVATAR, stream.codec, sending.wants_half(now_s)))
+            video.adapt(now_s)
             session.changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S):
                     await session.changed.wait()
         raise PublishError("it has closed the connection, or cannot be reached any more")
 
-    async def _end(self, http: aiohttp.ClientSession, session: Session) -> None:
-        for track in session.tracks:
-            track.stop()
+    async def _end(self, http: aiohttp.ClientSession, session: _ServerSession) -> None:
         if session.resource is not None:
             try:
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                async with asyncio.timeout(_DELETE_TIMEOUT_S):
                     await self._request(http, "DELETE", session.resource)
             except (PublishError, TimeoutError) as error:
                 logger.debug("the server was not told that the session has ended: %s", error)
-        try:
-            await asyncio.wait_for(session.connection.close(), _CLOSE_TIMEOUT_S)
-        except TimeoutError:
-            logger.debug("the connection did not close in %.0f s", _CLOSE_TIMEOUT_S)
+        await session.close()
 
     async def _request(
         self, http: aiohttp.ClientSession, method: str, url: str, sdp: str | None = None
@@ -278,8 +251,8 @@ def ice_servers(links: Iterable[str]) -> list[RTCIceServer]:
         links: the headers' values: `<turn:host:port>; rel="ice-server"; username="..."; credential="..."`.
     """
     servers = []
-    for url, rest in (found.groups() for value in links for found in _LINK.finditer(value)):
-        parts = {}
+    for url, rest in (link.groups() for value in links for link in _LINK.finditer(value)):
+        parts: dict[str, str] = {}
         for name, quoted, bare in _LINK_PART.findall(rest):
             parts.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) or bare)
         if "ice-server" in parts.get("rel", "").split() and ICE_URL.fullmatch(url):
@@ -295,15 +268,15 @@ async def _read(url: str, response: aiohttp.ClientResponse) -> Reply:
     except ValueError:
         retry_after_s = 0.0  # a date
     links = tuple(headers.getall("Link", ()))
-    return Reply(url, response.status, location, links, retry_after_s, await response.text())
+    return Reply(response.status, location, links, retry_after_s, await response.text())
 
 
 def _refusal(reply: Reply) -> PublishError:
     words = " ".join(re.sub(r"<[^>]*>", " ", reply.text).split())[:_MOST_WORDS]
-    known = {
+    reasons = {
         401: "it wants a token, or another one",
         403: "the token does not allow it",
         404: "no such endpoint",
     }
-    reason = known.get(reply.status, "it refuses")
+    reason = reasons.get(reply.status, "it refuses")
     return PublishError(f"{reason} (HTTP {reply.status}{': ' + words if words else ''})", reply.retry_after_s)

@@ -26,10 +26,9 @@ from aiortc.mediastreams import MediaStreamError
 
 from avatar_stream.broadcast import exchange
 from avatar_stream.broadcast.outgoing.encoder import TIME_BASE, as_yuv
-from avatar_stream.broadcast.outgoing.stream_set import AVATAR
 from avatar_stream.broadcast.outgoing.whep import Audience, codec_preferences
 from avatar_stream.broadcast.server import Server
-from avatar_stream.broadcast.settings import EncodingOptions, ServerOptions
+from avatar_stream.broadcast.settings import AVATAR, EncodingOptions, ServerOptions
 from avatar_stream.errors import ConfigError
 from avatar_stream.lab.figures import check_output, machine_name, tell
 from avatar_stream.places import bundled
@@ -77,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     encoding = EncodingOptions(bitrate_kbps=arguments.bitrate_kbps)
     figures = measure(
         lambda server: Audience(server.configuration, encoding, max_viewers=arguments.viewers),
-        lambda audience, image, pts: audience.put({AVATAR: image}, pts),
+        lambda audience, image, pts: audience.streams.put({AVATAR: image}, pts),
         pictures,
         arguments.viewers,
         arguments,
@@ -206,9 +205,6 @@ class PlainAudience:
         self.newest: tuple[av.VideoFrame, int] | None = None
         self.came = asyncio.Event()
 
-    def start(self) -> None:
-        """Nothing runs beside."""
-
     def put(self, image: np.ndarray, pts: int) -> None:
         """Show (H, W, 3) uint8 RGB to all; from any thread."""
         frame = as_yuv(image)
@@ -219,11 +215,11 @@ class PlainAudience:
         """No bound is kept."""
         return 0
 
-    def tell(self, _: str) -> dict:
+    def status(self, _: str) -> dict:
         """Nothing for `/status`."""
         return {}
 
-    async def offer(self, request: web.Request) -> web.Response:
+    async def post(self, request: web.Request) -> web.Response:
         """POST /whep."""
         connection = RTCPeerConnection(self._configuration())
         self._connections.append(connection)

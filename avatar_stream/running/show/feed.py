@@ -16,6 +16,7 @@ from avatar_stream.errors import EndOfStream, SourceError
 from avatar_stream.images.fitting import fit, fitted_size
 from avatar_stream.running.show.options import ShowOptions
 from avatar_stream.running.show.relay import Relay, open_relay
+from avatar_stream.sources._decoding import decode, pixel_shape_of, reason
 from avatar_stream.sources.webcam import WebcamSource
 from avatar_stream.types import SOUND_RATE, Sound
 
@@ -31,7 +32,7 @@ _HD_ROWS = 720  # pictures of so many rows that do not say their colour matrix f
 
 
 @dataclass(frozen=True)
-class Picture:
+class ProgrammePicture:
     """One picture of a programme.
 
     Attributes:
@@ -58,9 +59,9 @@ class Feed:
             happened.
     """
 
-    def __init__(self, options: ShowOptions, given: Given | None = None):
-        """Store the options; `given`: what earlier openings of the same address have given."""
-        self._options, self._name, self._given = options, options.name, given or Given()
+    def __init__(self, options: ShowOptions, memory: PacketMemory | None = None):
+        """Store the options; `memory`: of the packets that earlier openings of the same address gave."""
+        self._options, self._name, self._memory = options, options.name, memory or PacketMemory()
         self._relay: Relay | None = None
         self._container: av.container.InputContainer | None = None
         self._stopped = False
@@ -94,34 +95,23 @@ class Feed:
         self.has_sound = self._audio is not None
         rate = float(self._video.average_rate or self._video.guessed_rate or _USUAL_FPS)
         self.fps = rate if _SLOWEST_FPS <= rate <= _FASTEST_FPS else _USUAL_FPS
-        self._pixel_shape = _pixel_shape(self._video)
+        self._pixel_shape = pixel_shape_of(self._video)
         self.size = round(self._video.codec_context.width * self._pixel_shape), self._video.height
         start = self._video.start_time
         # Media time 0 is the first picture, as it is for a signer's clip.
         self._start_s = float(start * self._video.time_base) if start is not None else None
 
-    def __iter__(self) -> Iterator[Picture | Sound]:
+    def __iter__(self) -> Iterator[ProgrammePicture | Sound]:
         """Yield what comes; ends with the file, or where the connection is lost."""
         streams = [stream for stream in (self._video, self._audio) if stream is not None]
-        packets = self._container.demux(streams)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (av.error.FFmpegError, OSError) as error:
-                logger.info("the programme %s ended: %s", self._name, _reason(error))
-                return
-            if packet is None:
-                return
-            try:
-                decoded = packet.decode()
-            except av.error.EOFError:
-                return
-            except (av.error.FFmpegError, OSError):
-                continue  # one broken packet does not cost the good ones after it
-            if self._is_playlist and not self._given.add((packet.stream_index, packet.pts, packet.size)):
+        for packet, frames in decode(self._container, streams, lambda _: None, self._note_end):
+            if self._is_playlist and not self._memory.add((packet.stream_index, packet.pts, packet.size)):
                 continue  # decoded all the same: what comes next builds on it
-            for frame in decoded:
+            for frame in frames:
                 yield from self._convert(frame)
+
+    def _note_end(self, error: Exception) -> None:
+        logger.info("the programme %s ended: %s", self._name, _reason(error))
 
     def stop(self) -> None:
         """Let whoever opens or reads it come to an end soon; from any thread."""
@@ -147,13 +137,13 @@ class Feed:
         silent_s = _SILENT_PLAYLIST_S if _is_playlist(address) else _SILENT_S
         return av.open(address, timeout=(_OPEN_S, silent_s), options=_live_settings(address))
 
-    def _convert(self, frame: av.VideoFrame | av.AudioFrame) -> Iterator[Picture | Sound]:
+    def _convert(self, frame: av.VideoFrame | av.AudioFrame) -> Iterator[ProgrammePicture | Sound]:
         if isinstance(frame, av.AudioFrame):
             yield from self._resample(frame)
             return
         time_s = self._ended_s if frame.pts is None else self._media_s(frame.pts, frame.time_base)
         self._ended_s = time_s + 1 / self.fps
-        yield Picture(_at_most(frame, _LARGEST_SIDE_PX), time_s, self._pixel_shape)
+        yield ProgrammePicture(_at_most(frame, _LARGEST_SIDE_PX), time_s, self._pixel_shape)
 
     def _resample(self, frame: av.AudioFrame) -> Iterator[Sound]:
         if frame.pts is None:
@@ -178,7 +168,7 @@ class Feed:
         return time_s - self._start_s
 
 
-class Given:
+class PacketMemory:
     """Which packets of a playlist were given: opened again, it begins with some of them; never twice on the air."""
 
     def __init__(self) -> None:
@@ -215,14 +205,14 @@ class CameraFeed:
         self.size = (width_px, height_px)
         self.fps = fps if 1 < fps <= _FASTEST_FPS else _USUAL_FPS
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[ProgrammePicture]:
         """Yield what comes; ends where `source.stop` was called."""
         while True:
             try:
                 frame = self.source.read()
             except EndOfStream:
                 return
-            yield Picture(frame.image, frame.time_s)
+            yield ProgrammePicture(frame.image, frame.time_s)
 
     def stop(self) -> None:
         """Let a waiting reader end; from any thread."""
@@ -233,7 +223,7 @@ class CameraFeed:
         self.source.close()
 
 
-def to_rgb(picture: Picture, size: tuple[int, int]) -> np.ndarray:
+def to_rgb(picture: ProgrammePicture, size: tuple[int, int]) -> np.ndarray:
     """Return a programme's picture whole in a picture of the outgoing size, on black where the shapes differ.
 
     Args:
@@ -255,11 +245,6 @@ def to_rgb(picture: Picture, size: tuple[int, int]) -> np.ndarray:
     matrix = "itu709" if unsaid and content.height >= _HD_ROWS else None
     small = content.reformat(width=width_px, height=height_px, format="rgb24", src_colorspace=matrix)
     return fit(np.rot90(small.to_ndarray(), turns), size)
-
-
-def _pixel_shape(stream: av.VideoStream) -> float:
-    shape = float(stream.sample_aspect_ratio or 1)
-    return shape if 0.2 < shape < 5 else 1.0
 
 
 def _at_most(frame: av.VideoFrame, side_px: int) -> av.VideoFrame:
@@ -286,7 +271,5 @@ def _is_playlist(address: str) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, av.error.ExitError):
-        return "no answer"  # FFmpeg's words for our own time limit
-    text = getattr(error, "strerror", None) or type(error).__name__
-    return text[:1].lower() + text[1:]
+    # FFmpeg has other words for our own time limit.
+    return "no answer" if isinstance(error, av.error.ExitError) else reason(error)

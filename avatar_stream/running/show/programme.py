@@ -12,16 +12,15 @@ from typing import Any
 
 from avatar_stream.clocks import ArrivalClock, PlayingClock
 from avatar_stream.errors import SourceError
-from avatar_stream.running.show.feed import CameraFeed, Feed, Given, Picture
+from avatar_stream.running.show.feed import CameraFeed, Feed, PacketMemory, ProgrammePicture
 from avatar_stream.running.show.options import USUAL_SIZE, ShowOptions
 from avatar_stream.types import Sound
 
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
-_AHEAD_S = (
-    0.3  # a file is read so far ahead: pictures and sound of one moment do not lie beside each other in it
-)
+# A file is read so far ahead: pictures and sound of one moment do not lie beside each other in it.
+_AHEAD_S = 0.3
 _LATEST_S = 0.5  # a file that fell this far behind (a suspended laptop, a slow disk) goes on from now
 _SILENT_S = 1.0  # then it is told
 _KEPT_LONGER_S = 1.0  # than until it is due
@@ -61,13 +60,13 @@ class Programme:
         self.options, self.live = options, options.path is None
         self.size, self.fps = options.picture_size or USUAL_SIZE, options.fps or _USUAL_FPS
         self.has_sound, self.ended = options.sound and options.camera is None, False
-        self._latest_s = max(_LATEST_S, delay_s)  # so late it is still in time
+        self._latest_s = max(_LATEST_S, delay_s)  # later than this, playback restarts from now
         self._kept_s = delay_s + _KEPT_LONGER_S + _AHEAD_S
         self._changed = changed or threading.Condition()
-        self._pictures: deque[Picture] = deque()
+        self._pictures: deque[ProgrammePicture] = deque()
         self._sounds: deque[Sound] = deque()
         self._feed: Feed | CameraFeed | None = None
-        self._given = Given()
+        self._memory = PacketMemory()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self.error: Exception | None = None
@@ -120,16 +119,16 @@ class Programme:
         """When the oldest picture but one was captured; None where there are not two."""
         return self._pictures[1].time_s if len(self._pictures) > 1 else None
 
-    def take_picture(self) -> Picture:
+    def take_picture(self) -> ProgrammePicture:
         """Take the oldest picture."""
         return self._pictures.popleft()
 
     def take_sounds(self, until_s: float) -> list[Sound]:
         """Take the blocks that begin before `until_s`, oldest first."""
-        taken = []
+        sounds = []
         while self._sounds and self._sounds[0].time_s < until_s:
-            taken.append(self._sounds.popleft())
-        return taken
+            sounds.append(self._sounds.popleft())
+        return sounds
 
     @property
     def notice(self) -> str:
@@ -144,13 +143,15 @@ class Programme:
 
     # Offline ------------------------------------------------------------------------------------------------
 
-    def moments(self) -> Iterator[Picture | Sound]:
+    def moments(self) -> Iterator[ProgrammePicture | Sound]:
         """Yield a file's pictures and sound at their media times; again and again where it loops."""
         passed_s = 0.0
         while True:
             last_s = 0.0
             for item in self._feed:
-                last_s = max(last_s, item.time_s + (1 / self._feed.fps if isinstance(item, Picture) else 0.0))
+                last_s = max(
+                    last_s, item.time_s + (1 / self._feed.fps if isinstance(item, ProgrammePicture) else 0.0)
+                )
                 item = dataclasses.replace(item, time_s=passed_s + item.time_s)
                 if isinstance(item, Sound) or self._is_wanted(item.time_s):
                     yield item
@@ -184,7 +185,7 @@ class Programme:
             if not self._add_when_due(item, clock):
                 return
 
-    def _add_when_due(self, item: Picture | Sound, clock: ArrivalClock | PlayingClock) -> bool:
+    def _add_when_due(self, item: ProgrammePicture | Sound, clock: ArrivalClock | PlayingClock) -> bool:
         # False where nothing more is wanted.
         time_s = clock.capture_s(item.time_s)
         if self._stopped.wait(max(0.0, time_s - time.monotonic() - _AHEAD_S)):
@@ -218,7 +219,7 @@ class Programme:
                 return
             if not self._seen:
                 self._know(feed)
-            if isinstance(item, Picture) and not self._is_wanted(item.time_s):
+            if isinstance(item, ProgrammePicture) and not self._is_wanted(item.time_s):
                 continue
             if isinstance(feed, CameraFeed):
                 self._add(item)
@@ -228,7 +229,7 @@ class Programme:
     def _connect(self) -> Feed | CameraFeed:
         # Known before it is open: who waits for an address must be able to be stopped.
         camera = self.options.camera is not None
-        self._feed = feed = CameraFeed(self.options) if camera else Feed(self.options, self._given)
+        self._feed = feed = CameraFeed(self.options) if camera else Feed(self.options, self._memory)
         feed.open()
         return feed
 
@@ -253,16 +254,16 @@ class Programme:
         self._grid_s = (grid_s if abs(time_s - grid_s) < step_s else time_s) + step_s
         return True
 
-    def _add(self, item: Picture | Sound) -> None:
+    def _add(self, item: ProgrammePicture | Sound) -> None:
         with self._changed:
-            kept: deque[Any] = self._pictures if isinstance(item, Picture) else self._sounds
+            kept: deque[Any] = self._pictures if isinstance(item, ProgrammePicture) else self._sounds
             if kept and item.time_s <= kept[-1].time_s:
                 return  # a stream that was found again may begin with what is known
-            if isinstance(item, Picture):
+            if isinstance(item, ProgrammePicture):
                 item = dataclasses.replace(item, came_s=time.monotonic())
             kept.append(item)
             while item.time_s - kept[0].time_s > self._kept_s:
                 kept.popleft()
-            if isinstance(item, Picture):
+            if isinstance(item, ProgrammePicture):
                 self._came_s, self._seen = time.monotonic(), True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Frames that leave at once, and how well a target delay is kept: what left when, what came too late, what to do."""
+"""How well a target delay is kept: what left when, what came too late, what to do."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from collections.abc import Callable
 import numpy as np
 
 from avatar_stream.controls import Status
-from avatar_stream.running.crew import Crew
-from avatar_stream.running.meter import Worker
-from avatar_stream.running.pipeline import Rendered
-from avatar_stream.types import Sound
 
 _WINDOW_S = 3.0
 _KEPT = 2000
@@ -24,35 +20,8 @@ _LATE_LEAVING_S = 0.02
 _ROUND_MS = 50
 
 
-class Direct:
-    """Lets every frame leave as soon as it is finished. `Pacer` does the same at a target delay."""
-
-    def __init__(self, put: Callable[[Rendered | Sound], None]):
-        """Take what takes what leaves."""
-        self._put = put
-
-    def start(self, crew: Crew, worker: Worker, then: Callable[[], None]) -> None:
-        """Begin; `then` is called once, when everything has left."""
-        self._then = then
-
-    def take(self, rendered: Rendered) -> None:
-        """Take a finished frame; live it never waits."""
-        self._put(rendered)
-
-    def end(self) -> None:
-        """No more frames will come."""
-        self._then()
-
-    def abort(self) -> None:
-        """Stop now."""
-
-    def add_to(self, status: Status) -> Status:
-        """Return the status with what is to be said of the delay."""
-        return status
-
-
-class Pace:
-    """Counts what comes and leaves; read from any thread.
+class Punctuality:
+    """Counts what comes and leaves under a target delay; read from any thread.
 
     Attributes:
         late: frames that came later than they were due, since the start.
