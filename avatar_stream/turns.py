@@ -16,7 +16,7 @@ _compiled = {"nopython": True, "cache": True, "fastmath": False}
 
 
 @numba.guvectorize(["(float32[:], float32[:])", "(float64[:], float64[:])"], "(n)->()", **_compiled)
-def length(vector, out):
+def length(vector: np.ndarray, out: np.ndarray) -> None:
     """(...) lengths of (..., N) vectors."""
     squares = vector[0] * vector[0]
     for k in range(1, len(vector)):
@@ -25,7 +25,7 @@ def length(vector, out):
 
 
 @numba.guvectorize(["(float32[:], float32[:])", "(float64[:], float64[:])"], "(n)->(n)", **_compiled)
-def unit(vector, out):
+def unit(vector: np.ndarray, out: np.ndarray) -> None:
     """Scale (..., N) vectors to length 1; a zero vector stays near zero instead of becoming NaN."""
     squares = vector[0] * vector[0]
     for k in range(1, len(vector)):
@@ -40,7 +40,7 @@ def unit(vector, out):
     "(n),(n)->(n)",
     **_compiled,
 )
-def cross(a, b, out):
+def cross(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Cross product of (..., 3) arrays."""
     out[0] = a[1] * b[2] - a[2] * b[1]
     out[1] = a[2] * b[0] - a[0] * b[2]
@@ -48,7 +48,7 @@ def cross(a, b, out):
 
 
 @numba.guvectorize(["(float64[:], float64, float64[:, :])"], "(n),()->(n,n)", **_compiled)
-def about(axis, angle, out):
+def about(axis: np.ndarray, angle: float, out: np.ndarray) -> None:
     """(..., 3, 3) turns by `angle` (...) radians about unit `axis` (..., 3); the batches broadcast."""
     cosine, sine = math.cos(angle), math.sin(angle)
     rest = 1 - cosine
@@ -59,7 +59,7 @@ def about(axis, angle, out):
 
 
 @numba.guvectorize(["(float64[:], float64[:], float64[:, :])"], "(n),(n)->(n,n)", **_compiled)
-def frame(first, second, out):
+def frame(first: np.ndarray, second: np.ndarray, out: np.ndarray) -> None:
     """(..., 3, 3) right-handed axes as columns: `first`, `second` made square to it, their product."""
     size = math.sqrt(max(first[0] * first[0] + first[1] * first[1] + first[2] * first[2], 1e-18))
     x0, x1, x2 = first[0] / size, first[1] / size, first[2] / size
@@ -74,7 +74,7 @@ def frame(first, second, out):
 
 
 @numba.guvectorize(["(float64[:], float64[:], float64[:], float64[:])"], "(n),(n)->(n),()", **_compiled)
-def _axis(start, end, axis, sine):
+def _axis(start: np.ndarray, end: np.ndarray, axis: np.ndarray, sine: np.ndarray) -> None:
     """Unit axis about which one unit vector turns to another, and the sine of the angle."""
     axis[0] = start[1] * end[2] - start[2] * end[1]
     axis[1] = start[2] * end[0] - start[0] * end[2]
@@ -90,7 +90,7 @@ def _axis(start, end, axis, sine):
 
 
 @numba.guvectorize(["(float64[:, :], float64[:])"], "(n,n)->(n)", **_compiled)
-def _double_sine(turn, out):
+def _double_sine(turn: np.ndarray, out: np.ndarray) -> None:
     out[0], out[1], out[2] = turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]
 
 

@@ -259,16 +259,11 @@ def _join(partial: Path, settings: dict, folder: Path) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `prepare-videos`."""
-    parser.add_argument(
-        "--input", type=Path, required=True, metavar="DIR", help="folder of videos, searched with subfolders"
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DATASET", help="data set folder to make"
-    )
-    parser.add_argument(
-        "--every", type=int, default=3, metavar="N", help="track every N-th frame (default: 3)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--input", type=Path, required=True, metavar="DIR", help="folder of videos, searched with subfolders")
+    add("--output", type=Path, required=True, metavar="DATASET", help="data set folder to make")
+    add("--every", type=int, default=3, metavar="N", help="track every N-th frame (default: 3)")
+    add(
         "--max-frames-per-clip",
         type=int,
         default=120,
