@@ -16,7 +16,7 @@ _compiled = {"nopython": True, "cache": True, "fastmath": False}
 
 
 @numba.guvectorize(["(float32[:], float32[:])", "(float64[:], float64[:])"], "(n)->()", **_compiled)
-def length(vector, out):
+def length(vector: np.ndarray, out: np.ndarray) -> None:
     """(...) lengths of (..., N) vectors."""
     squares = vector[0] * vector[0]
     for k in range(1, len(vector)):
@@ -25,7 +25,7 @@ def length(vector, out):
 
 
 @numba.guvectorize(["(float32[:], float32[:])", "(float64[:], float64[:])"], "(n)->(n)", **_compiled)
-def unit(vector, out):
+def unit(vector: np.ndarray, out: np.ndarray) -> None:
     """Scale (..., N) vectors to length 1; a zero vector stays near zero instead of becoming NaN."""
     squares = vector[0] * vector[0]
     for k in range(1, len(vector)):
@@ -40,7 +40,7 @@ def unit(vector, out):
     "(n),(n)->(n)",
     **_compiled,
 )
-def cross(a, b, out):
+def cross(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     """Cross product of (..., 3) arrays."""
     out[0] = a[1] * b[2] - a[2] * b[1]
     out[1] = a[2] * b[0] - a[0] * b[2]
@@ -48,7 +48,7 @@ def cross(a, b, out):
 
 
 @numba.guvectorize(["(float64[:], float64, float64[:, :])"], "(n),()->(n,n)", **_compiled)
-def about(axis, angle, out):
+def about(axis: np.ndarray, angle: float, out: np.ndarray) -> None:
     """(..., 3, 3) turns by `angle` (...) radians about unit `axis` (..., 3); the batches broadcast."""
     cosine, sine = math.cos(angle), math.sin(angle)
     rest = 1 - cosine
@@ -59,7 +59,7 @@ def about(axis, angle, out):
 
 
 @numba.guvectorize(["(float64[:], float64[:], float64[:, :])"], "(n),(n)->(n,n)", **_compiled)
-def frame(first, second, out):
+def frame(first: np.ndarray, second: np.ndarray, out: np.ndarray) -> None:
     """(..., 3, 3) right-handed axes as columns: `first`, `second` made square to it, their product."""
     size = math.sqrt(max(first[0] * first[0] + first[1] * first[1] + first[2] * first[2], 1e-18))
     x0, x1, x2 = first[0] / size, first[1] / size, first[2] / size
@@ -71,6 +71,27 @@ def frame(first, second, out):
     out[0, 0], out[1, 0], out[2, 0] = x0, x1, x2
     out[0, 1], out[1, 1], out[2, 1] = z1 * x2 - z2 * x1, z2 * x0 - z0 * x2, z0 * x1 - z1 * x0
     out[0, 2], out[1, 2], out[2, 2] = z0, z1, z2
+
+
+@numba.guvectorize(["(float64[:], float64[:], float64[:], float64[:])"], "(n),(n)->(n),()", **_compiled)
+def _axis(start: np.ndarray, end: np.ndarray, axis: np.ndarray, sine: np.ndarray) -> None:
+    """Unit axis about which one unit vector turns to another, and the sine of the angle."""
+    axis[0] = start[1] * end[2] - start[2] * end[1]
+    axis[1] = start[2] * end[0] - start[0] * end[2]
+    axis[2] = start[0] * end[1] - start[1] * end[0]
+    sine[0] = math.sqrt(axis[0] * axis[0] + axis[1] * axis[1] + axis[2] * axis[2])
+    size = max(sine[0], 1e-9)
+    if sine[0] < 1e-8:  # opposite, or the same: any axis across
+        k = 0 if abs(start[0]) < 0.6 else 1
+        axis[k], axis[k - 1], axis[k - 2] = 0.0, start[k - 2], -start[k - 1]
+        size = math.sqrt(start[k - 1] * start[k - 1] + start[k - 2] * start[k - 2])
+    for k in range(3):
+        axis[k] /= size
+
+
+@numba.guvectorize(["(float64[:, :], float64[:])"], "(n,n)->(n)", **_compiled)
+def _double_sine(turn: np.ndarray, out: np.ndarray) -> None:
+    out[0], out[1], out[2] = turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]
 
 
 def middle(points: np.ndarray, pair: np.ndarray) -> np.ndarray:
@@ -86,18 +107,13 @@ def gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(..., 3, 3) shortest turn that takes unit vectors `start` to unit vectors `end`; of opposite ones, any such."""
-    axis, cosine = cross(start, end), (start * end).sum(-1)
-    sine = length(axis)
-    opposite = (sine < 1e-8) & (cosine < 0)
-    if opposite.any():
-        axis = np.where(opposite[..., None], cross(start, np.eye(3)[np.abs(start).argmin(-1)]), axis)
-    return about(unit(axis), np.arctan2(sine, cosine))
+    axis, sine = _axis(start, end)
+    return about(axis, np.arctan2(sine, (start * end).sum(-1)))
 
 
 def to_vector(turn: np.ndarray) -> np.ndarray:
     """(..., 3) rotation vectors (axis times radians, 0..pi) of (..., 3, 3) matrices."""
-    pairs = ((2, 1), (0, 2), (1, 0))
-    double_sine = np.stack([turn[..., a, b] - turn[..., b, a] for a, b in pairs], -1)
+    double_sine = _double_sine(turn)
     cosine = np.clip((np.trace(turn, axis1=-2, axis2=-1) - 1) / 2, -1, 1)
     angle = np.arccos(cosine)
     vector = unit(double_sine) * angle[..., None]

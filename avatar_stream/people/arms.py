@@ -66,9 +66,13 @@ class Arm:
         """(3,) the wrist, moved along its line from the shoulder into reach."""
         line = wrist_m - shoulder_m
         distance = np.sqrt(line @ line) + 1e-9
-        return shoulder_m + line * (np.clip(distance, *(self.length_m * r for r in REACH)) / distance)
+        return shoulder_m + line * (
+            np.clip(distance, self.length_m * REACH[0], self.length_m * REACH[1]) / distance
+        )
 
-    def _bones(self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, swivel: np.ndarray):
+    def _bones(
+        self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, swivel: np.ndarray
+    ) -> tuple:
         """Elbow (..., 3) and turns of upper arm and unrolled forearm (..., 3, 3) for swivels (...)."""
         elbow, upper, fore = _elbows(
             shoulder_m,
@@ -176,7 +180,7 @@ class Arm:
     nopython=True,
     cache=True,
 )
-def _elbows(shoulder, wrist, down, mirror, upper_m, fore_m, swivel, elbow, upper, fore):
+def _elbows(shoulder, wrist, down, mirror, upper_m, fore_m, swivel, elbow, upper, fore) -> None:  # type: ignore[no-untyped-def]
     """Elbow places and both bones' unit directions (..., 3), for swivels (...) about shoulder-wrist."""
     line = wrist - shoulder
     distance = math.sqrt(line[0] ** 2 + line[1] ** 2 + line[2] ** 2) + 1e-9

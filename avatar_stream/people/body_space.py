@@ -105,7 +105,7 @@ class BodySpace:
 
 
 @njit(cache=True)
-def _push(turns, centres, axes, points, radii):
+def _push(turns, centres, axes, points, radii) -> tuple:  # type: ignore[no-untyped-def]
     """Depth (N,) and way out (N, 3) of balls among ellipsoids; first-order distance, exact on the surface."""
     depth = np.full(len(points), -np.inf)
     way = np.zeros((len(points), 3))

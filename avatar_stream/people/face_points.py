@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -163,7 +164,7 @@ def _outer_skin(rig: Rig, renderer: Renderer) -> np.ndarray:
     return seen[(rig.kinds[first] == BODY) & on_head[first]]
 
 
-def _sights(rig: Rig, renderer: Renderer):
+def _sights(rig: Rig, renderer: Renderer) -> Iterator[tuple[RigPose, PlacedCamera, np.ndarray]]:
     """Yield (pose, camera, (478, 2) px) for every picture in which MediaPipe finds the face."""
     from mediapipe.python.solutions.face_mesh import FaceMesh
 

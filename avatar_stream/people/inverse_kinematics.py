@@ -155,14 +155,14 @@ class RigSolver:
             width_px = float(np.linalg.norm(np.subtract(*points[SHOULDERS, :2])))
             if seen[HIPS].all():
                 hips = bind[_HIP_JOINTS].mean(0)
-                width_m += np.linalg.norm((arms.mean(0) - hips)[:2])
-                width_px += np.linalg.norm((points[SHOULDERS] - points[HIPS]).mean(0)[:2])
+                width_m += float(np.linalg.norm((arms.mean(0) - hips)[:2]))
+                width_px += float(np.linalg.norm((points[SHOULDERS] - points[HIPS]).mean(0)[:2]))
             if np.isfinite(width_px) and width_px > 1:
                 self._scales.append(width_m / width_px)
                 self._origins.append(points[SHOULDERS, :2].mean(0))
                 self._scale = float(np.median(self._scales))
                 self._origin_px = np.median(self._origins, axis=0)
-        return self._scale or 1.2 / max(pose.size)
+        return self._scale or 1.2 / max(*pose.size)
 
     def _solve_trunk(self, points: np.ndarray, confidence: np.ndarray) -> None:
         """Lean, sway and turn of the chest and the difference of the shrugs."""
@@ -193,7 +193,7 @@ class RigSolver:
             self._neutral_turn = about(np.array([1.0, 0.0, 0.0]), float(np.median(self._nods)))
         relative = stand.turns[INDEX["Spine2"]].T @ turn @ self._neutral_turn.T
         vector = to_vector(relative)
-        angle = np.linalg.norm(vector)
+        angle = float(np.linalg.norm(vector))
         self._head = from_vector(vector * min(1.0, _HEAD_LIMIT_RAD / max(angle, 1e-9)))
         now = face_fit.measure(face, turn)
         if learning:

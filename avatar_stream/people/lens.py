@@ -43,7 +43,7 @@ def random_lens(random: np.random.Generator) -> Lens:
         blur_px=float(random.uniform(0.3, 0.9) if poor else random.uniform(0.0, 0.5)),
         sharpening=float(random.uniform(0.0, 1.2)) if random.random() < 0.5 else 0.0,
         noise=float(random.uniform(1.5, 7.0) if poor else random.uniform(0.3, 2.0)),
-        balance=tuple(float(v) for v in np.exp(random.normal(0, 0.035, 3))),
+        balance=tuple(np.exp(random.normal(0, 0.035, 3)).tolist()),
         contrast=float(np.exp(random.normal(0.03, 0.1))),
         saturation=float(np.exp(random.normal(-0.03, 0.13))),
         jpeg=int(random.integers(55, 90) if poor else random.integers(88, 98))
@@ -129,7 +129,7 @@ def _graded(colours: np.ndarray, lens: Lens) -> np.ndarray:
     return 118 + lens.contrast * (colours - 118)
 
 
-def _grain(size: tuple[int, int], lens: Lens, random: np.random.Generator) -> np.ndarray:
+def _grain(size: tuple[int, ...], lens: Lens, random: np.random.Generator) -> np.ndarray:
     """(H, W, 3) float32: mostly light and dark, a little colour, as soft as the camera's pixels are large."""
     grain = random.standard_normal((*size, 3), np.float32)
     grain = 0.45 * grain + 0.85 * random.standard_normal((*size, 1), np.float32)

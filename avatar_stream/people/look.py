@@ -63,8 +63,8 @@ class Appearance:
         shine: how much skin shines: 0 powdered, 1 as it is, 2 wet.
     """
 
-    key: tuple[float, float, float] = (-0.5, 0.65, 0.75)
-    key_colour: tuple[float, float, float] = (0.66, 0.63, 0.60)
+    key: tuple[float, ...] = (-0.5, 0.65, 0.75)
+    key_colour: tuple[float, ...] = (0.66, 0.63, 0.60)
     around: np.ndarray = None  # type: ignore[assignment]
     tints: np.ndarray = None  # type: ignore[assignment]
     patterns: np.ndarray = None  # type: ignore[assignment]
@@ -75,7 +75,7 @@ class Appearance:
     shine: float = 1.0
     lens: Lens | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Without tints and patterns the person looks as filed, in a light room."""
         if self.around is None:
             object.__setattr__(self, "around", surroundings(_ROOM))
@@ -140,7 +140,7 @@ def random_look(part_colours: np.ndarray, random: np.random.Generator) -> Appear
     )
 
 
-def surroundings(lights: Sequence[tuple[Sequence[float], Sequence[float]]]) -> np.ndarray:
+def surroundings(lights: Sequence[tuple[Sequence[float], Sequence[float] | np.ndarray]]) -> np.ndarray:
     """Sum up wide lights as spherical harmonics of second order.
 
     Ramamoorthi and Hanrahan, An efficient representation for irradiance environment maps, SIGGRAPH 2001.

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _SYLLABLES = "ka mi ro sto ne bra lu ti vo an er ol sha pe qua zi dor men fy gri wa jo hex cu ble".split()
-Colours = list[tuple[int, int, int]]  # three of them, RGB
+Colours = list[tuple[int, ...]]  # three of them, RGB
 
 
 def motif(size: int, random: np.random.Generator, colours: Colours) -> np.ndarray:

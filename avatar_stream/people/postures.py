@@ -275,7 +275,7 @@ class RigBody:
 
 
 @njit(cache=True)
-def _overlap(left, right, radii):
+def _overlap(left: np.ndarray, right: np.ndarray, radii: np.ndarray) -> tuple[float, int, int]:
     """The greatest overlap between balls of two arms, metres, and their rows."""
     best, row, column = -np.inf, 0, 0
     for i in range(len(left)):

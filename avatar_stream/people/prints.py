@@ -82,7 +82,7 @@ def _hang(image: np.ndarray, random: np.random.Generator, colours: Colours) -> N
     _put(image, badge, 512, low + badge.shape[0] / 2, random)
 
 
-def _contrasting(cloth: np.ndarray, random: np.random.Generator) -> tuple[int, int, int]:
+def _contrasting(cloth: np.ndarray, random: np.random.Generator) -> tuple[int, ...]:
     """A colour that stands out from the cloth: white on dark, black on light, or bright ones."""
     light = float(cloth @ np.array([0.3, 0.59, 0.11]))
     chance = random.random()

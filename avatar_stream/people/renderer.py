@@ -74,7 +74,8 @@ class Renderer(contextlib.AbstractContextManager):
         self._resolved = self._target(0, depth=False) if samples > 1 else self._multisampled
         self._shadow_program = self._context.program(shaders.VERTEX, fragment_shader=shaders.DEPTH)
         self._key_map, self._sky_map = (ShadowMap(self._context, side) for side in (_KEY_PX, _SKY_PX))
-        self._finder = self._found = None
+        self._finder: moderngl.Program | None = None
+        self._found: moderngl.Framebuffer
         self._models: dict[int, _Model] = {}
 
     def _target(self, samples: int, depth: bool = True) -> moderngl.Framebuffer:
@@ -222,10 +223,7 @@ class _Model:
             index = context.buffer(
                 np.ascontiguousarray(rig.triangles[first : first + count], np.uint32).tobytes()
             )
-            layout = [
-                (self._positions, "3f", "position"),
-                (self._fixed, "3f 2f 4f1 4u1 4f1 2f", *_FIXED),
-            ]
+            layout = [(self._positions, "3f", "position"), (self._fixed, "3f 2f 4f1 4u1 4f1 2f", *_FIXED)]
             self._indices.append(index)
             kind = rig.kinds[rig.triangles[first : first + count, 0]].max()
             body, worn, shadow = programs

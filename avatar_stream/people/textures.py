@@ -15,7 +15,8 @@ class KeptTexture:
 
     def __init__(self, context: moderngl.Context):
         """Hold nothing yet."""
-        self._context, self._name, self._texture = context, None, None
+        self._context, self._name = context, object()
+        self._texture: moderngl.Texture | None = None
 
     def keep(self, name: object, make: Callable[[], np.ndarray]) -> None:
         """Hold the texture of this name, and make it where another one is held."""
@@ -25,7 +26,8 @@ class KeptTexture:
 
     def use(self, place: int) -> None:
         """Bind it to a texture unit."""
-        self._texture.use(place)
+        if self._texture is not None:
+            self._texture.use(place)
 
     def release(self) -> None:
         """Give it back. May be called twice."""
@@ -38,7 +40,10 @@ def upload(context: moderngl.Context, pixels: np.ndarray) -> moderngl.Texture:
     """(H, W, C) uint8 (read as 0..1) or float16 pixels as a texture with smaller copies for the distance."""
     kind = "f2" if pixels.dtype == np.float16 else "f1"
     texture = context.texture(
-        pixels.shape[1::-1], pixels.shape[2], np.ascontiguousarray(pixels).tobytes(), dtype=kind
+        (pixels.shape[1], pixels.shape[0]),
+        pixels.shape[2],
+        np.ascontiguousarray(pixels).tobytes(),
+        dtype=kind,
     )
     texture.build_mipmaps()
     # One level at a time: reading two costs a tenth of the frame on a processor.
@@ -49,7 +54,7 @@ def upload(context: moderngl.Context, pixels: np.ndarray) -> moderngl.Texture:
 def label_texture(context: moderngl.Context, masks: np.ndarray) -> moderngl.Texture:
     """The strongest channel of the part masks at each texel."""
     labels = np.ascontiguousarray(masks.argmax(-1).astype(np.uint8))
-    texture = context.texture(labels.shape[::-1], 1, labels.tobytes())
+    texture = context.texture((labels.shape[1], labels.shape[0]), 1, labels.tobytes())
     texture.filter = (moderngl.NEAREST, moderngl.NEAREST)
     return texture
 

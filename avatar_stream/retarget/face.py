@@ -148,7 +148,9 @@ class FaceTransfer:
         if expression is None or weight <= 0:
             return self.rest.copy()
         face = self.rest + weight * expression.offsets
-        self._shut_lips(face)
+        crossed = face[UPPER_LIP, 1] - face[LOWER_LIP, 1]
+        if crossed > 0:  # lips may press, not cross
+            face[MESH] += _jaw_weights(face)[:, None] * np.array([0.0, crossed, 0.0])
         self._set_eyes(face, 1.0 + weight * (expression.lids - 1.0), weight * expression.gaze)
         return face
 
@@ -183,7 +185,9 @@ class FaceTransfer:
         return offsets
 
     def _read_lids(self, straight: np.ndarray, step_s: float) -> np.ndarray:
-        gaps = _lid_gaps(straight)
+        lids = length(straight[UPPER_LIDS[:, 1:6]] - straight[LOWER_LIDS[:, 1:6]]).sum(axis=1) / 5
+        widths = length(straight[EYE_CORNERS[:, 0]] - straight[EYE_CORNERS[:, 1]])
+        gaps = lids / np.maximum(widths, 1e-6)
         usual = self._open_lids.update(gaps, step_s)
         shut = _CLOSED_LIDS * usual
         return np.clip((gaps - shut) / np.maximum(usual - shut, 1e-3), 0.0, _WIDEST_LIDS)
@@ -211,12 +215,6 @@ class FaceTransfer:
         filled = straight.copy()
         filled[~seen] = self.rest[~seen] + self._fillers[key] @ (straight[seen] - self.rest[seen])
         return filled
-
-    def _shut_lips(self, face: np.ndarray) -> None:
-        # Lips may press, not cross.
-        crossed = face[UPPER_LIP, 1] - face[LOWER_LIP, 1]
-        if crossed > 0:
-            face[MESH] += _jaw_weights(face)[:, None] * np.array([0.0, crossed, 0.0])
 
     def _set_eyes(self, face: np.ndarray, openings: np.ndarray, gaze: np.ndarray) -> None:
         lower, gap = self._lids
@@ -252,12 +250,6 @@ def _close_mouth(neutral: np.ndarray) -> np.ndarray:
     closed = neutral.copy()
     closed[MESH, 1] -= excess * _jaw_weights(neutral)
     return closed
-
-
-def _lid_gaps(face: np.ndarray) -> np.ndarray:
-    lids = length(face[UPPER_LIDS[:, 1:6]] - face[LOWER_LIDS[:, 1:6]]).sum(axis=1) / 5
-    widths = length(face[EYE_CORNERS[:, 0]] - face[EYE_CORNERS[:, 1]])
-    return lids / np.maximum(widths, 1e-6)
 
 
 def _eye_axes(face: np.ndarray) -> np.ndarray:

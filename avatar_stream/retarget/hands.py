@@ -25,12 +25,6 @@ def palm_px(hands: np.ndarray) -> np.ndarray:
     return length(hand_bones(hands)).sum(axis=-1) / PALMS_IN_BONES
 
 
-def _usual_size(palm: float, shoulders: float, usual: np.ndarray | None) -> bool:
-    """Whether a palm of this size, px, may belong to a person with these shoulders, px."""
-    expected = PALM_RATIO * shoulders if usual is None else 0.5 * (PALM_RATIO * shoulders + float(usual))
-    return _SIZES[0] * expected <= palm <= _SIZES[1] * expected
-
-
 class HandGate:
     """Refuses hands that a tracker made up: too far, too large, jumping, on the other wrist, found twice.
 
@@ -78,9 +72,12 @@ class HandGate:
         wrist_gaps = gaps(hands[:, 0], points[WRISTS])
         trusted_gaps = np.where(confidence[WRISTS] > _LOW_CONFIDENCE, wrist_gaps, np.nan)
         accepted = sure & ordinary  # False with NaN
+        expected = PALM_RATIO * shoulders
+        if usual_palm is not None:
+            expected = 0.5 * (expected + float(usual_palm))
         for side in np.flatnonzero(accepted):
             accepted[side] = (
-                _usual_size(palms[side], shoulders, usual_palm)
+                _SIZES[0] * expected <= palms[side] <= _SIZES[1] * expected
                 and not self._jumps(side, time_s)
                 and _on_own_wrist(trusted_gaps, side, shoulders, alone=bool(np.isnan(palms[1 - side])))
             )

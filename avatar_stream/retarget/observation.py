@@ -10,7 +10,6 @@ import numpy as np
 
 from avatar_stream.landmarks import ELBOWS, HANDS, HIPS, SHOULDERS, STABLE_FACE, WRISTS, both_hands
 from avatar_stream.retarget.contacts import FACE_PLACES, smooth_step
-from avatar_stream.retarget.face import Head
 from avatar_stream.retarget.hands import HandGate, palm_px
 from avatar_stream.retarget.lost_hands import HandMemory, PalmWays, palm_ways
 from avatar_stream.retarget.proportions import PALM_RATIO, DriverProportions
@@ -63,10 +62,6 @@ class Observation:
         """(2,) bool, which hands are seen or remembered."""
         return np.isfinite(both_hands(self.points)).all(axis=(1, 2))
 
-    def head_centre(self, head: Head) -> np.ndarray:
-        """(2,) driver's px of the middle of the head, also while the face is lost."""
-        return head.centre[:2] + self.face_shift
-
 
 class Observer:
     """Judges and completes the frames of one driver."""
@@ -113,9 +108,12 @@ class Observer:
             points[HANDS[side]] = self._memory.complete(side, points, seen[HAND], ways, step_s)
         shift = self._complete_face(points, seen, last)
         hips = bool((confidence[HIPS] > 0.5).all() and (points[HIPS, 1] < pose.size[1]).all())
-        return Observation(
-            points, seen, hips, shift, self._touching(points, seen), ways, _facing(pose), self._right_nearer_m(pose)
-        )  # fmt: skip
+        left, right = self._memory.touching
+        nearer_m = float(pose.world[WRISTS[0], 2] - pose.world[WRISTS[1], 2])
+        if left or right:  # what hides the other hand is before it
+            nearer_m = float(_HIDDEN_M * (left - right))
+        touching = self._touching(points, seen)
+        return Observation(points, seen, hips, shift, touching, ways, _facing(pose), nearer_m)
 
     def _touching(self, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """(2,) 0..1, how much each lost hand touches the other one or the face, which are seen."""
@@ -130,12 +128,6 @@ class Observer:
                 near = smooth_step(nearest / max(palm_px(hand), 1e-6), *_NEAR_FACE)
                 touching[side] = max(touching[side], near)
         return touching
-
-    def _right_nearer_m(self, pose: Pose) -> float:
-        touching = self._memory.touching
-        if touching.any():  # what hides the other hand is before it
-            return float(_HIDDEN_M * (touching[0] - touching[1]))
-        return float(pose.world[WRISTS[0], 2] - pose.world[WRISTS[1], 2])
 
     def _complete_arms(
         self,

@@ -23,7 +23,7 @@ from avatar_stream.landmarks import (
     WRISTS,
     hand_bones,
 )
-from avatar_stream.turns import length
+from avatar_stream.turns import length, unit
 from avatar_stream.types import BODY, FACE, Pose
 
 # In shoulder widths (between the joints), measured over real signers; arms hang nearly straight down at rest.
@@ -70,17 +70,15 @@ def measure_avatar(pose: Pose) -> Proportions:
     rest = np.where(known[:, None], pose.points, np.nan).astype(np.float64)
     shoulders = float(np.linalg.norm(rest[11, :2] - rest[12, :2]))
     _fill_body(rest, shoulders)
-    arms = np.array(
-        [
-            _bone_length(rest, a, b, ratio * shoulders)
-            for (a, b), ratio in zip(((SHOULDERS, ELBOWS), (ELBOWS, WRISTS)), ARM_RATIOS, strict=True)
-        ]
-    )
+    joints = (SHOULDERS, ELBOWS), (ELBOWS, WRISTS)
+    arms = [
+        _bone_length(rest, *ends, usual) for ends, usual in zip(joints, ARM_RATIOS * shoulders, strict=True)
+    ]
     hand = _hand_lengths(rest, shoulders)
     _fill_hands(rest, hand)
     irises = ~np.isfinite(rest[FACE]).all(axis=1)
     rest[FACE][irises] = rest[FACE][EYE_CORNERS[::-1].ravel()].mean(axis=0)
-    upper, fore = (_directions(rest, a, b) for a, b in ((SHOULDERS, ELBOWS), (ELBOWS, WRISTS)))
+    upper, fore = unit(rest[ELBOWS] - rest[SHOULDERS]), unit(rest[WRISTS] - rest[ELBOWS])
     return Proportions(rest, known, shoulders, np.tile(arms, (2, 1)), hand, fore, upper)
 
 
@@ -127,11 +125,6 @@ def _fill_hands(rest: np.ndarray, lengths: np.ndarray) -> None:
         else:
             shape = HAND_CHAIN @ (lengths[:, None] * np.array([0.0, 1.0, 0.0]))
         rest[hand] = shape + rest[wrist] * [1.0, 1.0, 0.0]
-
-
-def _directions(rest: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    bones = rest[end] - rest[start]
-    return bones / (np.linalg.norm(bones, axis=1, keepdims=True) + 1e-9)
 
 
 class RunningEstimate:

@@ -209,7 +209,7 @@ class Retargeter:
         turn, centre = np.eye(3), self._rest_head + moved
         if weight > 0 and self._head is not None:
             turn = turns.part_of(self._face.relative_turn(self._head), weight)
-            offset = (seen.head_centre(self._head) - seen.middle) / self._driver.shoulders
+            offset = (self._head.centre[:2] + seen.face_shift - seen.middle) / self._driver.shoulders
             usual = self._head_offset.value
             # A longer neck swings further.
             neck = math.dist(self._rest_head[:2], self._rest_middle[:2]) / max(math.hypot(*usual), 1e-3)

@@ -52,7 +52,7 @@ class HandLandmarks:
     middle: complex = field(init=False)
     size_px: float = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Measure the palm."""
         self.flat = places(self.points)
         self.wrist, index, middle, ring, little = self.flat[[0, 5, 9, 13, 17]].tolist()
@@ -100,7 +100,8 @@ def places(points: np.ndarray) -> np.ndarray:
 def arm_of(body: BodyLandmarks, side: int) -> ArmEnd:
     """The end of a body's left or right arm in this very picture."""
     rows = _ARMS[side]
-    return ArmEnd(*places(body.raw[rows, :]).tolist(), float(body.visibility[rows[0]]))
+    wrist, elbow, index, little = places(body.raw[rows, :]).tolist()
+    return ArmEnd(wrist, elbow, index, little, float(body.visibility[rows[0]]))
 
 
 def inside(place: complex, image: np.ndarray, beyond_px: float = 0.0) -> bool:

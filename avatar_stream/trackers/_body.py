@@ -99,7 +99,8 @@ class BodyReader:
         body = self._filtered(points, visibility, world, time_s)
         if len(outputs) == _OUTPUTS:
             return body
-        matte = region.spread(_matte(outputs[_OUTPUTS][0, ..., 0]), image.shape)
+        logits = np.clip(outputs[_OUTPUTS][0, ..., 0], -20, 20)
+        matte = region.spread(np.round(255 / (1 + np.exp(-logits))).astype(np.uint8), image.shape)
         return replace(body, matte=matte)
 
     def _filtered(
@@ -122,10 +123,6 @@ def region_of(marks: np.ndarray) -> Region:
     """The region of a person: (2, 2) px between the hips and on a circle round the whole person."""
     middle, rim = (complex(*mark) for mark in marks[:2])
     return Region(middle.real, middle.imag, 2 * abs(rim - middle) * _ROOM, angle_from_up(rim - middle))
-
-
-def _matte(logits: np.ndarray) -> np.ndarray:
-    return np.round(255 / (1 + np.exp(-np.clip(logits, -20, 20)))).astype(np.uint8)
 
 
 def _refined(points: np.ndarray, maps: np.ndarray) -> np.ndarray:

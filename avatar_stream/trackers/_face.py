@@ -9,7 +9,7 @@ from numba import njit
 
 from avatar_stream.landmarks import LIPS
 from avatar_stream.trackers._body import BodyLandmarks
-from avatar_stream.trackers._detectors import Detection, Detector
+from avatar_stream.trackers._detectors import Detector
 from avatar_stream.trackers._networks import Networks
 from avatar_stream.trackers._regions import Region
 from avatar_stream.types import NOSE
@@ -98,7 +98,10 @@ class FaceReader:
         if not place.valid():
             return None
         found = self._detector.find(image, place)
-        return _region_found(found[0]) if found else None
+        if not found:
+            return None
+        region = _region_of(found[0].points, found[0].points[:2], 1.0)
+        return region.raised(_RAISED_FOUND).scaled(_ROOM_FOUND)
 
     def _read_region(self, image: np.ndarray, region: Region) -> tuple[np.ndarray, float] | None:
         if not region.valid():
@@ -189,7 +192,3 @@ def _region_of(points: np.ndarray, eyes: np.ndarray, room: float) -> Region:
     angle = math.atan2(way[1], way[0])
     x, y = (low + high) / 2
     return Region(float(x), float(y), float((high - low).max()) * room, angle)
-
-
-def _region_found(found: Detection) -> Region:
-    return _region_of(found.points, found.points[:2], 1.0).raised(_RAISED_FOUND).scaled(_ROOM_FOUND)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ class OneEuro:
 
     def reset(self) -> None:
         """Forget: the next values are taken as they are."""
-        self._raw = self._value = self._speed = None
+        self._value: np.ndarray | None = None
+        self._raw = self._speed = np.zeros(0)
         self._time_s = -math.inf
 
     def filter(self, values: np.ndarray, time_s: float, object_size: float = 1.0) -> np.ndarray:
@@ -55,5 +57,5 @@ class OneEuro:
         return self._value
 
 
-def _weight(cut_off_hz, step_s: float):
+def _weight(cut_off_hz: float | np.ndarray, step_s: float) -> Any:
     return 1 / (1 + 1 / (2 * math.pi * cut_off_hz * step_s))

@@ -118,8 +118,12 @@ class HandsReader:
             sure = self._memories[side].hand is None and self._memories[1 - side].hand is not None
             taken = hands[1 - side] if sure else None
             hands[side] = self._read_side(side, image, arms[side], time_s, taken, firsts[side])
-        if hands[LEFT] is not None and hands[RIGHT] is not None:
-            self._part(hands, image, arms, time_s)
+        left, right = hands
+        if left is not None and right is not None and same_hand(left, right):
+            # One of two hands that are the same stays its owner's; for the other, one more look.
+            other = 1 - owner([left, right], arms)
+            self._memories[other].hand = None
+            hands[other] = self._read_side(other, image, arms[other], time_s, taken=hands[1 - other])
         for side, memory in enumerate(self._memories):
             hand = hands[side]
             memory.arm, memory.hand = arms[side], hand
@@ -156,22 +160,12 @@ class HandsReader:
         points = memory.read.points + (moved.real, moved.imag, 0.0)
         return HandLandmarks(points, _HIDDEN_TRUST * (1 - 0.6 * age), memory.read.right)
 
-    def _part(
-        self, hands: list[HandLandmarks | None], image: np.ndarray, arms: tuple[ArmEnd, ...], time_s: float
-    ) -> None:
-        """Leave one of two hands that are the same to its owner, and look once more for the other, in place."""
-        if not same_hand(hands[LEFT], hands[RIGHT]):
-            return
-        other = 1 - owner(hands, arms)
-        self._memories[other].hand = None
-        hands[other] = self._read_side(other, image, arms[other], time_s, taken=hands[1 - other])
-
     def _follow_both(self, image: np.ndarray, arms: tuple[ArmEnd, ...]) -> Sequence[HandLandmarks | None]:
         """Read two followed hands at once, which takes a tenth less time than one by one."""
         regions = [
             region_followed(memory.hand, memory.arm, arm)
             for memory, arm in zip(self._memories, arms, strict=True)
-            if memory.hand is not None and inside(arm.middle, image)
+            if memory.hand is not None and memory.arm is not None and inside(arm.middle, image)
         ]
         hands = self._run(image, *regions) if len(regions) == 2 else ()
         return hands if len(hands) == 2 else (None, None)
@@ -220,7 +214,7 @@ class HandsReader:
     ) -> Iterator[HandLandmarks]:
         if first is not None:
             yield first
-        elif memory.hand is not None:
+        elif memory.hand is not None and memory.arm is not None:
             yield from self._run(image, region_followed(memory.hand, memory.arm, arm))
         if arm.seen >= _VISIBLE:
             around = region_of_arm(arm)
@@ -274,7 +268,9 @@ class HandsReader:
         palms = self._palms.find(image, place, _FIND_PALM)
         palms = [palm for palm in palms if inside(places(palm.points)[_KNUCKLES].mean(), image)]
         if taken is not None:
-            palms = [palm for palm in palms if not _lies_on(palm, taken)]
+            away_px = [np.abs(places(palm.points) - taken.flat[_MARKED]).mean() for palm in palms]
+            least_px = _SAME_PALM * max(taken.size_px, 1.0)
+            palms = [palm for palm, px in zip(palms, away_px, strict=True) if px >= least_px]
         if not palms:
             return None
         palm = min(palms, key=lambda each: abs(complex(*each.points[0]) - arm.wrist))
@@ -285,18 +281,19 @@ class HandsReader:
             if good and (taken is None or not same_hand(hand, taken)):
                 memory.read, memory.seen_s = hand, time_s
                 return hand
-        hand = _carried(memory, palm, time_s) if palm.score >= _SURE_PALM else None
-        good = hand is not None and self._fits(hand, side, image, arm)
-        return hand if good and (taken is None or not same_hand(hand, taken)) else None
+        carried = _carried(memory, palm, time_s) if palm.score >= _SURE_PALM else None
+        if carried is None or not self._fits(carried, side, image, arm):
+            return None
+        return carried if taken is None or not same_hand(carried, taken) else None
 
     def _run(self, image: np.ndarray, *regions: Region) -> list[HandLandmarks]:
         """What the hand's network says of one or two regions; nothing of those that cannot be cut out."""
-        regions = [region for region in regions if region.valid()]
-        if not regions:
+        valid = [region for region in regions if region.valid()]
+        if not valid:
             return []
-        network = self._networks.hand if len(regions) == 1 else self._networks.both_hands
-        outputs = network(*(region.cut(image, _SIDE_PX) for region in regions))
-        return [_as_hand(*each) for each in zip(regions, *outputs, strict=True)]
+        network = self._networks.hand if len(valid) == 1 else self._networks.both_hands
+        outputs = network(*(region.cut(image, _SIDE_PX) for region in valid))
+        return [_as_hand(*each) for each in zip(valid, *outputs, strict=True)]
 
 
 def _as_hand(region: Region, landmarks: np.ndarray, presence: np.ndarray, right: np.ndarray) -> HandLandmarks:
@@ -304,11 +301,6 @@ def _as_hand(region: Region, landmarks: np.ndarray, presence: np.ndarray, right:
     points[:, :2] = region.put_back(points, _SIDE_PX)
     points[:, 2] *= region.side_px / (_SIDE_PX * _DEPTH)
     return HandLandmarks(points, float(presence[0]), float(right[0]))
-
-
-def _lies_on(palm: Detection, hand: HandLandmarks) -> bool:
-    away_px = float(np.abs(places(palm.points) - hand.flat[_MARKED]).mean())
-    return away_px < _SAME_PALM * max(hand.size_px, 1.0)
 
 
 def _carried(memory: _SideMemory, palm: Detection, time_s: float) -> HandLandmarks | None:

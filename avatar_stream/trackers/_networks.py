@@ -26,11 +26,7 @@ _HAND = ("hand_landmark/hand_landmark_full.tflite", _PARTS, ("Identity", "Identi
 # look at eyes and lips on the features of the first part (`_face.py` does it).
 _FACE = "face_landmark/face_landmark_with_attention.tflite"
 _FACE_OUTPUTS = ("output_mesh", "p_re_lu_3", "conv_faceflag")
-_DETAIL_INPUTS = (
-    "transform_tensor_bilinear_v2",
-    "transform_tensor_bilinear_v2_1",
-    "transform_tensor_bilinear_v2_2",
-)
+_DETAIL_INPUTS = [f"transform_tensor_bilinear_v2{end}" for end in ("", "_1", "_2")]
 _DETAIL_OUTPUTS = ("conv_lips", "conv_left_eye", "conv_right_eye", "conv_left_iris", "conv_right_iris")
 _DETAIL_SHAPE = (1, 16, 16, 32)
 
@@ -38,12 +34,12 @@ _DETAIL_SHAPE = (1, 16, 16, 32)
 class Network:
     """One network with its buffers, on one thread."""
 
-    def __init__(self, compiled):
+    def __init__(self, compiled: openvino.CompiledModel):
         """Wrap an `openvino.CompiledModel`."""
         import openvino
 
         self._request = compiled.create_infer_request()
-        self._inputs = []  # one array for each picture of a batch
+        self._inputs: list[np.ndarray] = []  # one array for each picture of a batch
         for place, port in enumerate(compiled.inputs):
             buffer = np.zeros(list(port.shape), port.element_type.to_dtype())
             self._request.set_input_tensor(place, openvino.Tensor(buffer, shared_memory=True))
@@ -110,8 +106,13 @@ class Networks:
         self._reduced = set(reduced) if "BF16" in abilities else set()
         self._ranges = {"hand": load_ranges()} if eight_bits and "INT8" in abilities else {}
         self._cache, self._folder = cache or user_cache("trackers"), _package()
-        body = ("Identity", "Identity_1", "Identity_3", "Identity_4")
-        body += ("Identity_2",) if segmentation else ()
+        body = (
+            "Identity",
+            "Identity_1",
+            "Identity_3",
+            "Identity_4",
+            *(["Identity_2"] if segmentation else []),
+        )
         try:
             self.people = self._load("people", "pose_detection/pose_detection.tflite", _SIGNED)
             self.body = self._load("body", "pose_landmark/pose_landmark_full.tflite", _PARTS, body)
@@ -152,7 +153,7 @@ class Networks:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         what = (name, content, bytes_scale, outputs, ranges, count)
 
-        def make():
+        def make() -> openvino.Model:
             model = (read or self._read)(path, outputs)
             if ranges:
                 round_layers(self.core, model, ranges)
@@ -162,7 +163,7 @@ class Networks:
 
         return Network(compile_once(self.core, make, what, settings, self._cache))
 
-    def _read(self, path: Path, outputs: Sequence[str] | None):
+    def _read(self, path: Path, outputs: Sequence[str] | None) -> openvino.Model:
         import openvino
 
         model = self.core.read_model(path)
@@ -171,13 +172,13 @@ class Networks:
         # What nobody asks for is not computed.
         return openvino.Model([model.output(each) for each in outputs], model.get_parameters(), "part")
 
-    def _read_face(self, path: Path, outputs: Sequence[str]):
+    def _read_face(self, path: Path, outputs: Sequence[str]) -> openvino.Model:
         import openvino
 
         model, named = _read_partially(path)
         return openvino.Model([named[name] for name in outputs], model.get_parameters(), "face")
 
-    def _read_details(self, path: Path, outputs: Sequence[str]):
+    def _read_details(self, path: Path, outputs: Sequence[str]) -> openvino.Model:
         import openvino
 
         _, named = _read_partially(path)
@@ -202,7 +203,7 @@ def _read_partially(path: Path) -> tuple:
     return model, {name: output for output in outputs for name in output.get_names()}
 
 
-def _from_bytes(model, mean: float, scale: float):
+def _from_bytes(model: openvino.Model, mean: float, scale: float) -> openvino.Model:
     """Let a network read uint8; it is cheaper inside than in numpy."""
     import openvino
 
@@ -214,4 +215,7 @@ def _from_bytes(model, mean: float, scale: float):
 
 def _package() -> Path:
     # Importing mediapipe takes seconds and starts its libraries; only its folder is needed.
-    return Path(importlib.util.find_spec("mediapipe").origin).parent / "modules"
+    package = importlib.util.find_spec("mediapipe")
+    if package is None or package.origin is None:
+        raise TrackerError("mediapipe is missing")
+    return Path(package.origin).parent / "modules"

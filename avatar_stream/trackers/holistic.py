@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class HolisticTracker(stages.Tracker):
     def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` loads the networks."""
         super().__init__(options, context)
-        self._holistic = None
+        self._holistic: Any = None
         self._first = True
         self._person = OnePerson()
 
@@ -54,8 +55,7 @@ class HolisticTracker(stages.Tracker):
 
             try:
                 self._holistic = Holistic(
-                    refine_face_landmarks=True,
-                    enable_segmentation=self.options.segmentation,
+                    refine_face_landmarks=True, enable_segmentation=self.options.segmentation
                 )
                 # Its threads talk to stderr until a picture has gone through, and the first frame may be far. One with
                 # nobody in it leaves no trace: the poses are the same bits with it and without.
@@ -114,7 +114,7 @@ class HolisticTracker(stages.Tracker):
             self._holistic = None
 
 
-def _as_pose(result, size: tuple[int, int], time_s: float) -> Pose | None:
+def _as_pose(result: Any, size: tuple[int, int], time_s: float) -> Pose | None:
     points = np.full((POINT_COUNT, 3), np.nan, np.float32)
     confidence = np.zeros(POINT_COUNT, np.float32)
     world = np.full((33, 3), np.nan, np.float32)
@@ -125,7 +125,7 @@ def _as_pose(result, size: tuple[int, int], time_s: float) -> Pose | None:
         (RIGHT_HAND, result.right_hand_landmarks),
     ]
     # MediaPipe gives x and y as parts of the picture's width and height, z in the scale of x.
-    scale = np.float32([size[0], size[1], size[0]])
+    scale = np.array([size[0], size[1], size[0]], np.float32)
     for rows, landmarks in parts:
         if landmarks is not None:
             points[rows] = _coordinates(landmarks) * scale
@@ -142,7 +142,7 @@ def _as_pose(result, size: tuple[int, int], time_s: float) -> Pose | None:
     return Pose(points=points, confidence=confidence, world=world, size=size, time_s=time_s, matte=matte)
 
 
-def _coordinates(landmarks) -> np.ndarray:
+def _coordinates(landmarks: Any) -> np.ndarray:
     return np.array([(point.x, point.y, point.z) for point in landmarks.landmark], np.float32)
 
 

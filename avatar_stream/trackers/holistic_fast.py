@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -44,9 +45,9 @@ class HolisticFastTracker(stages.Tracker):
     def __init__(self, options: Options | None = None, context: stages.Context | None = None):
         """Store the options; `open()` loads the networks."""
         super().__init__(options, context)
-        self._body: BodyReader | None = None
-        self._face: FaceReader | None = None
-        self._hands: HandsReader | None = None
+        self._body: Any = None  # the three readers, from `open` to `close`
+        self._face: Any = None
+        self._hands: Any = None
         self._person = OnePerson(_PATIENCE_S)
 
     def open(self) -> None:
@@ -111,7 +112,11 @@ class HolisticFastTracker(stages.Tracker):
     def _is_other(self, image: np.ndarray, body: BodyLandmarks | None, time_s: float) -> bool:
         if not self.options.one_person:
             return False
-        pose = None if body is None else _as_pose(body, None, (None, None), image.shape[1::-1], time_s)
+        pose = (
+            None
+            if body is None
+            else _as_pose(body, None, (None, None), (image.shape[1], image.shape[0]), time_s)
+        )
         return self._person.jumped(image, pose, time_s)
 
     def _forget(self) -> None:
@@ -120,7 +125,7 @@ class HolisticFastTracker(stages.Tracker):
         self._hands.reset()
 
 
-def _as_pose(body: BodyLandmarks, face, hands, size: tuple[int, int], time_s: float) -> Pose:
+def _as_pose(body: BodyLandmarks, face: Any, hands: Any, size: tuple[int, int], time_s: float) -> Pose:
     points = np.full((POINT_COUNT, 3), np.nan, np.float32)
     confidence = np.zeros(POINT_COUNT, np.float32)
     points[BODY], confidence[BODY] = body.points, body.visibility

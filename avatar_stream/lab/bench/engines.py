@@ -49,25 +49,20 @@ class Candidate:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to `parser`."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="weights (default: the bundled ones)")
-    parser.add_argument(
-        "--avatars", nargs="+", metavar="NAME", help="whose pictures are compared (default: all bundled)"
-    )
-    parser.add_argument(
-        "--poses", type=Path, metavar="DIR", help="folder of .pose files (default: the avatars' own poses)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", default=DEFAULT_MODEL, help="weights (default: the bundled ones)")
+    add("--avatars", nargs="+", metavar="NAME", help="whose pictures are compared (default: all bundled)")
+    add("--poses", type=Path, metavar="DIR", help="folder of .pose files (default: the avatars' own poses)")
+    add(
         "--engines", nargs="+", default=None, metavar="ENGINE",
         help=f"of {', '.join(ENGINES[1:])} (default: all that can run here)",
     )  # fmt: skip
-    parser.add_argument("--threads", type=int, default=1, help="of the processor (default: 1)")
-    parser.add_argument("--steps", type=int, default=1, help="of the flow (default: 1)")
-    parser.add_argument("--batch", type=int, default=1, help="streams in one forward (default: 1)")
-    parser.add_argument(
-        "--frames", type=int, default=30, help="measured of each engine, in turn (default: 30)"
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    add("--threads", type=int, default=1, help="of the processor (default: 1)")
+    add("--steps", type=int, default=1, help="of the flow (default: 1)")
+    add("--batch", type=int, default=1, help="streams in one forward (default: 1)")
+    add("--frames", type=int, default=30, help="measured of each engine, in turn (default: 30)")
+    add("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
+    add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -161,10 +156,7 @@ def measure_frames(
         parts = {key: np.array(times[2:]) for key, times in candidate.times_ms.items()}
         parts["frame"] = sum(parts.values())
         for key, times in parts.items():
-            candidate.result |= {
-                f"{key}_ms": float(times.min()),
-                f"{key}_median_ms": float(np.median(times)),
-            }
+            candidate.result |= {f"{key}_ms": float(times.min()), f"{key}_median_ms": float(np.median(times))}
 
 
 def make_frame(
@@ -189,11 +181,7 @@ def make_frame(
 
 
 def distances(
-    signer: Signer,
-    exact: Signer,
-    avatars: Sequence[Avatar],
-    poses: dict[str, list[Pose]],
-    steps: int,
+    signer: Signer, exact: Signer, avatars: Sequence[Avatar], poses: dict[str, list[Pose]], steps: int
 ) -> dict[str, object]:
     """How far the pictures are from eager float32's, over grey, in steps of 255; and whether bits repeat."""
     most, means, same, sigmas = 0.0, [], True, even_steps(steps)

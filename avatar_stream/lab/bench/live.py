@@ -42,25 +42,24 @@ class _NullSink(stages.Sink):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Measure the whole pipeline: frames a second, delay from capture to the output, and where the time goes."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--input",
         type=Path,
         metavar="CLIP",
         help="played at its own pace, looped (default: the bundled clip)",
     )
-    parser.add_argument(
-        "--seconds", type=float, default=30.0, metavar="N", help="after a warm-up of 3 s (default: 30)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.add_argument("--avatar", default="mei", metavar="NAME", help="who signs (default: mei)")
-    parser.add_argument(
+    add("--seconds", type=float, default=30.0, metavar="N", help="after a warm-up of 3 s (default: 30)")
+    add("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add("--avatar", default="mei", metavar="NAME", help="who signs (default: mei)")
+    add(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="of the pipeline, for instance synthesizer.steps=2",
     )
-    parser.add_argument(
+    add(
         "--page",
         action="store_true",
         help="measure to the decoded pixel too, in headless Chromium: a clock is drawn into the picture",

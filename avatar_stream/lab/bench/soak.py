@@ -34,13 +34,12 @@ _VIEWERS, _STAY_S = 4, (4.0, 15.0)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Run a broadcast with viewers coming and going, avatars changing and recordings, and print what grew."""
-    parser.add_argument(
-        "--minutes", type=float, default=15.0, metavar="N", help="after the first one (default: 15)"
-    )
-    parser.add_argument("--input", type=Path, metavar="CLIP", help="the signer (default: the bundled clip)")
-    parser.add_argument("--synthesizer", choices=["flow", "rig"], default="flow")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add = parser.add_argument
+    add("--minutes", type=float, default=15.0, metavar="N", help="after the first one (default: 15)")
+    add("--input", type=Path, metavar="CLIP", help="the signer (default: the bundled clip)")
+    add("--synthesizer", choices=["flow", "rig"], default="flow")
+    add("--seed", type=int, default=0)
+    add("--json", type=Path, metavar="FILE", help="write the figures there too")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -50,30 +50,21 @@ _TABLE = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Compare trackers: time, how often they see what is there, how steady they are, how far from rendered truth."""
-    parser.add_argument(
-        "--input", type=Path, nargs="+", default=[], metavar="CLIP", help="clips of people, any size"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--input", type=Path, nargs="+", default=[], metavar="CLIP", help="clips of people, any size")
+    add(
         "--trackers",
         nargs="+",
         metavar="TYPE",
         help="the first is what others are compared with (default: all)",
     )
-    parser.add_argument("--most-frames", type=int, metavar="N", help="of each clip (default: all)")
-    parser.add_argument(
-        "--people", type=Path, metavar="DIR", help="folder of rigged people: truth is rendered"
-    )
-    parser.add_argument(
-        "--poses", type=Path, metavar="DIR", help="every second rendered clip moves after these .pose files"
-    )
-    parser.add_argument(
-        "--frames", type=int, default=500, metavar="N", help="of rendered signing in all (default: 500)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is rendered by chance (0)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument(
-        "--overlay", type=Path, metavar="DIR", help="write a video of each clip there, trackers side by side"
-    )
+    add("--most-frames", type=int, metavar="N", help="of each clip (default: all)")
+    add("--people", type=Path, metavar="DIR", help="folder of rigged people: truth is rendered")
+    add("--poses", type=Path, metavar="DIR", help="every second rendered clip moves after these .pose files")
+    add("--frames", type=int, default=500, metavar="N", help="of rendered signing in all (default: 500)")
+    add("--seed", type=int, default=0, help="of everything that is rendered by chance (0)")
+    add("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    add("--overlay", type=Path, metavar="DIR", help="write a video of each clip there, trackers side by side")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -41,26 +41,21 @@ _PICTURES = 300
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Measure what viewers cost the server, and what each gets: real receivers decode in another process."""
-    parser.add_argument("--viewers", type=int, default=50, metavar="N", help="at the same time (default: 50)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--viewers", type=int, default=50, metavar="N", help="at the same time (default: 50)")
+    add(
         "--plain-viewers",
         type=int,
         default=6,
         metavar="N",
         help="for the comparison, one encode each by aiortc itself; 0 leaves it out (default: 6)",
     )
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="N", help="each (default: 10)")
-    parser.add_argument(
-        "--size", type=int, default=256, metavar="PX", help="side of the picture (default: 256)"
-    )
-    parser.add_argument(
-        "--fps", type=float, default=30.0, metavar="N", help="pictures a second (default: 30)"
-    )
-    parser.add_argument("--bitrate-kbps", type=int, default=4000, metavar="N", help="at most (default: 4000)")
-    parser.add_argument(
-        "--input", type=Path, metavar="CLIP", help="what is shown (default: the bundled clip)"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add("--seconds", type=float, default=10.0, metavar="N", help="each (default: 10)")
+    add("--size", type=int, default=256, metavar="PX", help="side of the picture (default: 256)")
+    add("--fps", type=float, default=30.0, metavar="N", help="pictures a second (default: 30)")
+    add("--bitrate-kbps", type=int, default=4000, metavar="N", help="at most (default: 4000)")
+    add("--input", type=Path, metavar="CLIP", help="what is shown (default: the bundled clip)")
+    add("--json", type=Path, metavar="FILE", help="write the figures there too")
 
 
 def run(arguments: argparse.Namespace) -> int:

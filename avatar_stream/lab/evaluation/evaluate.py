@@ -31,36 +31,27 @@ from avatar_stream.lab.figures import check_output, print_figures, write_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `evaluate`."""
-    parser.add_argument("--model", default="signer-small", help="a name under models/, a path or a hub id")
-    parser.add_argument("--people", type=Path, metavar="DIR", help="folder of rigged people (.glb)")
-    parser.add_argument(
-        "--names", nargs="+", metavar="NAME", help="only these (files, clips: their names' beginnings)"
-    )
-    parser.add_argument("--avatars", action="store_true", help="the bundled avatars instead of --people")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", default="signer-small", help="a name under models/, a path or a hub id")
+    add("--people", type=Path, metavar="DIR", help="folder of rigged people (.glb)")
+    add("--names", nargs="+", metavar="NAME", help="only these (files, clips: their names' beginnings)")
+    add("--avatars", action="store_true", help="the bundled avatars instead of --people")
+    add(
         "--clips",
         type=Path,
         metavar="DIR",
         help="filmed people instead: source and truth from a folder of videos",
     )
-    parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="keep the clips made ready there (with --clips)"
-    )
-    parser.add_argument(
-        "--poses", type=Path, metavar="DIR", help="motion from .pose files; else random signing"
-    )
-    parser.add_argument("--frames", type=_positive, default=100, metavar="N", help="over all people (100)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
-    parser.add_argument("--steps", type=_positive, default=1, metavar="K", help="of the model (1)")
-    parser.add_argument(
-        "--synthesizer", choices=("flow", "rig"), default="flow", help="the model, or the rigged person"
-    )
-    parser.add_argument(
-        "--tracker-noise", action="store_true", help="disturb the poses as tracking and retargeting do"
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="also write a page with pictures there")
+    add("--work", type=Path, metavar="DIR", help="keep the clips made ready there (with --clips)")
+    add("--poses", type=Path, metavar="DIR", help="motion from .pose files; else random signing")
+    add("--frames", type=_positive, default=100, metavar="N", help="over all people (100)")
+    add("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
+    add("--steps", type=_positive, default=1, metavar="K", help="of the model (1)")
+    add("--synthesizer", choices=("flow", "rig"), default="flow", help="the model, or the rigged person")
+    add("--tracker-noise", action="store_true", help="disturb the poses as tracking and retargeting do")
+    add("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one, else cpu)")
+    add("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
+    add("--report", type=Path, metavar="DIR", help="also write a page with pictures there")
 
 
 def run(arguments: argparse.Namespace) -> int:

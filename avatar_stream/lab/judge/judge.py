@@ -18,18 +18,19 @@ from avatar_stream.running.avatars import load_avatar
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `judge`."""
-    parser.add_argument("--driver", type=Path, required=True, metavar="CLIP", help="the signer's clip")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--driver", type=Path, required=True, metavar="CLIP", help="the signer's clip")
+    add(
         "--avatar", type=Path, required=True, metavar="CLIP", help="the avatar's, made from it with its times"
     )
-    parser.add_argument(
+    add(
         "--portrait",
         metavar="NAME",
         help="the avatar that the clip shows, to compare sharpness with its portrait",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the intervals' bootstrap (0)")
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="also write a page with pictures there")
+    add("--seed", type=int, default=0, help="of the intervals' bootstrap (0)")
+    add("--json", type=Path, required=True, metavar="FILE", help="where the figures go")
+    add("--report", type=Path, metavar="DIR", help="also write a page with pictures there")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ _FRAMES = (
 _STRAPS = (((0.006, 0.006, 0.006), 0.05), ((0.06, 0.025, 0.012), 0.05), ((0.30, 0.29, 0.28), 0.05))
 _DIALS = ((0.004, 0.004, 0.005), (0.35, 0.35, 0.34), (0.02, 0.03, 0.08))
 _Bones = tuple[np.ndarray, np.ndarray]  # (4,) joints and weights of a whole piece: it is stiff
-_Paint = tuple[tuple[float, float, float], float]
+_Paint = tuple[Any, float]  # (3,) colour, and how metallic it is
 
 
 @dataclass
@@ -182,7 +183,7 @@ def _stiff(name: str) -> _Bones:
     return np.full(4, INDEX[name]), np.array([1.0, 0, 0, 0])
 
 
-def _any(choices: tuple, random: np.random.Generator):
+def _any(choices: tuple, random: np.random.Generator) -> Any:
     return choices[random.integers(len(choices))]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -94,15 +95,13 @@ class _Score:
             self.shapes[side].add(0.0, 0.0, state.shape)
 
     def at(self, time_s: float) -> Posture:
-        arms = tuple(
-            ArmState(self.wrists[side].at(time_s), self.angles[side].at(time_s), self.shapes[side].at(time_s))
-            for side in (LEFT, RIGHT)
-        )
+        tracks = zip(self.wrists, self.angles, self.shapes, strict=True)
+        left, right = (ArmState(*(track.at(time_s) for track in arm)) for arm in tracks)
         face = self.face.at(time_s)
         for blink_s in self.blinks:
             if abs(time_s - blink_s) < _BLINK_S / 2:
                 face = close_eyes(face, np.cos(np.pi * (time_s - blink_s) / _BLINK_S) ** 0.7)
-        return Posture(self.trunk.at(time_s), arms, face, self.gaze.at(time_s))
+        return Posture(self.trunk.at(time_s), (left, right), face, self.gaze.at(time_s))
 
 
 class Sampler:
@@ -171,7 +170,8 @@ class Sampler:
 
     def _free_posture(self, draw: Callable[[], Posture] | None = None) -> tuple[Posture, RigPose]:
         """A drawn posture whose limbs are free of each other once pushed apart, and its rig pose."""
-        best, least = None, np.inf
+        best: Any = None
+        least = np.inf
         for _ in range(_TRIES):
             posture = (draw or self._signer.posture)()
             rig_pose, depth = self._figure.resolve(posture)
@@ -205,8 +205,8 @@ class Sampler:
             lambda s: signer.base_and_dominant(s, RIGHT),
             lambda s: [signer.free(s, LEFT), signer.touching(s, RIGHT)],
         )
-        arms = draws[self._random.choice(4, p=(0.4, 0.2, 0.2, 0.2))](stand)
-        return Posture(trunk, tuple(arms), random_face(self._random), np.zeros(2))
+        left, right = draws[self._random.choice(4, p=(0.4, 0.2, 0.2, 0.2))](stand)
+        return Posture(trunk, (left, right), random_face(self._random), np.zeros(2))
 
     def _add_sign(
         self, score: _Score, arrive_s: float, move_s: float, posture: Posture, beats: int, beat_s: float
@@ -275,7 +275,5 @@ class Sampler:
 
 def _moved(posture: Posture, push: np.ndarray) -> Posture:
     """A posture whose wrists are moved by (2, 3) metres in the chest's axes."""
-    arms = tuple(
-        replace(state, wrist=state.wrist + way) for state, way in zip(posture.arms, push, strict=True)
-    )
-    return replace(posture, arms=arms)
+    left, right = (replace(arm, wrist=arm.wrist + way) for arm, way in zip(posture.arms, push, strict=True))
+    return replace(posture, arms=(left, right))

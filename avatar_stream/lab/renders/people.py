@@ -172,7 +172,7 @@ def _finish(folder: Path, output: Path, meta: dict) -> None:
 
 def _render_all(folder: Path, variants: list[Variant], work: Callable, processes: int) -> dict[str, dict]:
     """Render what is not done yet; what `meta.json` says of each variant, by its number."""
-    done = np.lib.format.open_memmap(folder / "done.npy", mode="r+")
+    done = np.load(folder / "done.npy", mmap_mode="r+")
     todo = [variant for variant in variants if not done[variant.number]]
     told = folder / "variants.json"
     entries = json.loads(told.read_text()) if told.exists() else {}
@@ -198,7 +198,7 @@ def _prepare(folder: Path, frames: int, meta: dict, variants: int) -> None:
             f"{frames} frames need {needed / 1e9:.1f} GB, {folder.parent} has {free / 1e9:.1f} GB free"
         )
     for name, (shape, dtype) in _ARRAYS.items():
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (frames, *shape))
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, (frames, *shape))  # type: ignore[no-untyped-call]
     np.save(folder / "done.npy", np.zeros(variants, bool))
 
 
@@ -229,19 +229,14 @@ class Studio:
 
 
 def _render_variant(
-    variant: Variant,
-    folder: Path,
-    people: list[Path],
-    seed: int,
-    poses: list[Path],
-    as_filed: bool,
+    variant: Variant, folder: Path, people: list[Path], seed: int, poses: list[Path], as_filed: bool
 ) -> tuple[Variant, dict]:
     """Draw all frames of one variant into the memory-mapped files; returns its entry in meta.json."""
     random = np.random.default_rng([seed, variant.number])
     path = people[variant.person]
     renderer, rig, face = Studio.enter(path)
     rig, look, camera = (rig, Appearance(), Camera()) if as_filed else random_variant(rig, face, random)
-    maps = {name: np.lib.format.open_memmap(folder / f"{name}.npy", "r+") for name in _ARRAYS}
+    maps = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _ARRAYS}
     motion = motion_of(rig, variant.count, random, poses)
     noise = np.random.default_rng([seed, variant.number, 1])
     for row, pose in enumerate(motion, variant.first):
@@ -281,30 +276,19 @@ def _solved(rig: Rig, poses: Sequence[Pose], count: int, mirrored: bool) -> list
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `render-people`."""
-    parser.add_argument(
-        "--people", type=Path, required=True, metavar="DIR", help="folder of rigged people (.glb)"
-    )
-    parser.add_argument(
-        "--names", nargs="+", metavar="NAME", help="only these files (their names' beginnings)"
-    )
-    parser.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="without these files")
-    parser.add_argument(
-        "--as-filed", action="store_true", help="without other looks, shapes and cameras: as avatars stand"
-    )
-    parser.add_argument("--poses", type=Path, metavar="DIR", help="take part of the motion from .pose files")
-    parser.add_argument("--output", type=Path, metavar="PATH", help="data set folder, or the clip's .mp4")
-    parser.add_argument("--frames", type=int, default=1000, metavar="N", help="pictures to make (1000)")
-    parser.add_argument(
-        "--frames-per-variant", type=int, default=120, metavar="N", help="of one person in one look (120)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="people drawn at once (1)")
-    parser.add_argument(
-        "--clip", type=float, metavar="SECONDS", help="a smooth clip of the first person instead"
-    )
-    parser.add_argument(
-        "--portrait", type=Path, metavar="FILE.png", help="a portrait of the first person instead"
-    )
+    add = parser.add_argument
+    add("--people", type=Path, required=True, metavar="DIR", help="folder of rigged people (.glb)")
+    add("--names", nargs="+", metavar="NAME", help="only these files (their names' beginnings)")
+    add("--exclude", nargs="+", default=[], metavar="NAME", help="without these files")
+    add("--as-filed", action="store_true", help="without other looks, shapes and cameras: as avatars stand")
+    add("--poses", type=Path, metavar="DIR", help="take part of the motion from .pose files")
+    add("--output", type=Path, metavar="PATH", help="data set folder, or the clip's .mp4")
+    add("--frames", type=int, default=1000, metavar="N", help="pictures to make (1000)")
+    add("--frames-per-variant", type=int, default=120, metavar="N", help="of one person in one look (120)")
+    add("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
+    add("--processes", type=int, default=1, metavar="N", help="people drawn at once (1)")
+    add("--clip", type=float, metavar="SECONDS", help="a smooth clip of the first person instead")
+    add("--portrait", type=Path, metavar="FILE.png", help="a portrait of the first person instead")
 
 
 def run(args: argparse.Namespace) -> None:

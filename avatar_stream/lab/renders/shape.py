@@ -5,6 +5,7 @@ The result is a `Rig` like any other: joints, vertices and morphs move together,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -152,7 +153,7 @@ def _scaled_joints(bind_m: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return places
 
 
-def _bends(rig: Rig, face: FacePoints, shape: Shape):
+def _bends(rig: Rig, face: FacePoints, shape: Shape) -> Callable[[np.ndarray], np.ndarray]:
     """A function (N, 3) places of the bind pose -> (N, 3) moves, metres."""
     points = face.place(rig, RigPose())
 

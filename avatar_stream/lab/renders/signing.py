@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from avatar_stream.people import handshapes
@@ -51,7 +53,7 @@ class PostureSampler:
         stand = self.figure.stand(trunk)
         dominant = LEFT if random.random() < 0.25 else RIGHT
         kind = random.choice(8, p=(0.22, 0.17, 0.14, 0.12, 0.10, 0.08, 0.12, 0.05))
-        arms: list[ArmState | None] = [None, None]
+        arms: list[Any] = [None, None]
         other = 1 - dominant
         if kind == 0:
             arms = [self.free(stand, LEFT), self.free(stand, RIGHT)]
@@ -251,7 +253,7 @@ class PostureSampler:
         fingers = np.array([-0.7, 0.1, 0.7]) if up[1] == 1.0 else np.array([-0.2, 0.8, 0.5])
         base_shape = self._pick(_BASES)
         base = self.hand_turn(other, up, fingers, 0.15)
-        arms: list[ArmState] = [None, None]
+        arms: list[Any] = [None, None]
         arms[other] = figure.arm_state(
             stand, other, base, base_shape, at, self._contact(other, "palm", base_shape)
         )[0]

@@ -320,18 +320,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Draws clips of 4 s at 25 fps with motion blur, backgrounds and a webcam's noise, whose landmarks are known
     exactly, and brings them through the tracker and the Retargeter.
     """
-    parser.add_argument(
-        "--people", type=Path, required=True, metavar="DIR", help="folder of rigged people (.glb)"
-    )
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="only these (their names' beginnings)")
-    parser.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="without these")
-    parser.add_argument(
-        "--tracker", default=DEFAULT_TRACKER, metavar="TYPE", help=f"which one ({DEFAULT_TRACKER})"
-    )
-    parser.add_argument("--frames", type=int, default=1000, metavar="N", help="frames in all (1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.json", help="the report")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--people", type=Path, required=True, metavar="DIR", help="folder of rigged people (.glb)")
+    add("--names", nargs="+", metavar="NAME", help="only these (their names' beginnings)")
+    add("--exclude", nargs="+", default=[], metavar="NAME", help="without these")
+    add("--tracker", default=DEFAULT_TRACKER, metavar="TYPE", help=f"which one ({DEFAULT_TRACKER})")
+    add("--frames", type=int, default=1000, metavar="N", help="frames in all (1000)")
+    add("--seed", type=int, default=0, help="of everything that is drawn by chance (0)")
+    add("--output", type=Path, required=True, metavar="FILE.json", help="the report")
+    add(
         "--table",
         type=Path,
         metavar="FILE.npz",

@@ -61,16 +61,13 @@ class Progress:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.add_argument("config", type=Path, help="a YAML of configs/train/")
-    parser.add_argument("--max-minutes", type=float, help="end cleanly after this time, with a checkpoint")
-    parser.add_argument("--output", type=Path, help="folder of the run, instead of the configuration's")
-    parser.add_argument(
-        "--weights", help="start from these weights (a folder in diffusers' layout), without a checkpoint"
-    )
-    parser.add_argument(
-        "--data", type=Path, action="append", help="data set folder, instead of the configuration's"
-    )
-    parser.add_argument("--threads", type=int, help="processor threads of the training step")
+    add = parser.add_argument
+    add("config", type=Path, help="a YAML of configs/train/")
+    add("--max-minutes", type=float, help="end cleanly after this time, with a checkpoint")
+    add("--output", type=Path, help="folder of the run, instead of the configuration's")
+    add("--weights", help="start from these weights (a folder in diffusers' layout), without a checkpoint")
+    add("--data", type=Path, action="append", help="data set folder, instead of the configuration's")
+    add("--threads", type=int, help="processor threads of the training step")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -277,10 +274,7 @@ def fit_autoencoder(autoencoder: PatchAutoencoder, folders: DataFolders, config:
     patches, weights = [], []
     for _ in range(config.model.autoencoder_samples):
         for target in dataset.sample(rng)[1]:
-            for pictures, parts in (
-                (target.windows, target.window_parts),
-                (target.body, target.body_parts),
-            ):
+            for pictures, parts in ((target.windows, target.window_parts), (target.body, target.body_parts)):
                 unfolded = functional.pixel_unshuffle(truth_of([pictures]), autoencoder.config.patch_px)
                 weight = functional.avg_pool2d(weights_of([parts], config.loss), autoencoder.config.patch_px)
                 patches.append(unfolded.flatten(2).transpose(1, 2).reshape(-1, unfolded.shape[1]))

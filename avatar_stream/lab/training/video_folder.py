@@ -265,16 +265,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "where it is out of the picture. What cannot be read or used costs one warning. An interrupted run goes on "
         "where it was when it is started again."
     )
-    parser.add_argument(
-        "--input", type=Path, required=True, metavar="DIR", help="folder of videos, searched with subfolders"
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DATASET", help="data set folder to make"
-    )
-    parser.add_argument(
-        "--every", type=int, default=3, metavar="N", help="track every N-th frame (default: 3)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--input", type=Path, required=True, metavar="DIR", help="folder of videos, searched with subfolders")
+    add("--output", type=Path, required=True, metavar="DATASET", help="data set folder to make")
+    add("--every", type=int, default=3, metavar="N", help="track every N-th frame (default: 3)")
+    add(
         "--max-frames-per-clip",
         type=int,
         default=120,
