@@ -188,13 +188,11 @@ class WhipClient:
         return video
 
     async def _until_connected(self, session: _ServerSession) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 while session.state in ("new", "connecting"):
                     session.changed.clear()
                     await session.changed.wait()
-        except TimeoutError:
-            pass
         if session.state != "connected":
             raise PublishError("it answers, but no media get through: a firewall, or ICE servers are needed")
 
@@ -224,9 +222,7 @@ class WhipClient:
     ) -> Reply:
         # Redirections by hand: libraries make a GET of some, and leave away the token that the other host waits for.
         for _ in range(_MOST_REDIRECTS):
-            headers = {"Accept": SDP} if sdp is not None else {}
-            if sdp is not None:
-                headers["Content-Type"] = SDP
+            headers = {"Accept": SDP, "Content-Type": SDP} if sdp is not None else {}
             if self._token is not None:
                 headers["Authorization"] = f"Bearer {self._token}"
             try:
