@@ -155,10 +155,7 @@ def test_the_page_sends_late_candidates(browser):
 
 def test_the_signer_comes_back_by_itself(browser):
     """The connection dies; later the page is loaded again. Nobody presses anything."""
-    with (
-        receiving() as (server, reader),
-        opened(browser, f"{server.address}signer") as page,
-    ):
+    with receiving() as (server, reader), opened(browser, f"{server.address}signer") as page:
         start_sending(page)
         reader.wait_for(shows_the_clip)
         session = page.evaluate("avatarStream.sender.resource")

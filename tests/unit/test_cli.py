@@ -110,10 +110,7 @@ def test_an_interrupt_anywhere_is_130(monkeypatch, capsys):
 
 
 def test_doctor_says_what_is_missing_and_what_to_do(monkeypatch, capsys):
-    checks = [
-        doctor.Check("one", True, "fine"),
-        doctor.Check("two", False, "none", "do this", needed=False),
-    ]
+    checks = [doctor.Check("one", True, "fine"), doctor.Check("two", False, "none", "do this", needed=False)]
     monkeypatch.setattr(doctor, "examine", lambda: checks)
     assert main(["doctor"]) == 0
     checks.append(doctor.Check("three", False, "gone", "do that"))
