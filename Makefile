@@ -54,8 +54,9 @@ system:
 	  echo "missing:$$missing. Run this, then make setup again: sudo apt-get install -y $(PACKAGES)" >&2; exit 1; fi; \
 	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES)
 
+# Two at once: most of live and peers is waiting.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: setup
 	$(BIN)/python -m pytest tests/unit

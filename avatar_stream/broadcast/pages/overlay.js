@@ -1,12 +1,12 @@
 // The overlay for OBS and others: the avatar alone, over nothing. The video carries the colour, multiplied by the
-// matte, above, and the matte below (broadcast/overlay.py); WebGL puts both together.
+// matte, above, and the matte below (broadcast/outgoing/overlay.py); WebGL puts both together.
 //
 // In the address: size=600 (side in px; else as large as the window), fit=contain|cover, flip=1 (mirrored), key=00b140
 // (over a plain colour), sound=1 (the programme's, where there is one).
 
 import { WhepPlayer } from "./whep.js";
 
-const MATTE_RANGE = [24, 231];  // as in broadcast/overlay.py
+const MATTE_RANGE = [24, 231];  // as in broadcast/outgoing/overlay.py
 const LOOK_AGAIN_MS = 250;
 const FROZEN_AFTER_MS = 4000;
 
