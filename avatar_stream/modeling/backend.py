@@ -88,3 +88,10 @@ class Graph(StrEnum):
 def graph_file(place: Path, graph: Graph) -> Path:
     """Where a model's folder has a graph; its weights lie beside it, as `.bin`."""
     return place / "openvino" / f"{graph}.xml"
+
+
+def remove_graphs(place: Path) -> None:
+    """Remove a model's graphs, if it has any."""
+    for graph in Graph:
+        for suffix in (".xml", ".bin"):
+            graph_file(place, graph).with_suffix(suffix).unlink(missing_ok=True)

@@ -102,13 +102,6 @@ def export_graphs(autoencoder: nn.Module, source_net: SourceNet, target_net: Tar
             openvino.save_model(_trace(module, inputs), str(path), compress_to_fp16=False)
 
 
-def remove_graphs(place: Path) -> None:
-    """Remove a model's graphs, if it has any."""
-    for graph in Graph:
-        for suffix in (".xml", ".bin"):
-            graph_file(place, graph).with_suffix(suffix).unlink(missing_ok=True)
-
-
 def _exact(network: nn.Module) -> nn.Module:
     """A copy in float32 on the processor."""
     copy = type(network).from_config(network.config)

@@ -17,10 +17,9 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import BaseOutput
 from torch import nn
 
-from avatar_stream.modeling.backend import START_SOURCE
+from avatar_stream.modeling.backend import START_SOURCE, remove_graphs
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.drawing import conditioning
-from avatar_stream.modeling.export import export_graphs, remove_graphs
 from avatar_stream.modeling.signer import PreparedSource, Signer
 from avatar_stream.modeling.torch_backend import TorchBackend, default_dtype, load_networks
 from avatar_stream.types import CANVAS_PX, Look, Pose
@@ -165,6 +164,10 @@ class SignerPipeline(DiffusionPipeline):
         super().save_pretrained(str(folder), **kwargs)
         remove_graphs(folder)  # never those of other weights
         if graphs and self.config.start == START_SOURCE:
+            from avatar_stream.modeling.export import (
+                export_graphs,  # needs OpenVINO, which a training machine may lack
+            )
+
             export_graphs(self.autoencoder, self.source_net, self.target_net, folder)
 
 

@@ -7,6 +7,7 @@ A run is resumed from its last checkpoint by the same command; `--weights` start
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -158,7 +159,7 @@ class _Loop:
                 self._record(writer, bar, losses)
                 self._save_when_due(writer, steps)
         finally:
-            self._save(steps=None, writer=writer, graphs=True)
+            self._save(steps=None, writer=writer, graphs=importlib.util.find_spec("openvino") is not None)
             bar.close()
 
     def _time_is_left(self) -> bool:
