@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 
@@ -90,9 +91,9 @@ class RigPainter(Painter):
     name = "rig"
     takes_steps = False
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Nothing is open yet."""
-        self._synthesizer = None
+        self._synthesizer: Any = None
 
     def meet(self, avatar: Avatar) -> None:
         """Load the person's rigged file.

@@ -89,7 +89,7 @@ def _driven(page: Page, driven: Sequence[Driven]) -> None:
     if not driven:
         return
     page.heading("Driven by somebody else")
-    rows = [[*map(_shown, (each.source, each.driver, each.made)), each.pair] for each in driven]
+    rows = [(*map(_shown, (each.source, each.driver, each.made)), each.pair) for each in driven]
     page.picture_grid(["source", "driver", "made", ""], rows)
 
 
@@ -176,8 +176,9 @@ def _hand_picture(judged: Judged, part: int) -> np.ndarray:
         plain = cut_out(_shown(image), crop, _HAND_PX)
         marked = plain.copy()
         _dots(marked, wanted.places, crop, _EXACT_RGB)
-        if found[part].places is not None:
-            _dots(marked, found[part].places, crop, _FOUND_RGB)
+        places = found[part].places
+        if places is not None:
+            _dots(marked, places, crop, _FOUND_RGB)
         columns.append(np.concatenate([plain, marked]))
     return np.concatenate(columns, axis=1)
 
