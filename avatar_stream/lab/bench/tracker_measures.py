@@ -235,8 +235,8 @@ def jitter(clip: Clip, track: Track, part: str, units: dict[str, np.ndarray]) ->
     tremble = np.full(count, np.nan)
     apart = np.linalg.norm(points[1:-1] - 0.5 * (points[:-2] + points[2:]), axis=-1)
     tremble[1:-1] = _mean(apart)
-    made = (tremble / units[part])[steady]
-    return made[np.isfinite(made)]
+    steps = (tremble / units[part])[steady]
+    return steps[np.isfinite(steps)]
 
 
 def side_values(clip: Clip, track: Track, units: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -191,10 +191,10 @@ def _dots(image: np.ndarray, places: np.ndarray, crop: tuple[float, float, float
 
 def _hand_text(judged: Judged, part: int) -> str:
     made, truth = judged.found_made[part], judged.found_truth[part]
-    told = [
+    texts = [
         "not found" if found.places is None else f"{found.error:.2f} palms off" for found in (made, truth)
     ]
-    return f"frame {judged.case.number}, {judged.case.person}: made {told[0]}, truth {told[1]}"
+    return f"frame {judged.case.number}, {judged.case.person}: made {texts[0]}, truth {texts[1]}"
 
 
 def _figures(page: Page, figures: dict) -> None:

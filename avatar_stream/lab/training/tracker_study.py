@@ -195,9 +195,9 @@ def measure(clips: Sequence[TrackedClip], stage: str) -> tuple[dict[str, np.ndar
         "flips": depth_flips(clips, stage),
     }
     parts = {
-        "hand": _told(hand, hands, "palm lengths"),
-        "face": _told(face, faces, "face heights"),
-        "body": _told(body, bodies, "shoulder widths"),
+        "hand": _report(hand, hands, "palm lengths"),
+        "face": _report(face, faces, "face heights"),
+        "body": _report(body, bodies, "shoulder widths"),
     }
     parts["body"]["rows"] = BODY_ROWS.tolist()
     parts["hand"]["neighbour_correlation"] = float(table["hand_chain"])
@@ -206,23 +206,23 @@ def measure(clips: Sequence[TrackedClip], stage: str) -> tuple[dict[str, np.ndar
     return table, parts
 
 
-def _told(found: Differences, samples: Samples, unit: str) -> dict:
+def _report(differences: Differences, samples: Samples, unit: str) -> dict:
     """A part's differences for JSON, rounded."""
     names = ("offset", "spread", "turn", "common", "total", "frame_correlation")
-    told = {name: np.round(getattr(found, name), 4).tolist() for name in names}
+    points = {name: np.round(getattr(differences, name), 4).tolist() for name in names}
     summary = {
-        "median_offset": float(np.median(np.linalg.norm(found.offset, axis=-1))),
-        "median_spread": float(np.median(found.spread)),
-        "depth_spread": float(np.median(found.total[:, 2])),
-        "turn_degrees": np.round(np.degrees(found.turn), 2).tolist(),
-        "frame_correlation": float(np.median(found.frame_correlation)),
+        "median_offset": float(np.median(np.linalg.norm(differences.offset, axis=-1))),
+        "median_spread": float(np.median(differences.spread)),
+        "depth_spread": float(np.median(differences.total[:, 2])),
+        "turn_degrees": np.round(np.degrees(differences.turn), 2).tolist(),
+        "frame_correlation": float(np.median(differences.frame_correlation)),
     }
     return {
         "unit": unit,
         "samples": len(samples.exact),
         "lag_ms": 1000 * samples.lag_s,
         **summary,
-        "points": told,
+        "points": points,
     }
 
 
