@@ -78,10 +78,11 @@ def print_figures(figures: dict) -> None:
             if not isinstance(value, dict | list):
                 print(f"cross {key}: {_text(value)}{_between(figures['cross']['intervals'].get(key))}")
     for region, measures in figures.get("by_region", {}).items():
-        told = [
-            f"{name} {_text(each['value'])}{_between(each['interval'])}" for name, each in measures.items()
+        captions = [
+            f"{name} {_text(measure['value'])}{_between(measure['interval'])}"
+            for name, measure in measures.items()
         ]
-        print(f"{region}: {', '.join(told)}")
+        print(f"{region}: {', '.join(captions)}")
     for name, target in figures["targets"].items():
         word = {True: "met", False: "MISSED", None: "not measured"}[target["met"]]
         print(f"target {name}: {_text(target['value'])} ({target['target']}) {word}")

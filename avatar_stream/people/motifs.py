@@ -17,11 +17,11 @@ Colours = list[tuple[int, ...]]  # three of them, RGB
 def motif(size: int, random: np.random.Generator, colours: Colours) -> np.ndarray:
     """(H, W, 4) uint8 one print about `size` mm wide."""
     kinds: tuple[Callable, ...] = (words, _emblem, _mask, _number, _picture)
-    made = kinds[random.choice(5, p=(0.38, 0.2, 0.2, 0.1, 0.12))](size, random, colours)
+    image = kinds[random.choice(5, p=(0.38, 0.2, 0.2, 0.1, 0.12))](size, random, colours)
     if random.random() < 0.2:  # washed out
-        worn = noise(random, max(made.shape[:2]), 9)[: made.shape[0], : made.shape[1]]
-        made[..., 3] = np.where(worn > 1.0, made[..., 3] // 4, made[..., 3])
-    return made
+        worn = noise(random, max(image.shape[:2]), 9)[: image.shape[0], : image.shape[1]]
+        image[..., 3] = np.where(worn > 1.0, image[..., 3] // 4, image[..., 3])
+    return image
 
 
 @cache

@@ -138,9 +138,9 @@ def transfer_hands(hands: np.ndarray, lengths: np.ndarray, least_palm: float = 0
     least = np.interp(seen_palm / (palm + 1e-9), [0.8, 1.0], [1.0, _SHORT_BONE]) * palm
     flat = bones[..., :2] / (np.maximum(measured, least * HAND_RATIOS) + 1e-9)[..., None]
     depth = np.sqrt(np.maximum(1.0 - (flat**2).sum(axis=2), 0.0)) * np.where(bones[..., 2] > 0, 1.0, -1.0)
-    made = np.concatenate([flat, depth[..., None]], axis=2) * lengths[:, None]
-    made[:, 0] = 0.0
-    return HAND_CHAIN @ made
+    ways = np.concatenate([flat, depth[..., None]], axis=2) * lengths[:, None]
+    ways[:, 0] = 0.0
+    return HAND_CHAIN @ ways
 
 
 def blend_hands(rest: np.ndarray, seen: np.ndarray, weight: float) -> np.ndarray:

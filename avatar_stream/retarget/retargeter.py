@@ -175,16 +175,16 @@ class Retargeter:
             self._shoulder_sign = math.copysign(1.0, turn)
 
     def _make(self, seen: Observation, weights: np.ndarray) -> tuple[np.ndarray, float]:
-        made = _Draft(self._rest.copy(), np.zeros((2, 21, 3)), weights)
-        self._place_trunk(made, seen)
-        self._place_head(made, seen)
-        self._place_arms(made, seen)
-        self._place_hands(made, seen)
+        draft = _Draft(self._rest.copy(), np.zeros((2, 21, 3)), weights)
+        self._place_trunk(draft, seen)
+        self._place_head(draft, seen)
+        self._place_arms(draft, seen)
+        self._place_hands(draft, seen)
         if self.options.contacts:
-            self._keep_contacts(made, seen)
-        return self._unlift(made), made.joined
+            self._keep_contacts(draft, seen)
+        return self._unlift(draft), draft.joined
 
-    def _place_trunk(self, made: _Draft, seen: Observation) -> None:
+    def _place_trunk(self, draft: _Draft, seen: Observation) -> None:
         present, rest = self._presence.present, self._rest
         avatar, unit = self.avatar, self._driver.shoulders
         scale = avatar.shoulders / unit
@@ -195,17 +195,17 @@ class Retargeter:
         rest_line = rest[11] - rest[12]
         line = (1 - present) * rest_line + present * avatar.shoulders * np.array([*flat, depth])
         middle = self._rest_middle + np.array([*shift, 0.0])
-        made.points[11], made.points[12] = middle + line / 2, middle - line / 2
+        draft.points[11], draft.points[12] = middle + line / 2, middle - line / 2
         hips = np.array([_HIPS_FOLLOW * shift[0], 0.0])
         if seen.hips and self._hip_centre.value is not None:
             moved = (turns.middle(seen.points[:, :2], HIPS) - self._hip_centre.value) * scale
             hips = present * _soft(moved, _MOST_SHIFT_PX)
-        made.points[HIPS[0] : BODY.stop, :2] += hips
+        draft.points[HIPS[0] : BODY.stop, :2] += hips
 
-    def _place_head(self, made: _Draft, seen: Observation) -> None:
-        weight, width = made.weights[FACE_PART], self.avatar.shoulders
+    def _place_head(self, draft: _Draft, seen: Observation) -> None:
+        weight, width = draft.weights[FACE_PART], self.avatar.shoulders
         face = self._face.make(self._expression, weight)
-        moved = turns.middle(made.points, SHOULDERS) - self._rest_middle
+        moved = turns.middle(draft.points, SHOULDERS) - self._rest_middle
         turn, centre = np.eye(3), self._rest_head + moved
         if weight > 0 and self._head is not None:
             turn = turns.part_of(self._face.relative_turn(self._head), weight)
@@ -215,45 +215,45 @@ class Retargeter:
             neck = math.dist(self._rest_head[:2], self._rest_middle[:2]) / max(math.hypot(*usual), 1e-3)
             neck = min(max(neck, 0.75 * width), 1.33 * width)
             centre[:2] += weight * _soft((offset - usual) * neck, _MOST_HEAD_SHIFT * width)
-        made.points[FACE] = face @ turn.T + centre
-        made.points[HEAD_ROWS] = made.points[FACE][FACE_OF_HEAD] + self._head_gaps @ turn.T
+        draft.points[FACE] = face @ turn.T + centre
+        draft.points[HEAD_ROWS] = draft.points[FACE][FACE_OF_HEAD] + self._head_gaps @ turn.T
 
-    def _place_arms(self, made: _Draft, seen: Observation) -> None:
+    def _place_arms(self, draft: _Draft, seen: Observation) -> None:
         avatar = self.avatar
         flat = seen.points[BONE_ENDS, :2] - seen.points[BONE_STARTS, :2]
         flat[np.isnan(flat)] = 0.0
         seen_ways = bones.lift_bones(flat, self._driver.arm_lengths().repeat(2), self._depth_signs)
         rest_ways = np.concatenate([avatar.upper_arms, avatar.forearms])
-        ways = bones.blend_directions(rest_ways, seen_ways, made.weights[ARMS])
+        ways = bones.blend_directions(rest_ways, seen_ways, draft.weights[ARMS])
         arms = ways * avatar.arms.T.reshape(4, 1)
-        made.points[ELBOWS] = made.points[SHOULDERS] + arms[:2]
-        made.points[WRISTS] = made.points[ELBOWS] + arms[2:]
+        draft.points[ELBOWS] = draft.points[SHOULDERS] + arms[:2]
+        draft.points[WRISTS] = draft.points[ELBOWS] + arms[2:]
 
-    def _place_hands(self, made: _Draft, seen: Observation) -> None:
-        weights = made.weights[HAND]
+    def _place_hands(self, draft: _Draft, seen: Observation) -> None:
+        weights = draft.weights[HAND]
         usual = self._driver.palm_px.value
         least_palm = 0.0 if usual is None else _LEAST_PALM * float(usual)
         follows = np.flatnonzero((weights > 0) & seen.known_hands)
         hands = both_hands(seen.points)[follows]
-        made.offsets[follows] = hand_work.transfer_hands(hands, self.avatar.hand, least_palm)
+        draft.offsets[follows] = hand_work.transfer_hands(hands, self.avatar.hand, least_palm)
         for side in (0, 1):
             if side not in follows:
-                made.offsets[side] = self._hang(made, seen, side)
+                draft.offsets[side] = self._hang(draft, seen, side)
             elif weights[side] < 1.0:
-                rest = self._hang(made, seen, side)
-                made.offsets[side] = hand_work.blend_hands(rest, made.offsets[side], weights[side])
+                rest = self._hang(draft, seen, side)
+                draft.offsets[side] = hand_work.blend_hands(rest, draft.offsets[side], weights[side])
 
-    def _hang(self, made: _Draft, seen: Observation, side: int) -> np.ndarray:
+    def _hang(self, draft: _Draft, seen: Observation, side: int) -> np.ndarray:
         """(21, 3) px from the wrist, a hand at rest on its arm."""
-        forearm = turns.unit(made.points[WRISTS[side]] - made.points[ELBOWS[side]])
+        forearm = turns.unit(draft.points[WRISTS[side]] - draft.points[ELBOWS[side]])
         turned = self._rest_hands[side] @ turns.between(self.avatar.forearms[side], forearm).T
         if seen.seen[HAND][side]:
             return turned
         # A hand is lost in a blur while its arm is seen: its direction is not that of a hand at rest.
-        return turn_in_picture(turned, seen.ways.turn(side, palm_angle(turned)) * made.weights[FORE][side])
+        return turn_in_picture(turned, seen.ways.turn(side, palm_angle(turned)) * draft.weights[FORE][side])
 
-    def _keep_contacts(self, made: _Draft, seen: Observation) -> None:
-        avatar, weights = self.avatar, made.weights
+    def _keep_contacts(self, draft: _Draft, seen: Observation) -> None:
+        avatar, weights = self.avatar, draft.weights
         # Below half, a hand is on its way to rest and touches nothing any more.
         hands = contacts.smooth_steps(np.minimum(weights[HAND], weights[FORE]), 0.2, 0.8) * seen.known_hands
         if not hands.any():
@@ -266,28 +266,28 @@ class Retargeter:
         driver = contacts.Scene(
             seen.points, self._driver.shoulders, face, palm, driver_hands, self._front.right_before
         )
-        placed = made.points[WRISTS][:, None] + made.offsets
+        placed = draft.points[WRISTS][:, None] + draft.offsets
         palm = float(avatar.hand.sum()) / PALMS_IN_BONES
-        scene = contacts.Scene(made.points, avatar.shoulders, self._face.height, palm, placed)
-        shifts, made.joined = contacts.contact_shifts(
+        scene = contacts.Scene(draft.points, avatar.shoulders, self._face.height, palm, placed)
+        shifts, draft.joined = contacts.contact_shifts(
             driver, scene, hands, 0.0 if head is None else float(weights[FACE_PART])
         )
         for side in np.flatnonzero(shifts.any(axis=1)):
             shoulder, elbow, wrist = SHOULDERS[side], ELBOWS[side], WRISTS[side]
-            made.points[elbow], made.points[wrist] = bones.solve_elbow(
-                made.points[shoulder],
-                made.points[elbow],
-                made.points[wrist] + shifts[side],
+            draft.points[elbow], draft.points[wrist] = bones.solve_elbow(
+                draft.points[shoulder],
+                draft.points[elbow],
+                draft.points[wrist] + shifts[side],
                 *avatar.arms[side],
             )
 
-    def _unlift(self, made: _Draft) -> np.ndarray:
-        points, wrists = made.points, made.points[WRISTS]
+    def _unlift(self, draft: _Draft) -> np.ndarray:
+        points, wrists = draft.points, draft.points[WRISTS]
         hands = both_hands(points)
-        hands[:] = made.offsets
+        hands[:] = draft.offsets
         hands[..., :2] += wrists[:, None, :2]
         for body, row in HAND_OF_BODY.items():
-            points[body : body + 2] = wrists + made.offsets[:, row]
+            points[body : body + 2] = wrists + draft.offsets[:, row]
         points[FACE, 2] -= self._face_depth
         points[BODY, 2] -= 0.5 * (points[HIPS[0], 2] + points[HIPS[1], 2])
         return points

@@ -76,12 +76,12 @@ class FaceReader:
         nose = complex(*body.raw[NOSE, :2])
         before, self._nose = self._nose, nose
         followed = self._follow(body, nose - before if before is not None else 0j)
-        made = self._read_region(image, followed) if followed is not None else None
-        if made is None:
+        result = self._read_region(image, followed) if followed is not None else None
+        if result is None:
             region = self._find(image, body)
-            made = self._read_region(image, region) if region is not None else None
-        self._points = None if made is None else made[0]
-        return made
+            result = self._read_region(image, region) if region is not None else None
+        self._points = None if result is None else result[0]
+        return result
 
     def _follow(self, body: BodyLandmarks, moved: complex) -> Region | None:
         if self._points is None:

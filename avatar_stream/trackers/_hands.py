@@ -250,8 +250,8 @@ class HandsReader:
     def _recropped(self, image: np.ndarray, region: Region) -> Region:
         if not region.valid():
             return region
-        made = self._networks.recrop(region.cut(image, _RECROP_PX))[0]
-        centre, reach = places(region.put_back(made.reshape(2, 2).astype(np.float64), _RECROP_PX)).tolist()
+        answer = self._networks.recrop(region.cut(image, _RECROP_PX))[0]
+        centre, reach = places(region.put_back(answer.reshape(2, 2).astype(np.float64), _RECROP_PX)).tolist()
         angle = angle_from_up(reach - centre) - math.pi
         return Region(centre.real, centre.imag, 2 * abs(reach - centre), angle).raised(RAISED)
 

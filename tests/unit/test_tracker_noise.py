@@ -138,7 +138,7 @@ def made_clip(random: np.random.Generator, error: np.ndarray) -> TrackedClip:
     pixels = np.full((len(seen), 2), 1000, np.float32)
     trust = np.ones(seen.shape[:2], np.float32)
     return TrackedClip(
-        "made", exact, tracked, seen, trust, pixels, portrait, np.zeros((512, 512, 3), np.uint8)
+        "made", exact, pixels, tracked, seen, trust, portrait, np.zeros((512, 512, 3), np.uint8)
     )
 
 

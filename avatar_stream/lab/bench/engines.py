@@ -115,7 +115,7 @@ def target_poses(avatar: Avatar, folder: Path | None) -> list[Pose]:
         source = PoseFileSource(PoseFileSource.Options(path=path))
         source.open()
         with contextlib.closing(source):
-            frames = [source.read() for _ in range(min(12, source.frame_count))]
+            frames = [source.read() for _ in range(min(12, source.frame_count or 12))]
         retargeter = Retargeter(avatar.pose)
         poses.append([retargeter.retarget(frame.pose, frame.time_s) for frame in frames][-1])
     return poses
@@ -154,7 +154,7 @@ def measure_frames(
             make_frame(candidate.signer, source, pose, arguments, candidate.times_ms)
     for candidate in candidates:
         parts = {key: np.array(times[2:]) for key, times in candidate.times_ms.items()}
-        parts["frame"] = sum(parts.values())
+        parts["frame"] = np.sum(list(parts.values()), axis=0)
         for key, times in parts.items():
             candidate.result |= {f"{key}_ms": float(times.min()), f"{key}_median_ms": float(np.median(times))}
 
@@ -212,7 +212,7 @@ def _usable(arguments: argparse.Namespace, place: str) -> list[str]:
     return names
 
 
-def _print_table(report: dict[str, object]) -> None:
+def _print_table(report: dict[str, Any]) -> None:
     columns = {
         "load_s": "load s", "first_frame_s": "first s", "first_frame_again_s": "again s", "draw_ms": "draw ms",
         "networks_ms": "networks ms", "paste_ms": "paste ms", "frame_ms": "frame ms",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -72,8 +73,8 @@ class Clip:
     size: tuple[int, int]
     shots: np.ndarray
     tracks: dict[str, Track]
-    exact: np.ndarray | None = None
-    hand_pixels: np.ndarray | None = None
+    exact: Any = None
+    hand_pixels: Any = None
 
     def since(self, first: int) -> Clip:
         """The clip without its first frames."""
@@ -234,8 +235,8 @@ def jitter(clip: Clip, track: Track, part: str, units: dict[str, np.ndarray]) ->
     tremble = np.full(count, np.nan)
     apart = np.linalg.norm(points[1:-1] - 0.5 * (points[:-2] + points[2:]), axis=-1)
     tremble[1:-1] = _mean(apart)
-    made = (tremble / units[part])[steady]
-    return made[np.isfinite(made)]
+    steps = (tremble / units[part])[steady]
+    return steps[np.isfinite(steps)]
 
 
 def side_values(clip: Clip, track: Track, units: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -291,7 +292,7 @@ def same_person(first: Track, other: Track) -> tuple[np.ndarray, np.ndarray]:
 
 def _mean(values: np.ndarray) -> np.ndarray:
     # (N, K) -> (N,), NaN where a row has nothing
-    return np.ma.masked_invalid(values).mean(axis=1).filled(np.nan)
+    return np.ma.masked_invalid(values).mean(axis=1).filled(np.nan)  # type: ignore[no-untyped-call]
 
 
 def mouth_openings(clip: Clip, name: str) -> np.ndarray:
@@ -327,7 +328,7 @@ def truth_values(clip: Clip, name: str) -> dict[str, np.ndarray]:
     that finds more finds the difficult ones too. `hand_error_sure` and `_unsure` part its hands by their confidence.
     """
     units, track = units_px(clip), clip.tracks[name]
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for part in _STILL:
         exact = clip.exact[:, rows_of(part), :2]
         if part == "body":

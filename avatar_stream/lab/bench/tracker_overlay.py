@@ -71,8 +71,9 @@ class Overlay:
             places = [place for pose in seen if (place := _hand_middle(pose, side)) is not None]
             if places:
                 place, before = np.mean(places, axis=0), self._middles[side]
-                near = before is not None and np.linalg.norm(place - before) < 0.5 * self._side_px
-                self._middles[side] = (1 - _SMOOTH) * place + _SMOOTH * before if near else place
+                if before is not None and np.linalg.norm(place - before) < 0.5 * self._side_px:
+                    place = (1 - _SMOOTH) * place + _SMOOTH * before
+                self._middles[side] = place
         widths = [np.linalg.norm(np.diff(pose.points[SHOULDERS, :2], axis=0)) for pose in seen]
         widths = [width for width in widths if np.isfinite(width) and width > 1]
         if widths:
@@ -96,8 +97,7 @@ class Overlay:
             picture = np.zeros((edge_px, edge_px, 3), np.uint8)
         else:
             picture = _enlarged(frame.image, pose, middle, self._side_px, edge_px)
-        found = pose is not None and (pose.confidence[HANDS[side]] > 0).any()
-        if found:
+        if pose is not None and (pose.confidence[HANDS[side]] > 0).any():
             sure = float(pose.confidence[HANDS[side]].max())
             self._letter(picture, f"{label} {sure:.2f}", _INK, 8, 8)
         else:
@@ -135,7 +135,7 @@ def _enlarged(
 ) -> np.ndarray:
     # (edge, edge, 3) uint8 RGB: a square of the picture, dimmed a little, the pose drawn at its own fine scale
     scale = edge_px / side_px
-    matrix = np.float64(
+    matrix = np.array(
         [[scale, 0, edge_px / 2 - scale * middle[0]], [0, scale, edge_px / 2 - scale * middle[1]]]
     )
     picture = cv2.warpAffine(image, matrix, (edge_px, edge_px), flags=cv2.INTER_LINEAR)

@@ -222,13 +222,15 @@ def describe(name: str, clips: Sequence[Clip], rendered: Sequence[Clip]) -> dict
         clips: without truth; their frames are pooled, and told for each clip too.
         rendered: with truth.
     """
-    made: dict[str, object] = {"tracker": name}
+    report: dict[str, object] = {"tracker": name}
     if clips:
-        made |= figures(name, clips)
-        made["clips"] = {clip.name: figures(name, [clip]) | measures.lost_runs(clip, name) for clip in clips}
+        report |= figures(name, clips)
+        report["clips"] = {
+            clip.name: figures(name, [clip]) | measures.lost_runs(clip, name) for clip in clips
+        }
     if rendered:
-        made["truth"] = truth_figures(name, rendered)
-    return made
+        report["truth"] = truth_figures(name, rendered)
+    return report
 
 
 def make_targets(made: dict, first: dict) -> list[Target]:

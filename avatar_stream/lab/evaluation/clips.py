@@ -158,7 +158,7 @@ def hand_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 def face_is_free(pose: Pose | None) -> bool:
     """Whether the face is found and no hand before it: there the tracker guesses mouth, brows and turn."""
-    if not face_seen(pose):
+    if pose is None or not face_seen(pose):
         return False
     face = pose.points[FACE, :2]
     low, high = face.min(axis=0), face.max(axis=0)
@@ -174,7 +174,7 @@ def face_numbers(pose: Pose | None) -> np.ndarray:
         (8,) as FACE_NUMBERS: lengths in distances of the eyes' outer corners, angles in degrees; NaN where it is not
         free (`face_is_free`).
     """
-    if not face_is_free(pose):
+    if pose is None or not face_is_free(pose):
         return np.full(len(FACE_NUMBERS), np.nan)
     return mesh_numbers(pose.points[FACE])
 

@@ -130,7 +130,7 @@ def _identity(footage: Footage, person: Filmed, made: np.ndarray, parts: np.ndar
     alike = {}
     for name, codes in (("face", pictures.HEAD), ("clothes", pictures.CLOTHES)):
         own, source = (np.isin(each, codes) for each in regions)
-        alike[f"identity_{name}"] = pictures.likeness(*shown, source, own)
+        alike[f"identity_{name}"] = pictures.likeness(shown[0], shown[1], source, own)
     known = [value for value in alike.values() if np.isfinite(value)]
     return alike | {"identity": float(np.mean(known)) if known else np.nan}
 

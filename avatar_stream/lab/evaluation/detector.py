@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,14 +43,14 @@ class ExpectedPart:
         places: (N, 2) float32, its exact landmarks, canvas px.
         unit_px: palm length, face height or shoulder width.
         crop: left, top and side of the square looked at, canvas px; None: the whole picture.
-        side: of a hand: 0 the signer's left, 1 right.
+        side: of a hand: 0 the signer's left, 1 right; -1 of other parts.
     """
 
     kind: str
     places: np.ndarray
     unit_px: float
-    crop: tuple[float, float, float] | None
-    side: int | None = None
+    crop: Any
+    side: int = -1
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def cut_out(image: np.ndarray, crop: tuple[float, float, float], size_px: int = 
     """
     left, top, side = crop
     scale = size_px / side
-    matrix = np.float32([[scale, 0, -left * scale], [0, scale, -top * scale]])
+    matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]], np.float32)
     border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (GREY, GREY, GREY)}
     return cv2.warpAffine(image, matrix, (size_px, size_px), flags=cv2.INTER_CUBIC, **border)
 
@@ -127,7 +128,7 @@ def cut_out(image: np.ndarray, crop: tuple[float, float, float], size_px: int = 
 class PartDetector(contextlib.AbstractContextManager):
     """MediaPipe's hand, face and body networks for single pictures; a context manager."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Load the networks.
 
         Raises:
@@ -223,7 +224,7 @@ class PartDetector(contextlib.AbstractContextManager):
         self.close()
 
 
-def _places(landmarks, crop: tuple[float, float, float]) -> np.ndarray:
+def _places(landmarks: Any, crop: tuple[float, float, float]) -> np.ndarray:
     """(N, 3) float32 canvas px."""
     left, top, side = crop
     return np.array(

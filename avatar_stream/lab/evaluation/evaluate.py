@@ -55,11 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate, print the figures, write the file and the report.
-
-    Raises:
-        AvatarStreamError: with one line that says why not.
-    """
+    """Evaluate, print the figures, write the file and the report; AvatarStreamError says in one line why not."""
     check_output(arguments.json)
     _check(arguments)
     if arguments.clips is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Judged:
     case: Case
     source: np.ndarray
     made: np.ndarray
-    values: dict[str, float | list[float]]
+    values: dict[str, Any]
     wanted: list[ExpectedPart]
     found_made: list[PartDetection]
     found_truth: list[PartDetection]
@@ -80,9 +81,9 @@ class Judge:
         values["lpips"] = self._lpips.distance(pictures.on_grey(made), pictures.on_grey(shot.image))
         wanted = wanted_parts(shot.exact.points, shot.parts)
         seen = [np.round(pictures.on_grey(image)).astype(np.uint8) for image in (made, shot.image)]
-        found = [[self._detector.find(image, part) for part in wanted] for image in seen]
-        values |= detection_values(wanted, *found) | self._expression_values(wanted, *seen)
-        return Judged(case, source, made, values, wanted, *found)
+        found, true = ([self._detector.find(image, part) for part in wanted] for image in seen)
+        values |= detection_values(wanted, found, true) | self._expression_values(wanted, *seen)
+        return Judged(case, source, made, values, wanted, found, true)
 
     def read_letter(self, name: str, side: int, shot: TruthFrame, made: np.ndarray) -> dict[str, list[float]]:
         """Can a spelled letter still be read?
@@ -115,9 +116,10 @@ class Judge:
         if face is None:
             return {}
         meshes = [self._detector.find_expression(image, face) for image in (made, truth)]
-        if any(mesh is None for mesh in meshes):
+        numbers = [mesh_numbers(mesh) for mesh in meshes if mesh is not None]
+        if len(numbers) < 2:
             return {}
-        first, second = (mesh_numbers(mesh) for mesh in meshes)
+        first, second = numbers
         mouth, brow, lid, *gaze = np.abs(first - second)[:5]
         names = ("mouth_error", "brow_error", "lid_error", "gaze_error")
         return dict(zip(names, (mouth, brow, lid, float(np.hypot(*gaze))), strict=True))

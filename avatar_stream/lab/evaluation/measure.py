@@ -121,8 +121,8 @@ def _one(plan: Plan, painter: Painter, judge: Judge, stage: Subject, case: Case)
     start = painter.start_picture(case.shot.given)
     if start is not None:
         regions = pictures.enlarged_parts(case.shot.parts)
-        pair = (pictures.at_canvas(start), case.shot.image)
-        found = pictures.region_psnr_db(*map(pictures.on_grey, pair), regions)
+        first, truth_seen = pictures.on_grey(pictures.at_canvas(start)), pictures.on_grey(case.shot.image)
+        found = pictures.region_psnr_db(first, truth_seen, regions)
         judged.values.update({f"start_{key}": value for key, value in found.items()})
     if case.next_shot is not None:
         after = _paint(painter, case.next_shot.given, plan.steps)

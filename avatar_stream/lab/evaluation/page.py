@@ -90,7 +90,7 @@ class Page:
         """Add pictures, (H, W, 3) uint8 RGB, with captions."""
         self._add("cards", pictures=[self._picture(image, text) for image, text in pictures])
 
-    def picture_grid(self, heads: Sequence[str], rows: Iterable[Sequence[np.ndarray | str | None]]) -> None:
+    def picture_grid(self, heads: Sequence[str], rows: Iterable[Sequence]) -> None:
         """Add rows of pictures, (H, W, 3) uint8 RGB; texts and gaps may stand between them."""
         shown = [
             [
@@ -142,8 +142,8 @@ class PlotLine:
     """
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float | None]
+    x: Sequence[float] | np.ndarray
+    y: Sequence[float | None] | np.ndarray
     dots: bool = True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,8 @@ class FlowPainter(Painter):
         self._model, self._device = find_model(model), device
         self._live = self._open(AUTO)
         self._exact: Signer | None = None
-        self._avatar, self._sources = None, {}
+        self._avatar: Any = None  # whom `meet` was given
+        self._sources: dict[Signer, PreparedSource] = {}
 
     def _open(self, engine: str) -> Signer:
         try:
@@ -100,7 +102,7 @@ class FlowPainter(Painter):
 
     def close(self) -> None:
         """Give the weights back."""
-        self._live = self._exact = None
+        self._exact = None
         self._sources = {}
 
 
@@ -110,9 +112,9 @@ class RigPainter(Painter):
     name = "rig"
     takes_steps = False
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Nothing is open yet."""
-        self._synthesizer = None
+        self._synthesizer: Any = None
 
     def meet(self, avatar: Avatar) -> None:
         """Load the person's rigged file.

@@ -61,7 +61,7 @@ def at_canvas(image: np.ndarray) -> np.ndarray:
     return np.round(np.clip(small, 0, 255)).astype(np.uint8)
 
 
-def cut_to(image: np.ndarray, inside: tuple[int, int, int, int]) -> np.ndarray:
+def cut_to(image: np.ndarray, inside: tuple[int, ...]) -> np.ndarray:
     """Take away of a (H, W, 4) uint8 RGBA picture what lies beyond a box: left, top, right, bottom, px."""
     left, top, right, bottom = inside
     if (left, top) <= (0, 0) and (right, bottom) >= image.shape[1::-1]:
@@ -321,7 +321,7 @@ def motion_error(made: tuple[np.ndarray, np.ndarray], truth: tuple[np.ndarray, n
 class Lpips:
     """Learned perceptual distance (the `lpips` package), where it and its weights are on this machine."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Load it, or stay without: nothing is downloaded."""
         self._network = None
         if importlib.util.find_spec("lpips") is None:

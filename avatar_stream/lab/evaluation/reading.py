@@ -6,7 +6,7 @@ as legible as its model's: what it cannot read there is not asked of the avatar.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -123,7 +123,7 @@ def fit(rows: np.ndarray, labels: np.ndarray, names: tuple[str, ...], penalty: f
 
 
 def spelled(
-    bind_m: np.ndarray, random: np.random.Generator, names: tuple[str, ...] = SHAPES
+    bind_m: np.ndarray, random: np.random.Generator, names: Sequence[str] = SHAPES
 ) -> Iterator[tuple]:
     """One person spells: name of the shape, side (0 left, 1 right), `RigPose`; each shape once, in any order.
 
@@ -142,6 +142,7 @@ def spelled(
 def _spelled_pose(figure: RigBody, signer: PostureSampler, name: str, side: int) -> RigPose:
     trunk = np.zeros(8)
     stand = figure.stand(trunk)
-    arms = [portrait_arm(signer.figure, stand, each) for each in (0, 1)]
-    arms[side] = signer.spelling(stand, side, signer.vary(shape(name)))
-    return figure.resolve(Posture(trunk, tuple(arms), np.zeros(len(MORPHS)), np.zeros(2)))[0]
+    left, right = (portrait_arm(signer.figure, stand, each) for each in (0, 1))
+    spelling = signer.spelling(stand, side, signer.vary(shape(name)))
+    arms = (left, spelling) if side else (spelling, right)
+    return figure.resolve(Posture(trunk, arms, np.zeros(len(MORPHS)), np.zeros(2)))[0]

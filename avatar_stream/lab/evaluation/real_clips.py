@@ -95,7 +95,7 @@ class Footage:
 
     def shot(self, row: int) -> TruthFrame:
         """One true picture."""
-        pose, inside = self.pose(row), tuple(int(edge) for edge in self._inside[row])
+        pose, inside = self.pose(row), tuple(self._inside[row].tolist())
         return TruthFrame(np.array(self.images[row]), np.array(self.parts[row]), pose, pose, inside)
 
 
@@ -141,7 +141,7 @@ def find_filmed(footage: Footage, names: Sequence[str] | None) -> list[Filmed]:
     clips = [name for name in footage.meta["people"] if not names or name.startswith(tuple(names))]
     if not clips:
         raise ConfigError(
-            f"no clip that shows a person is called {', '.join(names)}: there are "
+            f"no clip that shows a person is called {', '.join(names or ())}: there are "
             f"{', '.join(footage.meta['people'])}"
         )
     found = [person for clip in clips if (person := _cast(footage, clip)) is not None]

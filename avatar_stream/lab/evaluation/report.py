@@ -89,7 +89,7 @@ def _driven(page: Page, driven: Sequence[Driven]) -> None:
     if not driven:
         return
     page.heading("Driven by somebody else")
-    rows = [[*map(_shown, (each.source, each.driver, each.made)), each.pair] for each in driven]
+    rows = [(*map(_shown, (each.source, each.driver, each.made)), each.pair) for each in driven]
     page.picture_grid(["source", "driver", "made", ""], rows)
 
 
@@ -176,8 +176,9 @@ def _hand_picture(judged: Judged, part: int) -> np.ndarray:
         plain = cut_out(_shown(image), crop, _HAND_PX)
         marked = plain.copy()
         _dots(marked, wanted.places, crop, _EXACT_RGB)
-        if found[part].places is not None:
-            _dots(marked, found[part].places, crop, _FOUND_RGB)
+        places = found[part].places
+        if places is not None:
+            _dots(marked, places, crop, _FOUND_RGB)
         columns.append(np.concatenate([plain, marked]))
     return np.concatenate(columns, axis=1)
 
@@ -190,10 +191,10 @@ def _dots(image: np.ndarray, places: np.ndarray, crop: tuple[float, float, float
 
 def _hand_text(judged: Judged, part: int) -> str:
     made, truth = judged.found_made[part], judged.found_truth[part]
-    told = [
+    texts = [
         "not found" if found.places is None else f"{found.error:.2f} palms off" for found in (made, truth)
     ]
-    return f"frame {judged.case.number}, {judged.case.person}: made {told[0]}, truth {told[1]}"
+    return f"frame {judged.case.number}, {judged.case.person}: made {texts[0]}, truth {texts[1]}"
 
 
 def _figures(page: Page, figures: dict) -> None:

@@ -70,11 +70,15 @@ def summarize(
     homes = np.arange(len(rows)) if sequences is None else np.unique(sequences, return_inverse=True)[1]
     count = homes.max(initial=-1) + 1
     draws = np.random.default_rng(seed).integers(max(count, 1), size=(_RESAMPLES, count))
-    means, intervals, counts = {}, {}, {}
+    means: dict[str, float | None] = {}
+    intervals: dict[str, list[float] | None] = {}
+    counts: dict[str, int] = {}
     for key in keys:
         values = [np.atleast_1d(np.asarray(row.get(key, ()), np.float64)) for row in rows]
         values = [each[np.isfinite(each)] for each in values]
-        sums, numbers = (np.bincount(homes, [fold(each) for each in values], count) for fold in (np.sum, len))
+        sums, numbers = (
+            np.bincount(homes, [float(fold(each)) for each in values], count) for fold in (np.sum, len)
+        )
         counts[key] = round(numbers.sum())
         if not counts[key]:
             means[key] = intervals[key] = None

@@ -92,7 +92,7 @@ def make_figures(plan: Plan, results: Results, painter: Painter, arguments: argp
     }
 
 
-def _usual_times(rows: list[dict]) -> dict[str, float]:
+def _usual_times(rows: list[dict]) -> dict[str, float | None]:
     """Medians: a mean would hold what is made only once, and the hiccups of a busy machine."""
     return {key: float(np.median([row[key] for row in rows])) for key in _TIMES}
 
@@ -116,7 +116,7 @@ def _by_region(results: Results, seed: int, sequences: list[str]) -> dict[str, d
 
 def _by_person(plan: Plan, results: Results) -> dict[str, dict[str, float | None]]:
     keys = [key for key in KEYS if not key.endswith("ms_per_frame")]
-    rows = {name: [] for name in plan.names}
+    rows: dict[str, list[dict]] = {name: [] for name in plan.names}
     for row in results.rows:
         rows[row["person"]].append(row)
     return {name: scores.summarize(own, keys, plan.seed).means for name, own in rows.items()}

@@ -64,7 +64,7 @@ class TruthFrame:
     parts: np.ndarray
     exact: Pose
     given: Pose
-    inside: tuple[int, int, int, int] = (0, 0, CANVAS_PX, CANVAS_PX)
+    inside: tuple[int, ...] = (0, 0, CANVAS_PX, CANVAS_PX)
 
 
 @dataclass(frozen=True)

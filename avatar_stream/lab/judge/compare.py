@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -93,8 +94,8 @@ def judge_pairs(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]], seed: int) -
     }
 
 
-def compare_poses(driver: Pose | None, avatar: Pose | None) -> dict[str, list[float]]:
-    """One frame's values: hands found again, differences of arms and hand shapes, contacts."""
+def compare_poses(driver: Any, avatar: Any) -> dict[str, list[float]]:
+    """One frame's values of two poses or None: hands found again, differences of arms and hand shapes, contacts."""
     wanted, got = hands_seen(driver), hands_seen(avatar)
     apart = angle_between(arm_angles(driver), arm_angles(avatar))
     values = {"hands_found": got[wanted].astype(float).tolist(), "arm_angle_deg": apart.ravel().tolist()}
@@ -110,7 +111,7 @@ def compare_poses(driver: Pose | None, avatar: Pose | None) -> dict[str, list[fl
     return values | contact_values(driver, avatar)
 
 
-def _letters(driver: Pose | None, avatar: Pose | None, wanted: np.ndarray, got: np.ndarray) -> list[float]:
+def _letters(driver: Any, avatar: Any, wanted: np.ndarray, got: np.ndarray) -> list[float]:
     """For each of the driver's hands that the reader can name: 1 if it names the avatar's the same."""
     reader, same = Reader.load(), []
     for side in np.flatnonzero(wanted):
@@ -132,9 +133,11 @@ def contact_values(driver: Pose | None, avatar: Pose | None) -> dict[str, list[f
         Lists by key: errors in palm lengths of all contacts, of those between hands and of those with the face; and for
         each contact of the driver 1 where the avatar's parts are found too, else 0. Empty without a contact.
     """
-    found, hand_errors, face_errors = [], [], []
+    found: list[float] = []
+    hand_errors: list[float] = []
+    face_errors: list[float] = []
     hands = hands_seen(driver)
-    if hands.any():
+    if driver is not None and hands.any():
         got = hands_seen(avatar)
         palms = [_palm(pose, seen) for pose, seen in ((driver, hands), (avatar, got))]
         if hands.all() and not _same_place(driver, palms[0]):
@@ -147,7 +150,15 @@ def contact_values(driver: Pose | None, avatar: Pose | None) -> dict[str, list[f
     return dict(zip(_CONTACTS, values, strict=True)) | {"contacts_found": found}
 
 
-def _add(driver, avatar, parts, palms, there: bool, found: list[float], errors: list[float]) -> None:
+def _add(
+    driver: Pose,
+    avatar: Any,
+    parts: Any,
+    palms: list[float],
+    there: bool,
+    found: list[float],
+    errors: list[float],
+) -> None:
     ways = _ways(driver, parts) / palms[0]
     distances = np.linalg.norm(ways, axis=2)
     pair = np.unravel_index(distances.argmin(), distances.shape)
@@ -164,9 +175,9 @@ def _ways(pose: Pose, parts: tuple[slice, slice]) -> np.ndarray:
     return first[:, None] - second[None]
 
 
-def _palm(pose: Pose | None, seen: np.ndarray) -> float:
+def _palm(pose: Any, seen: np.ndarray) -> float:
     # The larger one: from the edge, the tracker takes a hand for a small one.
-    return max((palm_px(pose.points[HANDS[side]]) for side in np.flatnonzero(seen)), default=1.0)
+    return max((float(palm_px(pose.points[HANDS[side]])) for side in np.flatnonzero(seen)), default=1.0)
 
 
 def _same_place(pose: Pose, palm: float) -> bool:
@@ -180,7 +191,7 @@ def hands_over_time(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> float
     for first in range(0, len(pairs), _STRETCH):
         stretch = pairs[first : first + _STRETCH]
         times = np.array([driver.time_s for driver, _ in stretch])
-        found += warping.hands_distance(*(_hands(stretch, who) for who in (0, 1)), times)
+        found += warping.hands_distance(_hands(stretch, 0), _hands(stretch, 1), times)
     return float(np.mean(found)) if found else None
 
 
@@ -188,7 +199,7 @@ def _hands(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]], who: int) -> np.n
     """(F, 2, 21, 2) of the driver (0) or the avatar (1), shoulder widths; NaN where not found."""
     hands = np.full((len(pairs), 2, 21, 2), np.nan)
     for row, pair_of_frames in enumerate(pairs):
-        pose = pair_of_frames[who].pose
+        pose: Any = pair_of_frames[who].pose
         for side in np.flatnonzero(hands_seen(pose)):
             hands[row, side] = warping.from_shoulders([pose.points[HANDS[side]]], pose.points[SHOULDERS])[0]
     return hands
@@ -206,8 +217,8 @@ def face_figures(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> dict[str
         both = np.isfinite(a) & np.isfinite(b)
         a, b = a[both], b[both]
         enough = len(a) >= _FEWEST
-        spread = float(np.subtract(*np.percentile(a, [98, 2]))) if enough else None
-        figures[f"{name}_spread_driver"] = spread
+        spread = float(np.subtract(*np.percentile(a, [98, 2]))) if enough else 0.0
+        figures[f"{name}_spread_driver"] = spread if enough else None
         moved = enough and spread >= LEAST_SPREAD.get(name, LEAST_TURN_DEG)
         figures[f"{name}_correlation"] = _correlation(a, b) if moved else None
         end = "_apart_deg" if name.startswith("head") else "_apart"
@@ -216,7 +227,7 @@ def face_figures(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> dict[str
     return figures | _blinks(pairs, driver[:, 2], avatar[:, 2])
 
 
-def face_curves(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> tuple[np.ndarray, np.ndarray]:
+def face_curves(pairs: Sequence[tuple[TrackedFrame, TrackedFrame]]) -> tuple[np.ndarray, ...]:
     """(F, 8) each: the driver's and the avatar's `face_numbers`."""
     return tuple(np.stack([face_numbers(both[side].pose) for both in pairs]) for side in (0, 1))
 

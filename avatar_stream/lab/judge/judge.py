@@ -34,11 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Track both clips, print the figures, write the file and the report.
-
-    Raises:
-        AvatarStreamError: with one line that says why not.
-    """
+    """Track both clips, print figures, write file and report; AvatarStreamError says in one line why not."""
     check_output(arguments.json)
     portrait = load_avatar(arguments.portrait) if arguments.portrait else None
     clips = [track_clip(path, arguments.report is not None) for path in (arguments.driver, arguments.avatar)]

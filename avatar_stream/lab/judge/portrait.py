@@ -32,17 +32,20 @@ def portrait_sharpness(clip: Path, frames: Sequence[TrackedFrame], avatar: Avata
         Median over frames spread over the clip; below 1 also where the clip shows the person smaller than 512 px, or
         is compressed much. None where no frame has a face and nothing before it.
     """
-    usable = [number for number, frame in enumerate(frames) if face_is_free(frame.pose)]
+    usable = {
+        number: frame.pose for number, frame in enumerate(frames) if frame.pose and face_is_free(frame.pose)
+    }
     if not usable:
         return None
-    place = SigningFrame.of([frames[number].pose for number in usable])
-    chosen = {usable[k] for k in np.linspace(0, len(usable) - 1, _FRAMES).astype(int)}
+    place = SigningFrame.of(list(usable.values()))
+    numbers = list(usable)
+    chosen = {numbers[k] for k in np.linspace(0, len(usable) - 1, _FRAMES).astype(int)}
     portrait = at_canvas(avatar.image)
     wanted = _mean_detail(on_grey(portrait), _mask(avatar.pose.points))
     found = []
     for number, frame in enumerate(read_frames(clip)):
         if number in chosen:
-            points = place.place(frames[number].pose.points)
+            points = place.place(usable[number].points)
             found.append(_mean_detail(place.cut(frame.image)[0].astype(np.float32), _mask(points)) / wanted)
     found = [value for value in found if np.isfinite(value)]
     return float(np.median(found)) if found else None

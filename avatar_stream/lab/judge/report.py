@@ -103,7 +103,7 @@ def _difference(driver: TrackedFrame, avatar: TrackedFrame) -> tuple[float, str]
 
 
 def _tile(frame: TrackedFrame) -> np.ndarray:
-    image = draw_pose(frame.thumbnail, frame.pose)
+    image = draw_pose(np.asarray(frame.thumbnail), frame.pose)
     height_px, width_px = image.shape[:2]
     scale = _TILE_PX / max(height_px, width_px)
     size = (max(1, round(width_px * scale)), max(1, round(height_px * scale)))

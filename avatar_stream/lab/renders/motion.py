@@ -46,13 +46,9 @@ class _Timeline:
         move = min(self.moves_s[after], self.arrives[after] - self.arrives[after - 1])
         part = np.clip(1 - (self.arrives[after] - time_s) / max(move, 1e-6), 0, 1)
         part = part**3 * (10 + part * (6 * part - 15))
-        return start + (end - start) * part + self._arc(start, end) * (16 * part**2 * (1 - part) ** 2)
-
-    def _arc(self, start: np.ndarray, end: np.ndarray) -> np.ndarray | float:
-        """How far the way bends away from the body: hands go round it and round the shoulder, not through."""
-        if not self.arc:
-            return 0.0
-        return np.array([0.0, 0.0, self.arc * float(np.linalg.norm(end - start))])
+        # Hands go round the body and round the shoulder, not through.
+        bend = np.array([0.0, 0.0, self.arc * float(np.linalg.norm(end - start))]) if self.arc else 0.0
+        return start + (end - start) * part + bend * (16 * part**2 * (1 - part) ** 2)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -69,14 +70,10 @@ def plan(people: int, frames: int, frames_per_variant: int, seed: int) -> list[V
     random = np.random.default_rng(seed)
     order = np.concatenate([random.permutation(people) for _ in range(-(-count // people))])[:count]
     order = np.sort(order)  # variants of one person side by side: its file is read once
+    firsts = range(0, frames, frames_per_variant)
     return [
-        Variant(
-            number,
-            int(person),
-            number * frames_per_variant,
-            min(frames_per_variant, frames - number * frames_per_variant),
-        )
-        for number, person in enumerate(order)
+        Variant(number, int(person), first, min(frames_per_variant, frames - first))
+        for number, (person, first) in enumerate(zip(order, firsts, strict=True))
     ]
 
 
@@ -149,38 +146,34 @@ def render_people(
     }
     try:
         _prepare(folder, frames, meta, len(variants))
-        work = partial(
-            _render_variant,
-            folder=folder,
-            people=list(people),
-            seed=seed,
-            poses=list(poses),
-            as_filed=as_filed,
-        )
+        own: dict[str, Any] = {
+            "people": list(people),
+            "seed": seed,
+            "poses": list(poses),
+            "as_filed": as_filed,
+        }
+        work = partial(_render_variant, folder=folder, **own)
         entries = _render_all(folder, variants, work, processes)
-        _finish(folder, output, meta | {"variants": [entries[str(variant.number)] for variant in variants]})
+        meta["variants"] = [entries[str(variant.number)] for variant in variants]
+        (folder / "meta.json").write_text(json.dumps(meta, indent=1))
+        for name in ("done.npy", "variants.json", "settings.json"):
+            (folder / name).unlink()
+        folder.rename(output)
     except OSError as error:
         raise SinkError(f"could not write the data set {output}: {error.strerror or error}") from error
-
-
-def _finish(folder: Path, output: Path, meta: dict) -> None:
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1))
-    for name in ("done.npy", "variants.json", "settings.json"):
-        (folder / name).unlink()
-    folder.rename(output)
 
 
 def _render_all(folder: Path, variants: list[Variant], work: Callable, processes: int) -> dict[str, dict]:
     """Render what is not done yet; what `meta.json` says of each variant, by its number."""
     done = np.load(folder / "done.npy", mmap_mode="r+")
     todo = [variant for variant in variants if not done[variant.number]]
-    told = folder / "variants.json"
-    entries = json.loads(told.read_text()) if told.exists() else {}
+    path = folder / "variants.json"
+    entries = json.loads(path.read_text()) if path.exists() else {}
     total = sum(variant.count for variant in variants)
     with tqdm(total=total, initial=total - sum(variant.count for variant in todo), unit="frame") as bar:
         for variant, entry in _mapped(work, todo, processes):
             entries[str(variant.number)] = entry
-            told.write_text(json.dumps(entries))
+            path.write_text(json.dumps(entries))
             done[variant.number] = True
             bar.update(variant.count)
     return entries
@@ -292,11 +285,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Do what the command line asks.
-
-    Raises:
-        AvatarStreamError: with one line that says why not.
-    """
+    """Do what the command line asks; AvatarStreamError says in one line why not."""
     people = select(args.people, args.names, args.exclude)
     if args.portrait:
         rig = Rig.load(people[0])
@@ -318,16 +307,8 @@ def run(args: argparse.Namespace) -> None:
     poses = sorted(args.poses.glob("*.pose")) if args.poses else []
     if args.poses and not poses:
         raise ConfigError(f"{args.poses} holds no .pose files")
-    render_people(
-        people,
-        args.output,
-        args.frames,
-        args.seed,
-        args.frames_per_variant,
-        poses,
-        args.processes,
-        args.as_filed,
-    )
+    size = args.frames, args.seed, args.frames_per_variant
+    render_people(people, args.output, *size, poses, args.processes, args.as_filed)
 
 
 def select(folder: Path, names: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> list[Path]:

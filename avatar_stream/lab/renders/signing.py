@@ -35,6 +35,19 @@ _TOUCHES = {
     "palm": ("flat", "b", "open", "five", "claw", "relaxed", "c"),
     "knuckles": ("a", "s", "bent_b", "e", "x", "t"),
 }
+# Arms that do nothing: chance up to, low and high corner as above, palm, fingers, how loosely.
+_RESTS = (
+    (0.45, (0.50, -0.97, 0.02), (0.66, -0.78, 0.24), (-1, 0, -0.1), (0.1, -1, 0.1), 0.15),  # beside the body
+    (0.70, (0.36, -1.2, -0.02), (0.5, -0.98, 0.15), (-1, 0, -0.1), (0, -1, 0.1), 0.15),  # out of view
+    (
+        1.00,
+        (0.08, -0.88, 0.40),
+        (0.30, -0.68, 0.55),
+        (-0.2, -0.3, -1),
+        (-1, -0.25, 0.3),
+        0.2,
+    ),  # before the belly
+)
 _BASES = ("flat", "b", "open", "s", "one", "c", "bent_b", "five", "o", "u")
 
 
@@ -165,21 +178,9 @@ class PostureSampler:
         """An arm that does nothing: beside the body, often out of view, or loosely before the belly."""
         random, figure = self.random, self.figure
         kind = random.random()
-        if kind < 0.45:  # hanging, hand in view or just below it
-            at = np.array(
-                [random.uniform(0.50, 0.66), random.uniform(-0.97, -0.78), random.uniform(0.02, 0.24)]
-            )
-            turn = self.hand_turn(side, np.array([-1, 0, -0.1]), np.array([0.1, -1, 0.1]), 0.15 * spread)
-        elif kind < 0.70:  # out of view
-            at = np.array(
-                [random.uniform(0.36, 0.5), random.uniform(-1.2, -0.98), random.uniform(-0.02, 0.15)]
-            )
-            turn = self.hand_turn(side, np.array([-1, 0, -0.1]), np.array([0, -1, 0.1]), 0.15 * spread)
-        else:  # before the belly
-            at = np.array(
-                [random.uniform(0.08, 0.30), random.uniform(-0.88, -0.68), random.uniform(0.40, 0.55)]
-            )
-            turn = self.hand_turn(side, np.array([-0.2, -0.3, -1]), np.array([-1, -0.25, 0.3]), 0.2 * spread)
+        _, low, high, palm, fingers, loose = next(rest for rest in _RESTS if kind < rest[0])
+        at = random.uniform(low, high)
+        turn = self.hand_turn(side, np.array(palm), np.array(fingers), loose * spread)
         at = figure.to_space(stand, at * figure.arm_m * (figure.arms[side].mirror, 1, 1))
         names = ("relaxed", "relaxed", "loose_fist", "flat", "open")
         return figure.arm_state(stand, side, turn, self._pick(names), at)[0]

@@ -71,11 +71,11 @@ class LossConfig(_Section):
 class CriticConfig(_Section):
     """The critic of `training/critic.py`; verdict 0 and likeness 0: none."""
 
-    verdict: float = Field(0.0, ge=0)  # weight of the hinge loss in the networks' loss
-    likeness: float = Field(0.0, ge=0)  # weight of the distance of the critic's features
-    width: int = Field(24, ge=8)
+    verdict: float = Field(default=0.0, ge=0)  # weight of the hinge loss in the networks' loss
+    likeness: float = Field(default=0.0, ge=0)  # weight of the distance of the critic's features
+    width: int = Field(default=24, ge=8)
     rows_share: Share = 0.5  # part of the views that it sees of a step
-    learning_rate: float = Field(4e-4, gt=0)
+    learning_rate: float = Field(default=4e-4, gt=0)
 
     @property
     def used(self) -> bool:

@@ -31,10 +31,10 @@ class Chart:
 
     def __init__(self, surface: np.ndarray | None):
         """Find the pixel of each cell of the chart, or that of the nearest."""
-        rows, columns = np.nonzero(surface[..., 0] != _NOTHING) if surface is not None else ((), ())
-        self._known = len(rows) > 0
-        if not self._known:
+        self._known = surface is not None and bool((surface[..., 0] != _NOTHING).any())
+        if surface is None or not self._known:
             return
+        rows, columns = np.nonzero(surface[..., 0] != _NOTHING)
         cells = surface[rows, columns] >> 7
         empty = np.ones((_CHART, _CHART), np.uint8)
         empty[cells[:, 1], cells[:, 0]] = 0

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -24,9 +24,6 @@ from avatar_stream.modeling.drawing import conditioning, source_image
 from avatar_stream.modeling.drawing.conditioning import SourceImages, Views
 from avatar_stream.modeling.drawing.looks import LookChooser, describe
 from avatar_stream.people import parts as part_codes
-
-if TYPE_CHECKING:
-    from avatar_stream.lab.training.live_renders import LiveRenders
 
 HAND_PARTS, HEAD_PARTS = (part_codes.LEFT_HAND, part_codes.RIGHT_HAND), (part_codes.HAIR, part_codes.FACE)
 OUTSIDE = 255  # in part maps of windows that reach over the frame's edge: there is no truth there
@@ -96,8 +93,8 @@ class PictureFolder:
         self._open()
 
 
-DataFolder: TypeAlias = "PictureFolder | LiveRenders"
-DataFolders: TypeAlias = "Sequence[DataFolder]"
+DataFolder: TypeAlias = Any  # a PictureFolder, or LiveRenders: both have images, parts, points, surface
+DataFolders: TypeAlias = Sequence[DataFolder]
 
 
 def disturb(points: np.ndarray, rng: np.random.Generator, picture_share: float) -> np.ndarray:
@@ -240,7 +237,7 @@ class PairDataset(IterableDataset):
     ) -> TargetViews:
         points = disturb(folder.points[row], rng, self.picture_share)
         points = lose_hands(points, rng, self.lost_hands)
-        chosen = LookChooser(source.shown).choose(points)
+        chosen = LookChooser([*source.shown]).choose(points)
         views = conditioning.draw_views(source, points, self._shift(rng), with_body, chosen)
         image = source_image.premultiply(np.asarray(folder.images[row]))
         body, windows = conditioning.cut_views(image, views.corners, self.body_px)

@@ -7,12 +7,13 @@ replaced. To `PairDataset` they look like a `PictureFolder`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from avatar_stream.lab.renders import people as rendered_people
 from avatar_stream.people.landmarks import landmarks
-from avatar_stream.people.lens import photograph
+from avatar_stream.people.lens import Lens, photograph
 from avatar_stream.people.surface import UNKNOWN
 from avatar_stream.types import CANVAS_PX, POINT_COUNT
 
@@ -59,7 +60,10 @@ class LiveRenders:
         self._clear()
 
     def _clear(self) -> None:
-        self.images = self.parts = self.surface = self.points = None
+        self.images: Any = None
+        self.parts: Any = None
+        self.surface: Any = None
+        self.points: Any = None
         self.variants = [np.arange(self.frames) + place * self.frames for place in range(self.places)]
         self.names = [""] * self.places
         self._taken = self._made = 0
@@ -101,7 +105,7 @@ class LiveRenders:
         motion = rendered_people.motion_of(rig, self.frames, rng, [])
         for row, pose in zip(self.variants[place], motion, strict=True):
             drawn = renderer.draw(rig, pose, camera, look)
-            self.images[row], self.parts[row] = photograph(drawn.image, look.lens, rng), drawn.parts
+            self.images[row], self.parts[row] = photograph(drawn.image, look.lens or Lens(), rng), drawn.parts
             self.surface[row] = drawn.surface
             self.points[row] = landmarks(rig, face, pose, camera).points
         self.names[place] = path.stem

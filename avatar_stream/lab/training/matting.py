@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +33,9 @@ _PART_OF_GROUP[[geometry.LEFT_ARM, geometry.LEFT_PALM]] = NECK_AND_ARMS, LEFT_HA
 _PART_OF_GROUP[[geometry.RIGHT_ARM, geometry.RIGHT_PALM]] = NECK_AND_ARMS, RIGHT_HAND
 _HAND_PARTS = (LEFT_HAND, RIGHT_HAND)
 _HAND_SPREAD_PX = 2.5
-_LAB_WEIGHTS = np.float32([0.25, 1.0, 1.0])  # light and folds change how bright clothes are, not their hue
+_LAB_WEIGHTS = np.array(
+    [0.25, 1.0, 1.0], np.float32
+)  # light and folds change how bright clothes are, not their hue
 _HANDS = (geometry.LEFT_PALM, geometry.RIGHT_PALM)
 
 _EDGE_PX = 6  # radius in which the matte follows the picture's edges
@@ -46,9 +49,9 @@ _COLOUR_BLURS_PX = (45, 6)
 class Segmenter:
     """MediaPipe's selfie segmentation, on pictures in the canonical signing frame."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Nothing is loaded before `open()`."""
-        self._network = None
+        self._network: Any = None
 
     def open(self) -> None:
         """Load the network.

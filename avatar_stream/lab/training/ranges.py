@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class RangeMeter:
     with meter.watching(target_net): ...run it on frames...
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._seen: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     @contextmanager
@@ -49,7 +49,7 @@ class RangeMeter:
         """Each layer's range: the mean of its extremes, so that one odd frame does not coarsen all others."""
         return {name: tuple(np.mean(seen, axis=0).tolist()) for name, seen in self._seen.items()}
 
-    def _hook(self, name: str):
+    def _hook(self, name: str) -> Callable:
         def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             self._seen[name].append((min(float(inputs[0].min()), 0.0), float(inputs[0].max())))
 

@@ -16,7 +16,7 @@ from avatar_stream.people import parts
 from avatar_stream.people.camera import Camera
 from avatar_stream.people.inverse_kinematics import RigSolver
 from avatar_stream.people.landmarks import landmarks
-from avatar_stream.people.lens import photograph_scene
+from avatar_stream.people.lens import Lens, photograph_scene
 from avatar_stream.people.look import Appearance
 from avatar_stream.people.renderer import Renderer
 from avatar_stream.people.rig import Rig
@@ -38,63 +38,57 @@ _LEAD_IN_S = 0.3  # from the portrait to the first posture of a file
 
 
 @dataclass(frozen=True)
-class FilmedClip:
-    """One clip as a webcam gives it, with what is exactly in it: STILL_FRAMES of rest, then signing.
-
-    Attributes:
-        person: name of the file.
-        motion: name of the pose file that it moves after, or "" where it signs at random.
-        exact: (N * SUBFRAMES, 553, 3) float32 px; frame n begins at row n * SUBFRAMES.
-        pictures: (N, 512, 512, 3) uint8 RGB with motion blur, as its lens takes them.
-        hand_pixels: (N, 2) float32, pixels of the canvas that show the left and right hand.
-        portrait: the neutral portrait's exact pose.
-    """
-
-    person: str
-    motion: str
-    exact: np.ndarray
-    pictures: np.ndarray
-    hand_pixels: np.ndarray
-    portrait: Pose
-
-    @property
-    def middle(self) -> np.ndarray:
-        """(N, 553, 3) exact landmarks in the middle of each frame's exposure."""
-        return _middle(self.exact)
-
-
-@dataclass(frozen=True)
-class TrackedClip:
-    """One clip, exact and as tracked: STILL_FRAMES of rest, then signing. All points in px of the 512 canvas.
+class RenderedClip:
+    """A rendered clip: STILL_FRAMES of rest, then signing. All points in px of the 512 canvas.
 
     Attributes:
         person: name of the file.
         exact: (N * SUBFRAMES, 553, 3) float32; frame n begins at row n * SUBFRAMES.
-        tracked: (N, 553, 3) float32, what the tracker sees, NaN where lost or only guessed.
-        live: (N, 553, 3) the same after the Retargeter, on the same person's neutral portrait.
-        trust: (N, 553) float32, the Retargeter's confidence.
         hand_pixels: (N, 2) float32, pixels of the canvas that show the left and right hand.
-        portrait: (553, 3) the neutral portrait's exact landmarks.
-        picture: (512, 512, 3) uint8 RGB, the clip's middle frame.
     """
 
     person: str
     exact: np.ndarray
-    tracked: np.ndarray
-    live: np.ndarray
-    trust: np.ndarray
     hand_pixels: np.ndarray
-    portrait: np.ndarray
-    picture: np.ndarray
 
     @property
     def middle(self) -> np.ndarray:
         """(N, 553, 3) exact landmarks in the middle of each frame's exposure."""
-        return _middle(self.exact)
+        return 0.5 * (self.exact[::SUBFRAMES] + self.exact[_SHUTTER - 1 :: SUBFRAMES])
 
 
-def _middle(exact: np.ndarray) -> np.ndarray:
-    return 0.5 * (exact[::SUBFRAMES] + exact[_SHUTTER - 1 :: SUBFRAMES])
+@dataclass(frozen=True)
+class FilmedClip(RenderedClip):
+    """One clip as a webcam gives it.
+
+    Attributes:
+        motion: name of the pose file that it moves after, or "" where it signs at random.
+        pictures: (N, 512, 512, 3) uint8 RGB with motion blur, as its lens takes them.
+        portrait: the neutral portrait's exact pose.
+    """
+
+    motion: str
+    pictures: np.ndarray
+    portrait: Pose
+
+
+@dataclass(frozen=True)
+class TrackedClip(RenderedClip):
+    """One clip, exact and as tracked.
+
+    Attributes:
+        tracked: (N, 553, 3) float32, what the tracker sees, NaN where lost or only guessed.
+        live: (N, 553, 3) the same after the Retargeter, on the same person's neutral portrait.
+        trust: (N, 553) float32, the Retargeter's confidence.
+        portrait: (553, 3) the neutral portrait's exact landmarks.
+        picture: (512, 512, 3) uint8 RGB, the clip's middle frame.
+    """
+
+    tracked: np.ndarray
+    live: np.ndarray
+    trust: np.ndarray
+    portrait: np.ndarray
+    picture: np.ndarray
 
 
 def track_clip(filmed: FilmedClip, tracker: str = DEFAULT_TRACKER) -> TrackedClip:
@@ -104,10 +98,11 @@ def track_clip(filmed: FilmedClip, tracker: str = DEFAULT_TRACKER) -> TrackedCli
         ConfigError: there is no such tracker.
         TrackerError: the tracker's libraries are missing, or it failed.
     """
-    tracked, live, trust = _track(filmed.pictures, filmed.portrait, find_stage("trackers", tracker)())
-    exact, picture = filmed.exact, filmed.pictures[len(filmed.pictures) // 2]
-    portrait = filmed.portrait.points
-    return TrackedClip(filmed.person, exact, tracked, live, trust, filmed.hand_pixels, portrait, picture)
+    seen = _track(filmed.pictures, filmed.portrait, find_stage("trackers", tracker)())
+    picture = filmed.pictures[len(filmed.pictures) // 2]
+    return TrackedClip(
+        filmed.person, filmed.exact, filmed.hand_pixels, *seen, filmed.portrait.points, picture
+    )
 
 
 def film_clip(
@@ -138,7 +133,7 @@ def film_clip(
     exact = np.stack([landmarks(rig, face, pose, camera).points for pose in poses])
     pictures, hand_pixels = _film(renderer, rig, poses, camera, look, random)
     name = "" if motion is None else motion.stem
-    return FilmedClip(person.stem, name, exact, pictures, hand_pixels, portrait)
+    return FilmedClip(person.stem, exact, hand_pixels, name, pictures, portrait)
 
 
 def _moved_after(motion: Path, rig: Rig, rest: RigPose, frames: int) -> list[RigPose]:
@@ -189,14 +184,15 @@ def _film(
             [4.0 * (drawn.parts == part).sum() for part in (parts.LEFT_HAND, parts.RIGHT_HAND)]
         )
         seen = np.clip(light / _SHUTTER + 0.5, 0, 255).astype(np.uint8)
-        pictures.append(photograph_scene(seen, look.lens, random))
+        pictures.append(photograph_scene(seen, look.lens or Lens(), random))
     return np.stack(pictures), np.array(hand_pixels, np.float32)
 
 
 def draw_background(random: np.random.Generator) -> np.ndarray:
     """(512, 512, 3) float32 RGB 0..255: every second time a wall, else a busy room of boxes and shelves."""
     wall = random.uniform(60, 235) * (1 + 0.1 * random.normal(0, 1, 3))
-    fall = np.linspace(*random.uniform(0.8, 1.1, 2), CANVAS_PX)[None, :, None]
+    start, end = random.uniform(0.8, 1.1, 2)
+    fall = np.linspace(start, end, CANVAS_PX)[None, :, None]
     picture = np.clip(np.broadcast_to(wall, (CANVAS_PX, CANVAS_PX, 3)) * fall, 0, 255).astype(np.float32)
     if random.random() < 0.5:
         return picture

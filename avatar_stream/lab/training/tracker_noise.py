@@ -161,13 +161,13 @@ def lose_hands(points: np.ndarray, rng: np.random.Generator, share: float = 1.0)
     table, chance = load_table(), rng.random(2)
     if (chance >= share * table["lost_share"].max()).all():
         return points
-    palms, made = sizes(points)[0], points.astype(np.float64)
-    hands = both_hands(made)
+    palms, noisy = sizes(points)[0], points.astype(np.float64)
+    hands = both_hands(noisy)
     near = hand_gaps(points) < NEAR_PALMS * palms
     for side in np.flatnonzero(chance < share * table["lost_share"][near.astype(int)]):
         hands[side] = _lost(hands[side], side, rng)
-    _carry(made, points)
-    return np.where(np.isfinite(made), made, points).astype(np.float32)
+    _carry(noisy, points)
+    return np.where(np.isfinite(noisy), noisy, points).astype(np.float32)
 
 
 def _lost(hand: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:

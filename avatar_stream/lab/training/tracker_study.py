@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import median_abs_deviation
@@ -88,7 +89,7 @@ def _clip_samples(clip: TrackedClip, seen: np.ndarray, part: str, side: int, lag
     palms, face_px, _ = sizes(truth)
     shoulders_px = np.full(len(frames), np.linalg.norm(clip.portrait[11, :2] - clip.portrait[12, :2]))
     if part == "hand":
-        rows, size, origin = HANDS[side], palms[:, side], [HANDS[side].start]
+        rows, size, origin = HANDS[side], palms[:, side], np.array([HANDS[side].start])
         axes = hand_axes(truth[:, rows], side)
     elif part == "face":
         rows, size, origin = FACE, face_px, FACE.start + np.arange(MESH.stop)
@@ -114,7 +115,7 @@ def gather(clips: Sequence[TrackedClip], stage: str, part: str, side: int = 0) -
     Raises:
         ConfigError: the part was hardly ever found.
     """
-    best = None
+    best: Any = None
     for lag in range(_MOST_LAG + 1):
         found = [_clip_samples(clip, getattr(clip, stage), part, side, lag) for clip in clips]
         exact, seen, axes, frames = (np.concatenate([entry[k] for entry in found]) for k in range(4))
@@ -172,13 +173,10 @@ def measure(clips: Sequence[TrackedClip], stage: str) -> tuple[dict[str, np.ndar
         Arrays by name as `tracker_noise.load_table` gives them, and a dict for JSON.
     """
     both = [gather(clips, stage, "hand", side) for side in (0, 1)]
-    hands = Samples(
-        *(
-            np.concatenate([getattr(one, name) for one in both])
-            for name in ("exact", "seen", "axes", "follows")
-        ),
-        float(np.mean([one.lag_s for one in both])),
+    exact, seen, axes, follows = (
+        np.concatenate([getattr(one, name) for one in both]) for name in ("exact", "seen", "axes", "follows")
     )
+    hands = Samples(exact, seen, axes, follows, float(np.mean([one.lag_s for one in both])))
     faces, bodies = gather(clips, stage, "face"), gather(clips, stage, "body")
     hand, face, body = compare(hands, True), compare(faces, True), compare(bodies, False)
     reach = _reach(faces.exact, face.rest)
@@ -197,9 +195,9 @@ def measure(clips: Sequence[TrackedClip], stage: str) -> tuple[dict[str, np.ndar
         "flips": depth_flips(clips, stage),
     }
     parts = {
-        "hand": _told(hand, hands, "palm lengths"),
-        "face": _told(face, faces, "face heights"),
-        "body": _told(body, bodies, "shoulder widths"),
+        "hand": _report(hand, hands, "palm lengths"),
+        "face": _report(face, faces, "face heights"),
+        "body": _report(body, bodies, "shoulder widths"),
     }
     parts["body"]["rows"] = BODY_ROWS.tolist()
     parts["hand"]["neighbour_correlation"] = float(table["hand_chain"])
@@ -208,23 +206,23 @@ def measure(clips: Sequence[TrackedClip], stage: str) -> tuple[dict[str, np.ndar
     return table, parts
 
 
-def _told(found: Differences, samples: Samples, unit: str) -> dict:
+def _report(differences: Differences, samples: Samples, unit: str) -> dict:
     """A part's differences for JSON, rounded."""
     names = ("offset", "spread", "turn", "common", "total", "frame_correlation")
-    told = {name: np.round(getattr(found, name), 4).tolist() for name in names}
+    points = {name: np.round(getattr(differences, name), 4).tolist() for name in names}
     summary = {
-        "median_offset": float(np.median(np.linalg.norm(found.offset, axis=-1))),
-        "median_spread": float(np.median(found.spread)),
-        "depth_spread": float(np.median(found.total[:, 2])),
-        "turn_degrees": np.round(np.degrees(found.turn), 2).tolist(),
-        "frame_correlation": float(np.median(found.frame_correlation)),
+        "median_offset": float(np.median(np.linalg.norm(differences.offset, axis=-1))),
+        "median_spread": float(np.median(differences.spread)),
+        "depth_spread": float(np.median(differences.total[:, 2])),
+        "turn_degrees": np.round(np.degrees(differences.turn), 2).tolist(),
+        "frame_correlation": float(np.median(differences.frame_correlation)),
     }
     return {
         "unit": unit,
         "samples": len(samples.exact),
         "lag_ms": 1000 * samples.lag_s,
         **summary,
-        "points": told,
+        "points": points,
     }
 
 
@@ -282,16 +280,14 @@ def depth_flips(clips: Sequence[TrackedClip], stage: str) -> np.ndarray:
     """(2, 2): share of upper arms and forearms whose depth has the wrong sign, [bone, exactly away or not]."""
     flips = np.zeros((2, 2))
     for bone, (starts, ends) in enumerate(((SHOULDERS, ELBOWS), (ELBOWS, WRISTS))):
-        truth, seen = [], []
+        depths: list[list[np.ndarray]] = [[], []]
         for clip in clips:
             frames = np.arange(SETTLED_FRAMES, len(clip.tracked))
             width = np.linalg.norm(clip.portrait[11, :2] - clip.portrait[12, :2])
-            for points, into in (
-                (clip.exact[frames * SUBFRAMES], truth),
-                (getattr(clip, stage)[frames], seen),
-            ):
-                into.append((points[:, ends, 2] - points[:, starts, 2]) / width)
-        truth, seen = np.concatenate(truth), np.concatenate(seen)
+            both = clip.exact[frames * SUBFRAMES], getattr(clip, stage)[frames]
+            for points, own in zip(both, depths, strict=True):
+                own.append((points[:, ends, 2] - points[:, starts, 2]) / width)
+        truth, seen = (np.concatenate(own) for own in depths)
         for away in (0, 1):
             clear = (truth > 0.12) if away else (truth < -0.12)
             clear &= np.isfinite(seen)
@@ -337,43 +333,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the command line asks.
-
-    Raises:
-        AvatarStreamError: with one line that says why not.
-    """
+    """Do what the command line asks; AvatarStreamError says in one line why not."""
     people = select(arguments.people, arguments.names, arguments.exclude)
     if arguments.frames < _CLIP_FRAMES:
         raise ConfigError(f"--frames {arguments.frames}: {_CLIP_FRAMES} at least, one clip")
     find_stage("trackers", arguments.tracker)
     clips = record(people, arguments.frames, arguments.seed, arguments.tracker)
-    write(clips, arguments.output, arguments.table, arguments.seed, arguments.tracker)
-    return 0
-
-
-def write(
-    clips: Sequence[TrackedClip], output: Path, table_path: Path | None, seed: int, tracker: str
-) -> None:
-    """Measure clips and write report and table.
-
-    Raises:
-        SinkError: a file cannot be written.
-    """
     table, live = measure(clips, "live")
     hands = hand_frames(clips)
     report = {
-        "tracker": tracker,
+        "tracker": arguments.tracker,
         "people": [clip.person for clip in clips],
         "frames": sum(len(clip.tracked) for clip in clips),
-        "seed": seed,
+        "seed": arguments.seed,
         "losses": losses(hands),
         "tracked": measure(clips, "tracked")[1],
         "live": live,
     }
     try:
-        output.write_text(json.dumps(report, indent=1))
-        if table_path is not None:
+        arguments.output.write_text(json.dumps(report, indent=1))
+        if arguments.table is not None:
             table |= loss_table(hands)
-            np.savez_compressed(table_path, **{name: np.float16(value) for name, value in table.items()})
+            halves = {name: np.float16(value) for name, value in table.items()}
+            np.savez_compressed(arguments.table, **halves)
     except OSError as error:
-        raise SinkError(f"could not write {error.filename or output}: {error.strerror or error}") from error
+        raise SinkError(
+            f"could not write {error.filename or arguments.output}: {error.strerror or error}"
+        ) from error
+    return 0

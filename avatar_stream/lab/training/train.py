@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -196,7 +197,7 @@ class _Loop:
         self.progress.step += 1
         return losses
 
-    def _record(self, writer, bar, losses: dict[str, float]) -> None:
+    def _record(self, writer: Any, bar: tqdm, losses: dict[str, float]) -> None:
         samples = self.config.sources * self.config.data.targets
         self.progress.samples += samples
         self.progress.history.append({"step": self.progress.step, "loss": sum(losses.values())})
@@ -209,7 +210,7 @@ class _Loop:
         for key, value in (losses | {"samples_per_s": rate, "rate": self._rate()}).items():
             writer.add_scalar(key, value, self.progress.step)
 
-    def _save_when_due(self, writer, steps: dict[str, TrainingBatch]) -> None:
+    def _save_when_due(self, writer: Any, steps: dict[str, TrainingBatch]) -> None:
         now = time.monotonic()
         if now - self.checkpoint_s > self.config.checkpoint_minutes * 60:
             pictures = now - self.picture_s > self.config.picture_minutes * 60
@@ -217,7 +218,7 @@ class _Loop:
             self.checkpoint_s = now
             self.picture_s = now if pictures else self.picture_s
 
-    def _save(self, steps: dict[str, TrainingBatch] | None, writer, graphs: bool = False) -> None:
+    def _save(self, steps: dict[str, TrainingBatch] | None, writer: Any, graphs: bool = False) -> None:
         if not self.accelerator.is_main_process:
             return
         networks = self.accelerator.unwrap_model(self.networks)

@@ -233,7 +233,7 @@ def _join(partial: Path, settings: dict, folder: Path) -> int:
     if not files:
         raise SourceError(f"no video in {folder} shows one person with body, face and hands in view")
     arrays = {
-        name: np.lib.format.open_memmap(partial / f"{name}.npy", "w+", dtype, (sum(counts), *shape))
+        name: np.lib.format.open_memmap(partial / f"{name}.npy", "w+", dtype, (sum(counts), *shape))  # type: ignore[no-untyped-call]
         for name, (shape, dtype) in _ARRAYS.items()
     }
     variants: list[dict] = []

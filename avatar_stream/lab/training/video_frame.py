@@ -54,7 +54,8 @@ class SigningFrame:
 
     def place(self, points: np.ndarray) -> np.ndarray:
         """(553, 3) float32 landmarks, px of the video -> canvas px, depth in the same scale."""
-        return ((points - np.float32([self.left_px, self.top_px, 0])) * self._scale).astype(np.float32)
+        corner = np.array([self.left_px, self.top_px, 0], np.float32)
+        return np.asarray((points - corner) * self._scale, np.float32)
 
     def cut(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cut the frame out of a picture.
@@ -135,7 +136,7 @@ def neutrality(points: np.ndarray) -> float:
 class CutFinder:
     """Finds hard cuts in a row of frames."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Before the first frame."""
         self._thumbnail: np.ndarray | None = None
         self._colours: np.ndarray | None = None
