@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
+from numba import njit
 
 from avatar_stream.people.handshapes import Hand
 from avatar_stream.people.skeleton import INDEX
@@ -71,18 +71,21 @@ class Arm:
         )
 
     def _bones(
-        self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, swivel: np.ndarray
-    ) -> tuple:
+        self, chest: np.ndarray, shoulder_m: np.ndarray, wrist_m: np.ndarray, swivel: np.ndarray | float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Elbow (..., 3) and turns of upper arm and unrolled forearm (..., 3, 3) for swivels (...)."""
-        elbow, upper, fore = _elbows(
+        down = self._down(chest, unit(wrist_m - shoulder_m))
+        swivels = np.asarray(swivel, np.float64)
+        places = _elbows(
             shoulder_m,
             wrist_m,
-            self._down(chest, unit(wrist_m - shoulder_m)),
-            self.mirror,
-            self.upper_m,
-            self.fore_m,
-            np.asarray(swivel, np.float64),
+            down,
+            float(self.mirror),
+            float(self.upper_m),
+            float(self.fore_m),
+            swivels.ravel(),
         )
+        elbow, upper, fore = (each.reshape(*swivels.shape, 3) for each in places)
         hinge = cross(upper, fore)
         return elbow, frame(upper, hinge) @ self._upper_inverse, frame(fore, hinge) @ self._fore_inverse
 
@@ -171,25 +174,20 @@ class Arm:
         return forward @ about(np.array([0.0, 0.0, self.mirror]), raise_rad)
 
 
-@numba.guvectorize(
-    [
-        "(float64[:], float64[:], float64[:], float64, float64, float64, float64, float64[:], "
-        "float64[:], float64[:])"
-    ],
-    "(n),(n),(n),(),(),(),()->(n),(n),(n)",
-    nopython=True,
-    cache=True,
-)
-def _elbows(shoulder, wrist, down, mirror, upper_m, fore_m, swivel, elbow, upper, fore) -> None:  # type: ignore[no-untyped-def]
-    """Elbow places and both bones' unit directions (..., 3), for swivels (...) about shoulder-wrist."""
+@njit(cache=True)
+def _elbows(shoulder, wrist, down, mirror, upper_m, fore_m, swivels):  # type: ignore[no-untyped-def]
+    """Elbow places and both bones' unit directions, (N, 3) each, for (N,) swivels about shoulder-wrist."""
     line = wrist - shoulder
     distance = math.sqrt(line[0] ** 2 + line[1] ** 2 + line[2] ** 2) + 1e-9
     line /= distance
     along = (upper_m**2 - fore_m**2 + distance**2) / (2 * distance)
     radius = math.sqrt(max(upper_m**2 - along**2, 1e-8))
-    cosine, sine = radius * math.cos(swivel), mirror * radius * math.sin(swivel)
-    for k in range(3):
-        out = line[(k + 1) % 3] * down[(k + 2) % 3] - line[(k + 2) % 3] * down[(k + 1) % 3]
-        elbow[k] = shoulder[k] + line[k] * along + cosine * down[k] + sine * out
-        upper[k] = (elbow[k] - shoulder[k]) / upper_m
-        fore[k] = (wrist[k] - elbow[k]) / fore_m
+    elbow, upper, fore = np.empty((len(swivels), 3)), np.empty((len(swivels), 3)), np.empty((len(swivels), 3))
+    for n in range(len(swivels)):
+        cosine, sine = radius * math.cos(swivels[n]), mirror * radius * math.sin(swivels[n])
+        for k in range(3):
+            out = line[(k + 1) % 3] * down[(k + 2) % 3] - line[(k + 2) % 3] * down[(k + 1) % 3]
+            elbow[n, k] = shoulder[k] + line[k] * along + cosine * down[k] + sine * out
+            upper[n, k] = (elbow[n, k] - shoulder[k]) / upper_m
+            fore[n, k] = (wrist[k] - elbow[n, k]) / fore_m
+    return elbow, upper, fore

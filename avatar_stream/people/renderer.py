@@ -15,9 +15,8 @@ from avatar_stream.people import cloth, prints, shaders
 from avatar_stream.people.camera import Camera, PlacedCamera
 from avatar_stream.people.look import LUMINANCE, Appearance, tinted
 from avatar_stream.people.parts import region_weights
-from avatar_stream.people.rig import BODY, GLASS, HAIR, WORN, Rig
+from avatar_stream.people.rig import BODY, GLASS, HAIR, WORN, Rig, chart
 from avatar_stream.people.skeleton import INDEX, JOINTS, RigPose
-from avatar_stream.people.surface import chart
 from avatar_stream.people.textures import KeptTexture, ShadowMap, label_texture, upload
 
 _CACHED_RIGS = 4
@@ -34,8 +33,8 @@ class RenderedPerson:
     Attributes:
         image: (S, S, 4) uint8 RGBA, straight alpha, antialiased; 0 where nobody is.
         parts: (S // 2, S // 2) uint8 part map (numbers in docs/method.md), not antialiased.
-        surface: (S // 2, S // 2, 2) uint16, where on the person each pixel lies: `surface.chart` times 65534,
-            `surface.UNKNOWN` where nobody is; not antialiased. Pixel [y, x] of both maps is [2 y, 2 x] of the image.
+        surface: (S // 2, S // 2, 2) uint16, where on the person each pixel lies: `rig.chart` times 65534,
+            `rig.UNKNOWN` where nobody is; not antialiased. Pixel [y, x] of both maps is [2 y, 2 x] of the image.
     """
 
     image: np.ndarray

@@ -18,6 +18,9 @@ from avatar_stream.turns import about
 
 # What a vertex belongs to: `Rig.kinds`; files have the first four.
 BODY, EYE, TEETH, HAIR, WORN, GLASS = range(6)
+UNKNOWN = 65535  # of a pixel that shows nobody, in both numbers of its place on the `chart`
+_ATLAS = 0.75  # the texture of body, eyes and teeth takes this part of the chart, from its origin
+_HAIR_ORIGIN, _HAIR_SIDE = np.array([0.79, 0.0], np.float32), 0.2
 # Face morphs that the teeth file under another name than the mouth's.
 _TEETH_NAMES = {"MPB_h": "MPB_Down_h"}
 _BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError)
@@ -124,6 +127,23 @@ def with_gaze(pose: RigPose) -> RigPose:
     for eye in ("LeftEye", "RightEye"):
         rotations[INDEX[eye]] = rotations[INDEX[eye]] @ (about(y, yaw) @ about(x, -pitch))
     return RigPose(rotations, pose.root_m, pose.morphs, pose.gaze)
+
+
+def chart(rig: Rig) -> np.ndarray:
+    """(V, 2) float32 in 0..1: every vertex's place in one chart of the whole surface.
+
+    Body, eyes and teeth share one texture, in which left and right have places of their own (but for shoes), so
+    its coordinates are the chart; one unit is 1 to 3 m. Sheets of hair share strips of their texture; they are told
+    apart by their direction from the middle of the head.
+    """
+    places = rig.texcoords % 1.0 * _ATLAS
+    hair = rig.kinds == HAIR
+    middle = (rig.bind_m[INDEX["Head"]] + rig.bind_m[INDEX["HeadEnd"]]) / 2
+    x, y, z = (rig.positions_m[hair] - middle).T
+    around = np.arctan2(x, z) / (2 * np.pi) + 0.5  # the seam is at the back
+    above = np.arctan2(y, np.hypot(x, z)) / np.pi + 0.5
+    places[hair] = _HAIR_ORIGIN + _HAIR_SIDE * np.stack([around, above], 1)
+    return places.astype(np.float32)
 
 
 @dataclass

@@ -15,9 +15,8 @@ from avatar_stream.people.face_points import face_points
 from avatar_stream.people.landmarks import landmarks
 from avatar_stream.people.look import Appearance, random_look
 from avatar_stream.people.renderer import RenderedPerson, Renderer
-from avatar_stream.people.rig import GLASS, WORN, Rig
+from avatar_stream.people.rig import GLASS, UNKNOWN, WORN, Rig
 from avatar_stream.people.skeleton import INDEX, RigPose, rest_rotations
-from avatar_stream.people.surface import UNKNOWN
 from avatar_stream.turns import from_vector
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 

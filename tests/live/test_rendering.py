@@ -23,9 +23,8 @@ from avatar_stream.people.landmarks import landmarks
 from avatar_stream.people.lens import Lens, photograph, photograph_scene
 from avatar_stream.people.renderer import Renderer, straightened
 from avatar_stream.people.rig import BODY as BODY_KIND
-from avatar_stream.people.rig import EYE, Rig
+from avatar_stream.people.rig import EYE, UNKNOWN, Rig, chart
 from avatar_stream.people.skeleton import INDEX, JOINTS, RigPose, rest_rotations
-from avatar_stream.people.surface import UNKNOWN, chart
 from avatar_stream.turns import from_vector
 from avatar_stream.types import BODY, FACE, LEFT_HAND, RIGHT_HAND
 

@@ -84,7 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
     poses = {avatar.name: target_poses(avatar, arguments.poses) for avatar in avatars}
     place = find_model(arguments.model)
     with tempfile.TemporaryDirectory() as cache:
-        names = arguments.engines or _usable(arguments, place)
+        names = list(arguments.engines or ())
+        for name in () if names else ENGINES[1:]:
+            with contextlib.suppress(ModelError):  # those that can run here
+                names.append(choose(name, Path(place), arguments.device, arguments.steps)[0])
         started = [start(name, place, avatars[0], poses, arguments, Path(cache)) for name in names]
     measure_frames(started, avatars[0], poses[avatars[0].name], arguments)
     exact = SignerPipeline.from_pretrained(place, torch_dtype=torch.float32).to(device).signer
@@ -202,14 +205,6 @@ def distances(
         "difference_max": most, "difference_mean": float(np.mean(means)), "same_bits": bool(same),
         "pictures": len(means),
     }  # fmt: skip
-
-
-def _usable(arguments: argparse.Namespace, place: str) -> list[str]:
-    names = []
-    for name in ENGINES[1:]:
-        with contextlib.suppress(ModelError):
-            names.append(choose(name, Path(place), arguments.device, arguments.steps)[0])
-    return names
 
 
 def _print_table(report: dict[str, Any]) -> None:

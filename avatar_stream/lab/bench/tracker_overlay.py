@@ -101,22 +101,15 @@ class Overlay:
             sure = float(pose.confidence[HANDS[side]].max())
             self._letter(picture, f"{label} {sure:.2f}", _INK, 8, 8)
         else:
-            self._letter(picture, f"{label} hand lost{_why(pose, side)}", _LOST_INK, 8, 8)
+            wrist = np.full(2, np.nan) if pose is None else pose.points[WRISTS[side], :2]
+            outside = pose is not None and ((wrist < 0).any() or (wrist >= pose.size).any())  # False with NaN
+            why = ": outside the picture" if outside and np.isfinite(wrist).all() else ""
+            self._letter(picture, f"{label} hand lost{why}", _LOST_INK, 8, 8)
         picture[:, -1] = picture[0] = 40
         return picture
 
     def _letter(self, image: np.ndarray, text: str, ink: tuple[int, int, int], x_px: int, y_px: int) -> None:
         Patch(draw_lines([(text, ink)], _LETTER_PX)).blend(image, x_px, y_px)
-
-
-def _why(pose: Pose | None, side: int) -> str:
-    if pose is None:
-        return ""
-    wrist = pose.points[WRISTS[side], :2]
-    if not np.isfinite(wrist).all():
-        return ""
-    outside = (wrist < 0).any() or (wrist >= pose.size).any()
-    return ": outside the picture" if outside else ""
 
 
 def _hand_middle(pose: Pose, side: int) -> np.ndarray | None:

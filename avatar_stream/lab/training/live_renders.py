@@ -14,7 +14,7 @@ import numpy as np
 from avatar_stream.lab.renders import people as rendered_people
 from avatar_stream.people.landmarks import landmarks
 from avatar_stream.people.lens import Lens, photograph
-from avatar_stream.people.surface import UNKNOWN
+from avatar_stream.people.rig import UNKNOWN
 from avatar_stream.types import CANVAS_PX, POINT_COUNT
 
 
