@@ -1,7 +1,5 @@
 """What several tests need: an upright pose, clips made here, an avatar's folder, a small synthesizer."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 
@@ -95,17 +93,10 @@ def upright_pose():
 def make_clip(tmp_path):
     """A function that writes a clip of moving grey stripes with the frame times asked for."""
 
-    def make(
-        name="clip.mp4",
-        times_s=(0, 0.04, 0.08),
-        size=(64, 48),
-        codec="libx264",
-        pixels="yuv420p",
-        audio=False,
-    ):
+    def make(name="clip.mp4", times_s=(0, 0.04, 0.08), size=(64, 48), pixels="yuv420p", audio=False):
         path = tmp_path / name
         with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, rate=25, options={"crf": "10"})
+            stream = container.add_stream("libx264", rate=25, options={"crf": "10"})
             stream.width, stream.height, stream.pix_fmt = *size, pixels
             stream.time_base = stream.codec_context.time_base = Fraction(1, 90_000)
             sound = container.add_stream("aac", rate=48_000) if audio else None
@@ -117,9 +108,8 @@ def make_clip(tmp_path):
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
             if sound is not None:
-                silence = av.AudioFrame.from_ndarray(
-                    np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
-                )
+                still = np.zeros((1, 1024), np.float32)
+                silence = av.AudioFrame.from_ndarray(still, format="fltp", layout="mono")
                 silence.sample_rate, silence.pts = 48_000, 0
                 container.mux(sound.encode(silence))
                 container.mux(sound.encode(None))

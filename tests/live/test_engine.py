@@ -1,7 +1,5 @@
 """Both back ends make the same pictures, start fast, and say what they cannot do."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import os
@@ -83,10 +81,8 @@ def make(signer: Signer, **more: object) -> np.ndarray:
 @pytest.mark.parametrize("windows", [True, False])
 def test_openvino_in_float32_makes_what_pytorch_makes(folder, cache, windows):
     """The graphs are the network, for views of any size, with windows and without."""
-    expected, made = (
-        make(eager(folder).signer, windows=windows),
-        make(openvino(folder, cache), windows=windows),
-    )
+    signer = eager(folder).signer
+    expected, made = (make(each, windows=windows) for each in (signer, openvino(folder, cache)))
     assert np.abs(over_grey(expected) - over_grey(made)).max() <= 1
     assert expected.std() > 10
 
@@ -248,10 +244,8 @@ def test_not_even_the_first_start_loads_pytorch(tmp_path):
 def test_a_model_without_graphs_is_run_by_pytorch(folder, tmp_path):
     """Weights of an earlier version have none; whoever wants OpenVINO is told how to get them."""
     shutil.copytree(folder, tmp_path / "old", ignore=shutil.ignore_patterns("openvino"))
-    assert np.array_equal(
-        make(signers.open_signer(tmp_path / "old", device="cpu")),
-        make(signers.open_signer(folder, "eager", "cpu")),
-    )
+    old = make(signers.open_signer(tmp_path / "old", device="cpu"))
+    assert np.array_equal(old, make(signers.open_signer(folder, "eager", "cpu")))
     with pytest.raises(ModelError, match="no graphs beside .*save_pretrained.*: use eager"):
         signers.open_signer(tmp_path / "old", "openvino")
 

@@ -1,7 +1,5 @@
 """What is special to the tracker that runs MediaPipe's networks itself."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
@@ -64,10 +62,8 @@ def test_a_region_puts_points_back_where_they_were_cut_out():
 def test_a_region_that_reaches_below_the_picture_shows_its_edge_there(angle):
     image = np.random.default_rng(2).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     region = Region(70.0, 110.0, 190.0, angle)
-    plain = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    expected = cv2.warpAffine(
-        image, region.matrix(64), (64, 64), flags=plain, borderMode=cv2.BORDER_REPLICATE
-    )
+    how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    expected = cv2.warpAffine(image, region.matrix(64), (64, 64), **how)
     assert np.array_equal(region.cut(image, 64), expected)
 
 

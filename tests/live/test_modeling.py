@@ -1,7 +1,5 @@
 """The model: one way from pose to picture, a source read once, a training recipe that learns."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -105,10 +103,8 @@ def test_source_drawn_in_its_own_pose_is_itself() -> None:
 def test_views_of_a_picture_paste_back_to_it() -> None:
     """Cutting a smooth picture into views and pasting them gives the picture."""
     ramp = np.linspace(60, 200, 512).astype(np.uint8)
-    image = np.dstack(
-        [np.tile(ramp, (512, 1)), np.tile(ramp[:, None], (1, 512)), np.full((512, 512), 90, np.uint8)]
-    )
-    image = np.dstack([image, np.full((512, 512), 255, np.uint8)])
+    across, blue = np.tile(ramp, (512, 1)), np.full((512, 512), 90, np.uint8)
+    image = np.dstack([across, across.T, blue, np.full((512, 512), 255, np.uint8)])
     source = conditioning.prepare_source(image, standing_points())
     body, windows = conditioning.cut_views(image, source.views.corners)
     made = (finishing.ViewImages(each.astype(np.float32) / 255) for each in (body[None], windows))
@@ -155,9 +151,8 @@ def test_unseen_hand_in_the_source_is_no_error() -> None:
 def test_autoencoder_keeps_what_it_was_fitted_to() -> None:
     """Principal components of data with 8 degrees of freedom bring that data back."""
     generator = torch.Generator().manual_seed(0)
-    patches = (
-        torch.randn(2000, 8, generator=generator) @ torch.randn(8, 256, generator=generator) * 0.05 + 0.5
-    )
+    patches = torch.randn(2000, 8, generator=generator) @ torch.randn(8, 256, generator=generator)
+    patches = patches * 0.05 + 0.5
     model = PatchAutoencoder(latent_channels=8)
     assert model.fit(patches, torch.ones(len(patches))) > 0.999
     image = torch.nn.functional.pixel_shuffle(patches[:1].T.reshape(1, 256, 1, 1), 8)
@@ -231,9 +226,8 @@ def test_several_poses_at_once_equal_one_by_one(model_folder: Path) -> None:
 
 def test_face_attends_to_face(model_folder: Path) -> None:
     """Guided attention: with equal features, a face's place reads the source's face rather than its clothes."""
-    attention = TargetNet.from_pretrained(
-        model_folder, subfolder="target_net", low_cpu_mem_usage=False
-    ).attentions[0]
+    net = TargetNet.from_pretrained(model_folder, subfolder="target_net", low_cpu_mem_usage=False)
+    attention = net.attentions[0]
     width, heads = SMALL_WIDTHS[2], SMALL_HEADS
     torch.nn.init.zeros_(attention.to_query.weight)
     torch.nn.init.zeros_(attention.to_query.bias)
@@ -277,6 +271,5 @@ def fixed_loss(weights: Path | None, config, data: Path) -> float:
     batches = [step for _ in range(4) for step in steps.make_steps([samples.sample(rng)], config).values()]
     torch.manual_seed(0)
     with torch.no_grad():
-        return float(
-            sum(sum(steps.losses_of(networks, autoencoder, step, config).values()) for step in batches)
-        )
+        losses = [sum(steps.losses_of(networks, autoencoder, step, config).values()) for step in batches]
+        return float(sum(losses))

@@ -45,9 +45,8 @@ def candidate_ports(sdp: str) -> list[int]:
 
 async def bound_port(port=0, **options) -> tuple[asyncio.DatagramTransport, int]:
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(
-        asyncio.DatagramProtocol, local_addr=("127.0.0.1", port), **options
-    )
+    given = {"local_addr": ("127.0.0.1", port), **options}
+    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, **given)
     return transport, transport.get_extra_info("sockname")[1]
 
 

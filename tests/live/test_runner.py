@@ -222,9 +222,8 @@ def test_after_a_recording_that_cannot_begin_the_next_wish_begins_another():
 
     good, sink = Collector(), Asking({10: [Wish.RECORD], 60: [Wish.RECORD], 120: [Wish.QUIT]})
     sinks = iter([Full(), good])
-    pipeline = make_pipeline(
-        [sink], live=True, frames=None, fps=100, new_recording=lambda: Output(next(sinks), "recording")
-    )
+    new = {"new_recording": lambda: Output(next(sinks), "recording")}
+    pipeline = make_pipeline([sink], live=True, frames=None, fps=100, **new)
     report = runner.run(pipeline)
     assert good.frames and sink.told[-1].recording and report.failures == ("the disk is full",)
 
@@ -345,9 +344,8 @@ def test_networks_are_loaded_beside_each_other_and_the_wait_counts_no_drops():
             time.sleep(0.4)
 
     sink = Collector()
-    pipeline = make_pipeline(
-        [sink], live=True, frames=60, fps=50, synthesizer=LoadingModel(), tracker=LoadingTracker()
-    )
+    networks = {"synthesizer": LoadingModel(), "tracker": LoadingTracker()}
+    pipeline = make_pipeline([sink], live=True, frames=60, fps=50, **networks)
     report = runner.run(pipeline)
     first = sink.frames[0].index
     assert first > 10, "the first picture shown is a new one: 20 came while the model was loading"
@@ -501,7 +499,6 @@ def test_a_step_up_that_does_not_hold_is_tried_less_often():
     for _ in range(2400):  # full quality gives 14 fps, one step down 28
         now_s += 1 / 14 if governor.level == 0 else 1 / 28
         levels.append((now_s, governor.update(now_s, round(now_s * 30))))
-    steps = [
-        time_s for (time_s, level), (_, before) in zip(levels[1:], levels, strict=False) if level < before
-    ]
+    pairs = zip(levels[1:], levels, strict=False)
+    steps = [time_s for (time_s, level), (_, before) in pairs if level < before]
     assert len(steps) >= 3 and steps[2] - steps[1] > 1.5 * (steps[1] - steps[0])

@@ -48,9 +48,8 @@ def test_a_recorded_show_keeps_every_picture_with_the_signer_and_the_sound_of_it
     assert [read_number(image, 16, 16) for _, image in pictures] == list(range(4 * FPS))
     for index, (time_s, image) in enumerate(pictures):
         assert time_s == pytest.approx(index / FPS, abs=1e-3)
-        newest = 5 * int(
-            100 * time_s / 5 + 1e-6
-        )  # hundredths: the newest of the signer's frames, not a later one
+        # Hundredths: the newest of the signer's frames, not a later one.
+        newest = 5 * int(100 * time_s / 5 + 1e-6)
         assert signer_number(image, show) == newest, time_s
     for second, begin_s in enumerate(beginnings_s(sound)):
         assert begin_s == pytest.approx(second, abs=ONE_FRAME_S / 2)
@@ -60,9 +59,8 @@ def test_a_recorded_show_keeps_every_picture_with_the_signer_and_the_sound_of_it
 def test_live_without_a_programme_nothing_leaves_before_the_target_delay():
     sink = Collector()
     report = runner.run(make_show([sink], None, live=True, frames=20, target_delay_ms=300))
-    assert (
-        len(sink.frames) + report.dropped["render-o0"] == report.frames
-    )  # also what was on its way at the end
+    # Also what was on its way at the end.
+    assert len(sink.frames) + report.dropped["render-o0"] == report.frames
     assert sink.delays_ms.min() >= 299
     status = sink.statuses[-1]
     assert status.target_delay_ms == 300 and status.left_ms >= 299 and status.spread_ms > 0
@@ -81,9 +79,8 @@ def test_live_beside_a_file_each_picture_leaves_at_the_target_with_the_signer_of
 def check_moments(sink, start_s):
     numbers = [look[0] for *_, look in sink.frames]
     assert numbers == sorted(numbers) and numbers[-1] == 3 * FPS - 1 and -1 not in numbers
-    begin_s = np.median(
-        [time_s - number / FPS for (_, time_s, _), number in zip(sink.frames, numbers, strict=True)]
-    )
+    times_s = np.array([time_s for _, time_s, _ in sink.frames])
+    begin_s = np.median(times_s - np.array(numbers) / FPS)
     behind_s = [time_s - start_s - look[1] / 100 for _, time_s, look in sink.frames]
     assert min(behind_s) > -0.011  # never a later signer
     assert np.median(behind_s) <= 2 * ONE_FRAME_S
@@ -155,9 +152,8 @@ def test_signer_plate_and_margin_are_where_they_were_asked_for(corner):
 def test_the_label_is_in_the_picture_only_where_a_person_was_generated():
     vision = InVision(ShowOptions(source="x.mp4"), SIZE, Composer.Options(label="AI-generated"))
     programme = np.full((SIZE[1], SIZE[0], 3), (20, 180, 20), np.uint8)
-    images = [
-        vision.compose(signer_frame(synthetic), programme.copy(), 0.0, 0).image for synthetic in (True, False)
-    ]
+    both = (signer_frame(True), signer_frame(False))
+    images = [vision.compose(frame, programme.copy(), 0.0, 0).image for frame in both]
     assert (images[0][:60, :200] != (20, 180, 20)).any() and (images[1][:60, :200] == (20, 180, 20)).all()
 
 
@@ -179,9 +175,8 @@ def test_a_programme_of_few_pictures_does_not_slow_the_signer(tmp_path):
 def test_fewer_pictures_and_another_size_where_they_are_asked_for(tmp_path):
     path = write_programme(tmp_path / "programme.mp4", 2.0, sound=False, fps=50)
     show = ShowOptions(source=str(path), fps=25, width=320, height=320)
-    sink = Collector(
-        lambda frame: (frame.image.shape, frame.image[:60].max(), read_number(frame.image, 8, 78, 12))
-    )
+    look = lambda image: (image.shape, image[:60].max(), read_number(image, 8, 78, 12))  # noqa: E731
+    sink = Collector(lambda frame: look(frame.image))
     runner.run(make_show([sink], show, frames=50))
     shapes, bars, numbers = zip(*(look for *_, look in sink.frames), strict=True)
     assert set(shapes) == {(320, 320, 3)} and max(bars) < 20  # black above: nothing is cut off or stretched
@@ -301,11 +296,8 @@ def test_a_recording_made_while_live_has_picture_signer_and_sound_in_step(tmp_pa
     heard_s = np.array([begin_s for begin_s in beginnings_s(sound) if begin_s > 0.1]) + zero_s
     assert len(heard_s) >= 2 and np.abs(heard_s - np.round(heard_s)).max() <= ONE_FRAME_S
     moments_s = {number: time_s - start_s for _, time_s, number in crew.frames}
-    both = [
-        (moments_s[n], signer_number(image, show))
-        for n, (_, image) in zip(numbers, pictures, strict=True)
-        if n in moments_s
-    ]
+    both = zip(numbers, pictures, strict=True)
+    both = [(moments_s[n], signer_number(image, show)) for n, (_, image) in both if n in moments_s]
     behind_s = [moment_s - hundredths / 100 for moment_s, hundredths in both]
     assert len(both) > 10 and -0.011 < min(behind_s) and np.median(behind_s) <= 2 * ONE_FRAME_S
     assert read_source_type(path) == COMPOSITE

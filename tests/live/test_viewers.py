@@ -30,12 +30,8 @@ async def viewing(sink, picture="avatar", codecs=None, sections=1):
         await connection.setLocalDescription(await connection.createOffer())
     code, _, sdp = await post_offer(sink, connection, picture)
     try:
-        yield (
-            code,
-            sdp,
-            [transceiver.receiver.track for transceiver in connection.getTransceivers()],
-            connection,
-        )
+        tracks = [transceiver.receiver.track for transceiver in connection.getTransceivers()]
+        yield code, sdp, tracks, connection
     finally:
         await connection.close()
 

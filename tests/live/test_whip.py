@@ -125,9 +125,8 @@ class Halves:
 
     def __init__(self):
         drawn = np.random.default_rng(5).integers(60, 200, (5, 18, 16, 1))
-        self.textures = [
-            np.kron(each, np.ones((10, 10, 1))).repeat(3, axis=2).astype(np.uint8) for each in drawn
-        ]
+        large = drawn.astype(np.uint8).repeat(10, 1).repeat(10, 2)
+        self.textures = list(large.repeat(3, axis=3))
 
     def draw(self, number):
         turn = number // 3
@@ -230,15 +229,13 @@ def test_candidates_may_come_late():
         _, headers, _ = await publish(server, connection, tweak=without_candidates)
         resource, etag = resource_of(server, headers), headers["ETag"]
         sdp = connection.localDescription.sdp.splitlines()
-        head = [
-            next(line for line in sdp if line.startswith(start)) for start in ("a=ice-ufrag", "a=ice-pwd")
-        ]
+        starts = ("a=ice-ufrag", "a=ice-pwd")
+        head = [next(line for line in sdp if line.startswith(start)) for start in starts]
         body = "\r\n".join([*head, "m=video 9 UDP/TLS/RTP/SAVPF 0", "a=mid:0", *candidates, ""])
 
         async def patch(body=body, kind=FRAGMENT, **headers):
-            headers = {"Content-Type": kind} | {
-                key.replace("_", "-"): value for key, value in headers.items()
-            }
+            given = {key.replace("_", "-"): value for key, value in headers.items()}
+            headers = {"Content-Type": kind} | given
             return (await asyncio.to_thread(ask, resource, "PATCH", body, **headers))[0]
 
         assert candidates
@@ -261,9 +258,8 @@ def test_names_in_candidates_are_no_hindrance():
     import re
 
     def hidden(sdp):
-        return re.sub(r"(a=candidate:(?:\S+ ){4})\S+", r"\g<1>0a1b.local", sdp).replace(
-            "0a1b.local", "x.example", 1
-        )
+        sdp = re.sub(r"(a=candidate:(?:\S+ ){4})\S+", r"\g<1>0a1b.local", sdp)
+        return sdp.replace("0a1b.local", "x.example", 1)
 
     async def sign(server, reader):
         connection, _ = make_client()

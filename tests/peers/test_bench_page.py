@@ -26,9 +26,7 @@ def test_a_drawn_clock_is_read_again(time_s):
     draw_clock(image, time_s)
     number = number_in(image)
     assert read_clock(number, time_s + 0.25) == pytest.approx(250, abs=1)
-    assert read_clock(number, time_s - 0.02) == pytest.approx(-20, abs=1), (
-        "before its time, not a turn after it"
-    )
+    assert read_clock(number, time_s - 0.02) == pytest.approx(-20, abs=1), "before it, not a turn after it"
     assert (image[:-BLOCK_PX] == 90).all()
 
 
@@ -62,6 +60,4 @@ def test_the_page_s_delay_holds_the_pipeline_s():
     assert page["pictures"] > 5 and page["misread"] <= 1
     assert page["delay_ms"]["p50"] > 150, "the synthesizer alone takes that long"
     assert page["delay_ms"]["p50"] > figures["latency_ms"]["p50"] - 20
-    assert page["delay_ms"]["p50"] < figures["latency_ms"]["p50"] + 2_000, (
-        "a clock that is off is off by far more"
-    )
+    assert page["delay_ms"]["p50"] < figures["latency_ms"]["p50"] + 2_000, "a clock that is off is far off"

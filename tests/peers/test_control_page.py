@@ -13,9 +13,8 @@ from avatar_stream.controls import Setting, Status, Wish
 def test_the_control_page_is_one_press_away_from_everything(browser, opened):
     server = opened(token=TOKEN)
     controls = server.api.controls
-    controls.tell(
-        Status(fps=25, delay_ms=88, p95_ms=120, avatar="mei", messages=("Your left hand leaves the picture",))
-    )
+    told = ("Your left hand leaves the picture",)
+    controls.tell(Status(fps=25, delay_ms=88, p95_ms=120, avatar="mei", messages=told))
     page = browser.new_page()
     page.set_default_timeout(20_000)
     faults = []

@@ -1,7 +1,5 @@
 """The set-ups that ship in deploy/: nginx before our pages and coturn's file run, YAML is what it says."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import subprocess
@@ -57,15 +55,7 @@ def test_coturn_takes_its_file(tmp_path):
     port = free_port()
     file = tmp_path / "turnserver.conf"
     file.write_text((DEPLOY / "coturn/turnserver.conf").read_text().replace("3478", str(port)))
-    command = [
-        "turnserver",
-        "-c",
-        str(file),
-        "--pidfile",
-        str(tmp_path / "pid"),
-        "--db",
-        str(tmp_path / "db"),
-    ]
+    command = f"turnserver -c {file} --pidfile {tmp_path}/pid --db {tmp_path}/db".split()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             until(lambda: reachable(port) or process.poll() is not None)
@@ -82,6 +72,5 @@ def test_compose_files_name_files_that_are_there():
         for service in yaml.safe_load(file.read_text())["services"].values():
             for volume in service.get("volumes", ()):
                 assert (file.parent / volume.partition(":")[0]).exists(), volume
-    assert yaml.safe_load((DEPLOY / "mediamtx/mediamtx.yml").read_text())["paths"] == {
-        "avatar": {"overridePublisher": True}
-    }
+    mediamtx = yaml.safe_load((DEPLOY / "mediamtx/mediamtx.yml").read_text())
+    assert mediamtx["paths"] == {"avatar": {"overridePublisher": True}}

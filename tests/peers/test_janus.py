@@ -1,7 +1,5 @@
 """Onwards into Janus (Debian's), with Chromium watching there: the set-up of deploy/janus, on other ports."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shutil
@@ -21,9 +19,7 @@ from avatar_stream.sinks.whip import WhipSink
 FOLDER = ROOT / "deploy" / "janus"
 TOKEN = "a-good-token"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("janus") is None, reason="Janus is missing: apt-get install janus"
-)
+pytestmark = pytest.mark.skipif(shutil.which("janus") is None, reason="apt-get install janus")
 
 # The colours in the middle of each third of the picture, where the white bar is not, and the picture's number.
 _LOOK = """() => {

@@ -282,12 +282,9 @@ def test_a_browser_that_does_not_tell_of_pictures(browser):
 
 
 def test_a_browser_without_webgl_says_so(playwright):
-    with (
-        launched(playwright, "--disable-3d-apis") as bare,
-        on_air(drawn_person()) as sink,
-        overlay(bare, sink) as page,
-    ):
-        assert "WebGL" in page.inner_text("#word")
+    with launched(playwright, "--disable-3d-apis") as bare, on_air(drawn_person()) as sink:
+        with overlay(bare, sink) as page:
+            assert "WebGL" in page.inner_text("#word")
 
 
 def test_a_wrong_word_in_the_address_is_named(browser):
@@ -325,9 +322,8 @@ def test_pages_that_are_named_may_frame_it(browser, named):
     person, address = drawn_person(), ""
 
     def html():
-        frame = (
-            f'<iframe src="{address}overlay" width="512" height="512" style="border: 0; color-scheme: light">'
-        )
+        frame = f'<iframe src="{address}overlay" width="512" height="512"'
+        frame += ' style="border: 0; color-scheme: light">'
         return f'<body style="margin: 0; background: #123456; color-scheme: dark">{frame}</iframe>'
 
     with another_site(html) as site:
@@ -352,9 +348,8 @@ def test_packs_only_while_an_overlay_is_watched(browser, monkeypatch):
     """Nobody pays for what nobody sees; all overlays share one stream."""
     packed, written = [], []
     pack = OverlayPacker.pack
-    monkeypatch.setattr(
-        OverlayPacker, "pack", lambda *given, **named: packed.append(1) or pack(*given, **named)
-    )
+    count = lambda *given, **named: packed.append(1) or pack(*given, **named)  # noqa: E731
+    monkeypatch.setattr(OverlayPacker, "pack", count)
     with on_air(drawn_person()) as sink:
         write = sink.write
         sink.write = lambda frame: written.append(1) or write(frame)
@@ -377,9 +372,8 @@ def test_the_overlay_plays_sound_where_its_address_says_so(browser):
         wait_for_pictures(page)
         assert page.locator("#word").is_hidden()
         tracks = "document.getElementById('packed').srcObject.getAudioTracks()"
-        wait_for(
-            page, f"{tracks}.length === 1 && !{tracks}[0].muted && !document.getElementById('packed').muted"
-        )
+        muted = f"{tracks}[0].muted || document.getElementById('packed').muted"
+        wait_for(page, f"{tracks}.length === 1 && !({muted})")
         page.goto(sink.address + "overlay")
         wait_for_pictures(page)
         assert page.evaluate(f"{tracks}.length === 0")

@@ -13,15 +13,8 @@ PAGES = ("", "overlay", "signer", "control")
 PHONE, DESKTOP = (390, 844), (1280, 800)
 LEAST_TOUCH_PX = 44  # WCAG 2.2, 2.5.5
 MESSAGE = "Your left hand leaves the picture"
-STATUS = Status(
-    fps=25.0,
-    delay_ms=140.0,
-    p95_ms=170.0,
-    avatar="mei",
-    messages=(MESSAGE,),
-    notices=(MESSAGE,),
-    framing=(MESSAGE,),
-)
+SAID = dict.fromkeys(("messages", "notices", "framing"), (MESSAGE,))
+STATUS = Status(fps=25.0, delay_ms=140.0, p95_ms=170.0, avatar="mei", **SAID)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +32,9 @@ def visit(browser, sink):
 
     def go(path, size=DESKTOP, context=None):
         if context is None:
-            context = browser.new_context(
-                viewport={"width": size[0], "height": size[1]},
-                permissions=["camera"],
-                reduced_motion="reduce",
-            )
+            viewport = {"width": size[0], "height": size[1]}
+            more = {"permissions": ["camera"], "reduced_motion": "reduce"}
+            context = browser.new_context(viewport=viewport, **more)
             opened.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -62,9 +53,8 @@ def wait_for_pictures(page):
 
 def faults(page):
     """What axe-core calls serious or critical on a page, in words."""
-    found = page.evaluate(
-        "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"
-    )
+    ask = "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"
+    found = page.evaluate(ask)
     return [
         f"{each['id']}: {each['help']}: {', '.join(str(node['target']) for node in each['nodes'])}"
         for each in found
@@ -236,17 +226,13 @@ def test_sound_is_heard_once_it_is_asked_for(browser):
         page.goto(sink.address)
         wait_for_pictures(page)
         wait_for(page, "!document.getElementById('sound').hidden")
-        assert page.evaluate("document.getElementById('avatar').muted"), (
-            "browsers play nothing else by themselves"
-        )
+        muted = "document.getElementById('avatar').muted"
+        assert page.evaluate(muted), "browsers play nothing else by themselves"
         page.keyboard.press("m")
-        wait_for(
-            page, "document.getElementById('avatar').srcObject.getAudioTracks().some((track) => !track.muted)"
-        )
+        tracks = "document.getElementById('avatar').srcObject.getAudioTracks()"
+        wait_for(page, f"{tracks}.some((track) => !track.muted)")
         wait_for_pictures(page)
-        assert page.evaluate(
-            "!document.getElementById('avatar').muted && !document.getElementById('avatar').paused"
-        )
+        assert page.evaluate(f"!{muted} && !document.getElementById('avatar').paused")
         assert page.evaluate(LOUDEST) == pytest.approx(TONES_HZ, abs=12), "in stereo, sides not changed"
         page.keyboard.press("m")
         assert page.evaluate("document.getElementById('avatar').muted")

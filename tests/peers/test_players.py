@@ -1,7 +1,5 @@
 """Clients that others wrote (npm), in Chromium: they watch by WHEP and send by WHIP, from a page elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import http.server
@@ -23,13 +21,10 @@ from avatar_stream.stages import Context
 NPM = ROOT / "tests" / "npm"
 TOKEN = "a-good-token"
 
-pytestmark = pytest.mark.skipif(
-    not (NPM / "node_modules" / "whip-whep").is_dir(), reason="clients from npm are missing: make test-tools"
-)
+there = (NPM / "node_modules" / "whip-whep").is_dir()
+pytestmark = pytest.mark.skipif(not there, reason="clients from npm are missing: make test-tools")
 
-PAGE = (
-    "<!doctype html><meta charset='utf-8'><title>elsewhere</title><video id='video' autoplay muted></video>"
-)
+PAGE = "<!doctype html><meta charset='utf-8'><title>x</title><video id='video' autoplay muted></video>"
 PAGE += "<script type='module' src='bundle.js'></script>"
 # Each client behind the same two functions: watch(address) and send(address, token) give a function that ends it.
 ENTRY = """
@@ -92,13 +87,9 @@ def elsewhere(tmp_path_factory):
     entry = NPM / "node_modules" / "entry.js"  # where names of packages are looked for
     bundle = [NPM / "node_modules/.bin/esbuild", "--bundle", "--format=esm", "--log-level=error"]
     with contextlib.ExitStack() as stack:
-        done = subprocess.run(
-            [*map(str, bundle), f"--outfile={folder / 'bundle.js'}"],
-            input=ENTRY,
-            cwd=entry.parent.parent,
-            capture_output=True,
-            text=True,
-        )
+        command = [*map(str, bundle), f"--outfile={folder / 'bundle.js'}"]
+        given = {"input": ENTRY, "cwd": entry.parent.parent, "text": True}
+        done = subprocess.run(command, capture_output=True, **given)
         assert done.returncode == 0, done.stderr
         handler = functools.partial(_Quiet, directory=folder)
         server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))

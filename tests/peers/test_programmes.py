@@ -109,9 +109,7 @@ def test_an_address_that_gives_nothing_at_first_fits_into_what_leaves_already(mo
     sizes = set()
 
     def work(crew):
-        until(
-            lambda: any("the signer stands alone" in text for text in crew.notices) and len(crew.frames) > 5
-        )
+        until(lambda: any("signer stands alone" in text for text in crew.notices) and len(crew.frames) > 5)
         station.silent.clear()
         until(lambda: crew.fresh > FPS)
 
@@ -130,10 +128,8 @@ def test_an_address_that_gives_nothing_at_first_fits_into_what_leaves_already(mo
 def test_a_show_that_waits_for_a_caller_ends_and_leaves_no_program_behind(monkeypatch):
     needs_srt()
     monkeypatch.setattr("avatar_stream.running.show.programme._FIRST_PICTURE_S", 0.1)
-    programme, me = (
-        Programme(ShowOptions(source=f"srt://127.0.0.1:{free_port()}?mode=listener")),
-        psutil.Process(),
-    )
+    me, address = psutil.Process(), f"srt://127.0.0.1:{free_port()}?mode=listener"
+    programme = Programme(ShowOptions(source=address))
 
     def programs():
         return [child for child in me.children() if "ffmpeg" in child.name()]

@@ -49,9 +49,8 @@ def loudness(frame):
 
 def number_of(frame):
     image = frame.to_ndarray(format="rgb24")
-    return read_number(
-        image, 16 * image.shape[1] / SIZE[0], 16 * image.shape[0] / SIZE[1], 24 * image.shape[1] / SIZE[0]
-    )
+    scale = image.shape[1] / SIZE[0]
+    return read_number(image, 16 * scale, 16 * scale, 24 * scale)
 
 
 async def watch_and_listen(sink, kinds, seconds):
@@ -60,9 +59,8 @@ async def watch_and_listen(sink, kinds, seconds):
         code, _, sdp = await post_offer(sink, connection)
         assert code == 201 and "opus/48000/2" in sdp
         tracks = {each.receiver.track.kind: each.receiver.track for each in connection.getTransceivers()}
-        return await asyncio.gather(
-            collect(tracks["video"], seconds, number_of), collect(tracks["audio"], seconds, loudness)
-        )
+        watched = collect(tracks["video"], seconds, number_of)
+        return await asyncio.gather(watched, collect(tracks["audio"], seconds, loudness))
     finally:
         await connection.close()
 
@@ -108,12 +106,10 @@ def check_file(path):
     pictures, sound = read_back(path)
     numbers = [read_number(image, 16, 16) for _, image in pictures]
     assert len(numbers) > 2 * FPS and -1 not in numbers
-    phases_s = np.array(
-        [number / FPS - time_s for number, (time_s, _) in zip(numbers, pictures, strict=True)]
-    )
-    phases_s = (
-        phases_s[0] + (phases_s - phases_s[0] + 0.5) % 1 - 0.5
-    )  # the programme begins anew after whole seconds
+    times_s = np.array([time_s for time_s, _ in pictures])
+    phases_s = np.array(numbers) / FPS - times_s
+    # The programme begins anew after whole seconds.
+    phases_s = phases_s[0] + (phases_s - phases_s[0] + 0.5) % 1 - 0.5
     heard_s = np.array([begin_s for begin_s in beginnings_s(sound) if begin_s > 0.1]) + np.median(phases_s)
     assert len(heard_s) >= 2 and np.abs(heard_s - np.round(heard_s)).max() < 2 / FPS, heard_s
 

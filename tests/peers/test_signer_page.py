@@ -31,9 +31,8 @@ def launch(playwright, camera):
     with contextlib.ExitStack() as running:
 
         def start(*arguments):
-            return running.enter_context(
-                launched(playwright, f"--use-file-for-fake-video-capture={camera}", *arguments)
-            )
+            clip = f"--use-file-for-fake-video-capture={camera}"
+            return running.enter_context(launched(playwright, clip, *arguments))
 
         yield start
 
@@ -84,9 +83,7 @@ def test_a_signer_sends_from_the_page(browser, viewport):
         wait_for(page, "document.getElementById('quality').textContent.length > 1")
         assert " × " in page.inner_text("#sent") and " ms" in page.inner_text("#way")
         assert "mirrored" in page.locator("#own").get_attribute("class")
-        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], (
-            "no scrolling sideways"
-        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         for name in ("#own", "#send", "#avatar", "#advice"):
             box = page.locator(name).bounding_box()
             assert box["y"] >= 0 and box["y"] + box["height"] <= viewport["height"], f"{name}: first screen"
@@ -122,9 +119,8 @@ def test_the_signer_sees_the_avatar_and_its_delay(browser):
         with receiving(server=server, on_frame=answer), opened(browser, f"{server.address}signer") as page:
             assert page.inner_text("#delay") == "–"
             start_sending(page)
-            assert wait_until(
-                lambda: np.abs(page.evaluate(AVATAR_CORNER) - np.array((255, 55, 255))).max() < 60
-            )
+            green = np.array((255, 55, 255))
+            assert wait_until(lambda: np.abs(page.evaluate(AVATAR_CORNER) - green).max() < 60)
             wait_for(page, "document.getElementById('delay').textContent.endsWith(' ms')")
             page.get_by_text("You are seen well").wait_for()
             controls.tell(Status(fps=25.0, notices=("Step back a little",)))

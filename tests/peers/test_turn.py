@@ -1,7 +1,5 @@
 """Through coturn on loopback: publisher and viewer that may go by way of it only, and our own ICE servers."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import re
@@ -24,9 +22,7 @@ from avatar_stream.stages import Context
 USER, WORD, TOKEN = "signer", "a-long-word", "a-good-token"
 RELAY_PORTS = (22000, 22050)
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("turnserver") is None, reason="coturn is missing: apt-get install coturn"
-)
+pytestmark = pytest.mark.skipif(shutil.which("turnserver") is None, reason="apt-get install coturn")
 
 
 @pytest.fixture
@@ -34,13 +30,9 @@ def turn(tmp_path):
     """coturn on loopback; its address as ICE servers name it."""
     port = free_port()
     command = f"turnserver -n --listening-ip 127.0.0.1 --relay-ip 127.0.0.1 --listening-port {port} --no-tls "
-    command += (
-        f"--no-dtls --no-cli --lt-cred-mech --user {USER}:{WORD} --realm example.org --allow-loopback-peers "
-    )
-    command += "--log-file stdout "
-    command += (
-        f"--min-port {RELAY_PORTS[0]} --max-port {RELAY_PORTS[1]} --pidfile {tmp_path}/pid --db {tmp_path}/db"
-    )
+    command += f"--no-dtls --no-cli --lt-cred-mech --user {USER}:{WORD} --realm example.org "
+    command += f"--allow-loopback-peers --log-file stdout --pidfile {tmp_path}/pid --db {tmp_path}/db "
+    command += f"--min-port {RELAY_PORTS[0]} --max-port {RELAY_PORTS[1]}"
     with running(command.split()):
         until(lambda: _listens(port))
         yield f"turn:127.0.0.1:{port}?transport=udp"
@@ -95,9 +87,8 @@ def test_publishing_by_way_of_a_turn_server_that_refuses_says_so(turn):
 
 
 def test_a_viewer_behind_coturn_and_our_own_relay(turn):
-    server = Server(
-        ServerOptions(port=0, ice_servers=(IceServer(urls=turn, username=USER, credential=WORD),))
-    )
+    named = (IceServer(urls=turn, username=USER, credential=WORD),)
+    server = Server(ServerOptions(port=0, ice_servers=named))
     sink = WebSink(context=Context(server=server))
     with Signer(sink):
         answer, picture = run_async(_watch(f"{sink.address}whep", turn))

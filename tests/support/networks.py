@@ -27,30 +27,16 @@ def standing_points(lift_right_px: float = 0.0) -> np.ndarray:
     """(553, 3) a plain standing person in the canonical frame, the right hand lifted by some px."""
     rng = np.random.default_rng(0)
     points = np.zeros((types.POINT_COUNT, 3), np.float32)
-    body = {
-        0: (256, 150),
-        7: (290, 150),
-        8: (222, 150),
-        11: (330, 236),
-        12: (182, 236),
-        13: (350, 330),
-        14: (162, 330),
-    }
-    body |= {15: (360, 400), 16: (152, 400 - lift_right_px), 23: (300, 440), 24: (212, 440)}
+    body = {0: (256, 150), 7: (290, 150), 8: (222, 150), 11: (330, 236), 12: (182, 236), 13: (350, 330)}
+    body |= {14: (162, 330), 15: (360, 400), 16: (152, 400 - lift_right_px), 23: (300, 440), 24: (212, 440)}
     for row, place in body.items():
         points[row, :2] = place
     points[FACE, :2] = (256, 150) + rng.uniform(-1, 1, (478, 2)) * (38, 50)
-    for row, place in {
-        10: (256, 95),
-        152: (256, 205),
-        454: (294, 150),
-        234: (218, 150),
-        1: (256, 155),
-    }.items():
+    face = {10: (256, 95), 152: (256, 205), 454: (294, 150), 234: (218, 150), 1: (256, 155)}
+    for row, place in face.items():
         points[FACE.start + row, :2] = place
-    finger = np.array(
-        [(0, 0)] + [((f - 2) * 6.0, 18 + 8.0 * k) for f in range(5) for k in range(4)], np.float32
-    )
+    fingers = [((f - 2) * 6.0, 18 + 8.0 * k) for f in range(5) for k in range(4)]
+    finger = np.array([(0, 0), *fingers], np.float32)
     points[LEFT_HAND, :2] = points[15, :2] + finger
     points[RIGHT_HAND, :2] = points[16, :2] + finger * (-1, 1)
     return points

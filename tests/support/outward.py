@@ -1,7 +1,5 @@
 """What the tests of outputs to the world share: a steady signer, other programs that run, free ports."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 import signal
@@ -17,9 +15,8 @@ import numpy as np
 from avatar_stream.types import Frame
 
 FPS = 25
-PATIENT_S = (
-    2.0  # a `write` that waits for the network waits for 5 s and more; a busy machine for less than this
-)
+# A `write` that waits for the network waits for 5 s and more; a busy machine for less than this.
+PATIENT_S = 2.0
 # From top to bottom; a white bar wanders over them.
 STRIPES = ((200, 30, 30), (30, 170, 40), (40, 60, 200))
 
@@ -118,9 +115,8 @@ def answers(url: str) -> bool:
 @contextlib.contextmanager
 def running(command: list[str], **options):
     """A program, from start to end; what it says on standard error can be read afterwards."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options
-    ) as process:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, **options) as process:
         try:
             yield process
         finally:

@@ -1,7 +1,5 @@
 """A programme with a visible counter and beeps, a signer whose picture says its time, and how both are read again."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

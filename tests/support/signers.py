@@ -37,13 +37,8 @@ def hand_shape(palm: float, curl: float = 0.3, side: int = 1) -> np.ndarray:
     for finger in range(5):
         for k in range(4):
             bend = curl * k
-            way = np.array(
-                [
-                    side * -np.sin(spread[finger]) * np.cos(bend),
-                    -np.cos(spread[finger]) * np.cos(bend),
-                    -np.sin(bend),
-                ]
-            )
+            flat = np.cos(bend) * np.array([side * -np.sin(spread[finger]), -np.cos(spread[finger])])
+            way = np.array([*flat, -np.sin(bend)])
             made[1 + 4 * finger + k] = way / np.linalg.norm(way) * HAND_RATIOS[1 + 4 * finger + k] * palm
     return HAND_CHAIN @ made
 

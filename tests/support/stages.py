@@ -61,9 +61,8 @@ class Collector(stages.Sink):
     def write(self, frame):
         self.threads.add(threading.get_ident())
         time.sleep(self.pause_s)
-        self.frames.append(
-            dataclasses.replace(frame, image=frame.image[:1, :1], driver=None, alpha=None, person=None)
-        )
+        small = frame.image[:1, :1]
+        self.frames.append(dataclasses.replace(frame, image=small, driver=None, alpha=None, person=None))
         self.delays_s.append(time.monotonic() - frame.time_s)
 
     def close(self):

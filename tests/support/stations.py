@@ -1,7 +1,5 @@
 """Programmes on the air, as `show.source` names them: by RTMP, SRT, RTSP and HLS, each sent by other software."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import getpass
@@ -204,9 +202,8 @@ class Hls(OnAir):
     def __enter__(self):
         super().__enter__()
         playlist = self._folder / "programme.m3u8"
-        until(
-            lambda: playlist.exists() and playlist.read_text().count(".ts") > 3
-        )  # as one that has run for long
+        # As one that has run for long.
+        until(lambda: playlist.exists() and playlist.read_text().count(".ts") > 3)
         return self
 
     def __exit__(self, *_):
@@ -239,17 +236,7 @@ def needs_srt() -> None:
 @contextlib.contextmanager
 def through_ffmpeg(target: list[str]):
     """A container whose content the program ffmpeg passes on, nothing encoded again; ended with the block."""
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-fflags",
-        "nobuffer",
-        "-probesize",
-        "300k",
-        "-analyzeduration",
-        "500000",
-    ]
+    command = "ffmpeg -v error -fflags nobuffer -probesize 300k -analyzeduration 500000".split()
     command += ["-f", "nut", "-i", "pipe:0", "-c", "copy", *target]
     with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0) as process:
         try:

@@ -24,9 +24,8 @@ def press_cross(window: int) -> None:
     library.XOpenDisplay.restype = ctypes.c_void_p
     library.XInternAtom.restype = ctypes.c_ulong
     display = ctypes.c_void_p(library.XOpenDisplay(None))
-    protocols, delete = (
-        library.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")
-    )
+    names = (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")
+    protocols, delete = (library.XInternAtom(display, name, 0) for name in names)
     event = ClientMessage(type=33, window=window, message_type=protocols, format=32)
     event.data[0] = delete
     library.XSendEvent(display, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(event))

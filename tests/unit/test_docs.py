@@ -82,9 +82,8 @@ def anchors_of(page: Path) -> set[str]:
 def test_lines_and_cells_can_be_read(page):
     wide, wordy = [], []
     for number, line in prose_of(page):
-        if len(line) > MOST_WIDE and not any(
-            len(url) > LONG_URL for url in re.findall(r"https?://[^\s)>]+", line)
-        ):
+        urls = re.findall(r"https?://[^\s)>]+", line)
+        if len(line) > MOST_WIDE and not any(len(url) > LONG_URL for url in urls):
             wide.append(number)
         if line.startswith("|"):
             cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))

@@ -1,7 +1,5 @@
 """The last steps of a picture: what the views disagree about does not show, what signs stays."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

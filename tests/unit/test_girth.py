@@ -1,7 +1,5 @@
 """Girth read from the matte: broad people come out broad, ordinary ones as they were, arms are not the trunk."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2
@@ -28,11 +26,8 @@ def spread_points(by_px: float = 60.0) -> np.ndarray:
 
 def matte_of(points: np.ndarray, girth: Girth) -> np.ndarray:
     """(512, 512) uint8 matte of a person who is as thick as the girth says."""
-    groups = geometry.draw(
-        geometry.build_solids(*[figure.measure_figure(points, girth)] * 2),
-        [geometry.view((0, 0), 1, 512)],
-        512,
-    )
+    solids = geometry.build_solids(*[figure.measure_figure(points, girth)] * 2)
+    groups = geometry.draw(solids, [geometry.view((0, 0), 1, 512)], 512)
     return np.where(np.abs(groups.maps[0]).sum(axis=0) > 0, np.uint8(255), np.uint8(0))
 
 

@@ -17,6 +17,8 @@ from avatar_stream.types import LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Pose
 PEOPLE = SHARED / "people"
 SIZE = 512
 METRES_PER_PX = 1.2 / SIZE
+UNSEEN = np.full((553, 3), np.nan, np.float32)
+NOBODY = Pose(UNSEEN, np.zeros(553, np.float32), UNSEEN[:33], (SIZE, SIZE), 0.0)
 BODY = {
     11: "LeftArm",
     12: "RightArm",
@@ -106,9 +108,7 @@ def test_what_is_not_seen_keeps_its_last_posture(bind_m):
     after = solver.solve(replace(pose, points=points, confidence=confidence, time_s=0.1))
     rows = hand_rows("Left")[1:]
     np.testing.assert_allclose(after.rotations[rows], before.rotations[rows], atol=1e-6)
-    nobody = replace(
-        pose, points=np.full_like(pose.points, np.nan), confidence=np.zeros(553, np.float32), time_s=0.2
-    )
+    nobody = replace(NOBODY, size=pose.size, time_s=0.2)
     held = solver.solve(nobody)
     assert np.isfinite(held.rotations).all()
     np.testing.assert_allclose(held.rotations, after.rotations, atol=1e-5)
@@ -127,14 +127,7 @@ def test_a_hand_lost_for_long_goes_limp(bind_m):
 
 
 def test_a_first_frame_with_nobody_gives_the_rest_pose(bind_m):
-    empty = Pose(
-        np.full((553, 3), np.nan, np.float32),
-        np.zeros(553, np.float32),
-        np.full((33, 3), np.nan, np.float32),
-        (SIZE, SIZE),
-        0.0,
-    )
-    found = RigSolver(bind_m).solve(empty)
+    found = RigSolver(bind_m).solve(NOBODY)
     rest = Sampler(bind_m, 0).portrait()
     rows = hand_rows("Left") + hand_rows("Right")
     assert np.abs(forward(bind_m, found)[1] - forward(bind_m, rest)[1])[rows].max() < 0.01

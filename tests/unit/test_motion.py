@@ -105,9 +105,8 @@ def test_the_portrait_shows_both_whole_hands(bind_m):
     _, places = forward(bind_m, pose)
     arms = bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]]
     hips = bind_m[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
-    side_m = SIDE_PER_SHOULDERS_AND_TORSO * (
-        np.linalg.norm(arms[0] - arms[1]) + np.linalg.norm(arms.mean(0) - hips)
-    )
+    wide, high = np.linalg.norm(arms[0] - arms[1]), np.linalg.norm(arms.mean(0) - hips)
+    side_m = SIDE_PER_SHOULDERS_AND_TORSO * (wide + high)
     for side, mirror in (("Left", 1), ("Right", -1)):
         hand = places[hand_rows(side)] - arms.mean(0)
         assert hand[:, 1].min() > -0.54 * side_m + 0.01 and hand[:, 1].max() < -0.25

@@ -91,10 +91,8 @@ def credentials(tmp_path):
     from cryptography.hazmat.primitives.asymmetric import ec
 
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    chain = [
-        make_certificate("signer", key, root_key, False),
-        make_certificate("root", root_key, root_key, True),
-    ]
+    made = ("signer", key, root_key, False), ("root", root_key, root_key, True)
+    chain = [make_certificate(*each) for each in made]
     pem = serialization.Encoding.PEM
     (tmp_path / "chain.pem").write_bytes(b"".join(each.public_bytes(pem) for each in chain))
     bare = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -112,9 +110,7 @@ def make_certificate(name, key, root_key, authority):
 
     now = datetime.now(UTC)
     sign_certificates = sign_lists = authority
-    usage = x509.KeyUsage(
-        not authority, False, False, False, False, sign_certificates, sign_lists, False, False
-    )
+    usage = x509.KeyUsage(not authority, *[False] * 4, sign_certificates, sign_lists, False, False)
     made = (
         x509.CertificateBuilder(named("root"), named(name), key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))

@@ -101,10 +101,8 @@ def test_discard_keeps_what_was_there_before(tmp_path):
 
 
 def test_no_frame_leaves_no_file(tmp_path):
-    for sink in (
-        VideoFileSink(VideoFileSink.Options(path=tmp_path / "a.mp4")),
-        PictureFolderSink(PictureFolderSink.Options(path=tmp_path / "a")),
-    ):
+    for kind, name in ((VideoFileSink, "a.mp4"), (PictureFolderSink, "a")):
+        sink = kind(kind.Options(path=tmp_path / name))
         sink.open()
         sink.close()
     assert not list(tmp_path.iterdir())
@@ -267,9 +265,8 @@ def test_pose_file_keeps_the_true_pace(tmp_path, upright_pose):
     assert read[1].time_s == pytest.approx(0.04, rel=0.03) and len(read) == pytest.approx(100, abs=3)
     wrists = np.array([pose.points[RIGHT_WRIST, 1] for pose in read])
     at_s = np.array([pose.time_s for pose in read])
-    expected = np.array(
-        [upright_pose((320, 240), 0, lift=time_s / 4).points[RIGHT_WRIST, 1] for time_s in at_s]
-    )
+    shown = [upright_pose((320, 240), 0, lift=time_s / 4) for time_s in at_s]
+    expected = np.array([pose.points[RIGHT_WRIST, 1] for pose in shown])
     per_frame_px = abs(expected[1] - expected[0])
     assert np.abs(wrists - expected).max() < 2.1 * per_frame_px, "two dropped frames are the worst"
     assert np.median(np.abs(wrists - expected)) < 0.5 * per_frame_px

@@ -194,10 +194,8 @@ def test_reduced_layout_is_mapped_by_name():
 
 
 def test_two_people_give_the_first():
-    one, two = (
-        read_pose_file(shared("poses/ase-thanks-15fps.pose")),
-        read_pose_file(shared("odd/two-people.pose")),
-    )
+    names = ("poses/ase-thanks-15fps.pose", "odd/two-people.pose")
+    one, two = (read_pose_file(shared(name)) for name in names)
     np.testing.assert_array_equal(one[3].points, two[3].points)
 
 
@@ -284,10 +282,8 @@ def test_the_synthetic_source_moves_and_keeps_its_pace():
 def webcam(*cameras, **options):
     """A source whose camera is each of these in turn, each time it is opened."""
     left = list(cameras)
-    return WebcamSource(
-        WebcamSource.Options(**options),
-        capture=lambda index: left.pop(0) if left else Camera([], opens=False),
-    )
+    take = lambda index: left.pop(0) if left else Camera([], opens=False)  # noqa: E731
+    return WebcamSource(WebcamSource.Options(**options), capture=take)
 
 
 def test_a_camera_is_asked_for_its_mode_and_what_it_gives_is_told(caplog):

@@ -1,7 +1,5 @@
 """What the tracker does to poses: the study that measures it, and the noise that repeats it in training."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -137,9 +135,8 @@ def made_clip(random: np.random.Generator, error: np.ndarray) -> TrackedClip:
     tracked[40:50, LEFT_HAND] = np.nan
     pixels = np.full((len(seen), 2), 1000, np.float32)
     trust = np.ones(seen.shape[:2], np.float32)
-    return TrackedClip(
-        "made", exact, tracked, seen, trust, pixels, portrait, np.zeros((512, 512, 3), np.uint8)
-    )
+    image = np.zeros((512, 512, 3), np.uint8)
+    return TrackedClip("made", exact, tracked, seen, trust, pixels, portrait, image)
 
 
 def test_the_study_finds_the_error_that_is_there():
