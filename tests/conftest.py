@@ -17,6 +17,8 @@ from PIL import Image
 from support.camera_clip import write_camera
 from support.pages import launched, playwright_tool
 from support.people import CARD, make_upright_pose, read_video
+from support.stages import Idle
+from support.stages import opened as is_open
 
 from avatar_stream import stages
 from avatar_stream.broadcast.server import Server
@@ -68,19 +70,15 @@ def browser(browsers):
 @pytest.fixture
 def opened():
     """A function that makes open servers with controls attached."""
-    servers = []
+    with contextlib.ExitStack() as stack:
 
-    def make(**options):
-        server = Server(ServerOptions(port=0, **options))
-        server.attach(Controls())
-        server.api.portraits = list_portraits()
-        server.open()
-        servers.append(server)
-        return server
+        def make(**options):
+            server = Server(ServerOptions(port=0, **options))
+            server.attach(Controls())
+            server.api.portraits = list_portraits()
+            return stack.enter_context(is_open(server))
 
-    yield make
-    for server in servers:
-        server.close()
+        yield make
 
 
 @pytest.fixture
@@ -141,26 +139,20 @@ def avatar_folder(tmp_path):
     return folder
 
 
-class DrawingSynthesizer(stages.Synthesizer):
+class DrawingSynthesizer(Idle, stages.Synthesizer):
     """Stands where the model's class stands: draws the pose it is given, so that a test sees what arrived."""
 
     Options = flow.FlowSynthesizer.Options
 
     def __call__(self, options, context):
-        self.options, self.context = options, context
+        self.options, self.context, self.poses = options, context, []
         return self
-
-    def open(self):
-        self.poses = []
 
     def synthesize(self, pose):
         self.poses.append(pose)
         side_px = self.size_px
         image = draw_pose(np.full((side_px, side_px, 3), 60, np.uint8), pose)
         return np.dstack([image, np.where(image.max(axis=2) > 60, 255, 0).astype(np.uint8)])
-
-    def close(self):
-        pass
 
 
 @pytest.fixture

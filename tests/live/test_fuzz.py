@@ -4,9 +4,10 @@ import json
 import random
 
 import pytest
+from support.stages import opened
 from support.waiting import run_async, wait_until
 from support.web import ask_server as ask
-from support.web import whep_offer
+from support.web import offering
 
 from avatar_stream.broadcast.outgoing.whep import Audience
 from avatar_stream.broadcast.server import Server
@@ -20,10 +21,8 @@ FRAGMENT = "application/trickle-ice-sdpfrag"
 @pytest.fixture(scope="module")
 def offer():
     async def make():
-        connection = await whep_offer()
-        sdp = connection.localDescription.sdp
-        await connection.close()
-        return sdp
+        async with offering() as connection:
+            return connection.localDescription.sdp
 
     return run_async(make())
 
@@ -32,12 +31,11 @@ def offer():
 def server():
     server = Server(ServerOptions(port=0, sessions_per_address=1000))
     server.guard._offers._burst = 100_000
-    server.open()
-    server.ingest.opened = True
-    server.admit_viewers(lambda: Audience(server.configuration, EncodingOptions(), max_viewers=400), dict)
-    yield server
-    server.dismiss_viewers()
-    server.close()
+    with opened(server):
+        server.ingest.opened = True
+        server.admit_viewers(lambda: Audience(server.configuration, EncodingOptions(), max_viewers=400), dict)
+        yield server
+        server.dismiss_viewers()
 
 
 def spoiled(sdp, chance):

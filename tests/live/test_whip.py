@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 from support.ingest import TOKEN, receiving
+from support.stages import opened
 from support.waiting import run_async, wait_until
-from support.web import ask
+from support.web import ask, offering
 
 from avatar_stream.broadcast.aiortc_inside import PromptBuffer, is_keyframe
 from avatar_stream.broadcast.exchange import reachable
@@ -201,13 +202,8 @@ def test_bodies_that_cannot_be_read_are_refused():
 
 def test_an_offer_that_only_receives_is_refused():
     async def offer(server):
-        from aiortc import RTCPeerConnection
-
-        connection = RTCPeerConnection()
-        CLIENTS.append(connection)
-        connection.addTransceiver("video", direction="recvonly")
-        answered = await publish(server, connection)
-        return answered
+        async with offering() as connection:
+            return await publish(server, connection)
 
     with receiving() as (server, reader):
         code, _, text = run(offer(server))
@@ -299,13 +295,9 @@ def test_the_token_is_asked_for():
 
 
 def test_without_a_source_the_signer_is_told():
-    server = Server(ServerOptions(port=0))
-    server.open()
-    try:
+    with opened(Server(ServerOptions(port=0))) as server:
         code, _, text = ask(server.address + "whip", "POST", "v=0", **{"Content-Type": SDP})
         assert code == 503 and "type: whip" in text
-    finally:
-        server.close()
 
 
 def test_one_pipeline_has_one_signer_source():

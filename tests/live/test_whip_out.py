@@ -1,6 +1,7 @@
 """WHIP out: into our own server, through redirections and ICE servers, and by way of a real TURN server."""
 
 import asyncio
+import contextlib
 import random
 import socket
 import threading
@@ -11,7 +12,9 @@ import pytest
 from aiohttp import web
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
+from support.ingest import TOKEN
 from support.outward import PATIENT_S, Signer, assert_stripes
+from support.stages import opened
 from support.waiting import until
 
 from avatar_stream.broadcast.outgoing.backoff import Backoff
@@ -24,24 +27,18 @@ from avatar_stream.sinks.whip import WhipSink
 from avatar_stream.stages import Context
 from avatar_stream.types import Frame, Sound
 
-TOKEN = "a-good-token"
-
 
 @pytest.fixture
 def serve():
     """A function that starts a pipeline's own server, which waits for a signer."""
-    opened = []
+    with contextlib.ExitStack() as stack:
 
-    def start(**options) -> Server:
-        server = Server(ServerOptions(**({"port": 0, "token": TOKEN} | options)))
-        server.open()
-        server.ingest.opened = True
-        opened.append(server)
-        return server
+        def start(**options) -> Server:
+            server = Server(ServerOptions(**({"port": 0, "token": TOKEN} | options)))
+            stack.enter_context(opened(server)).ingest.opened = True
+            return server
 
-    yield start
-    for server in opened:
-        server.close()
+        yield start
 
 
 def take_pictures(server: Server, count: int) -> list[np.ndarray]:

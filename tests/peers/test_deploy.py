@@ -1,6 +1,5 @@
 """The set-ups that ship in deploy/: nginx before our pages and coturn's file run, YAML is what it says."""
 
-import contextlib
 import shutil
 import subprocess
 
@@ -8,7 +7,7 @@ import pytest
 import yaml
 from support.certificates import make_certificate
 from support.outward import Signer, free_port, reachable, running
-from support.pages import wait_for
+from support.pages import visiting, wait_for
 from support.places import ROOT
 from support.waiting import until
 
@@ -44,8 +43,8 @@ def test_chromium_watches_by_https_through_nginx(browser, tmp_path):
         )
         with running(["nginx", "-p", str(tmp_path), "-e", "stderr", "-c", str(tmp_path / "nginx.conf")]):
             until(lambda: reachable(secure))
-            with contextlib.closing(browser.new_page(ignore_https_errors=True)) as page:
-                page.goto(f"https://127.0.0.1:{secure}/")
+            address = f"https://127.0.0.1:{secure}/"
+            with visiting(browser, address, ignore_https_errors=True) as page:
                 wait_for(page, "() => document.querySelector('video').videoWidth === 320")
                 assert server.audience.connected == 1
 

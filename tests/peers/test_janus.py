@@ -9,6 +9,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+from support.ingest import TOKEN
 from support.outward import STRIPES, Signer, answers, free_port, running
 from support.pages import PATIENCE_MS
 from support.places import ROOT
@@ -17,7 +18,6 @@ from support.waiting import until
 from avatar_stream.sinks.whip import WhipSink
 
 FOLDER = ROOT / "deploy" / "janus"
-TOKEN = "a-good-token"
 
 pytestmark = pytest.mark.skipif(shutil.which("janus") is None, reason="apt-get install janus")
 

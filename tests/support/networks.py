@@ -1,16 +1,21 @@
 """Networks with few channels, a drawn person and a data set of it."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from avatar_stream import types
+from avatar_stream.modeling import flow
+from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.drawing import geometry
 from avatar_stream.modeling.drawing.figure import measure_figure
 from avatar_stream.modeling.drawing.geometry import draw_groups
 from avatar_stream.modeling.drawing.girth import Girth
+from avatar_stream.modeling.pipeline import save_pipeline
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Pose
 from support.places import ROOT
 
@@ -21,6 +26,21 @@ def small_networks() -> tuple[SourceNet, TargetNet]:
     """Both networks with few channels, as they begin."""
     size = {"latent_channels": 16, "heads": SMALL_HEADS, "embedding_dim": 32}
     return SourceNet(widths=SMALL_WIDTHS[1:], **size), TargetNet(widths=SMALL_WIDTHS, **size)
+
+
+def save_small_model(folder: Path) -> Path:
+    """A small untrained model on disk, whose every layer has something to say, also attention."""
+    torch.manual_seed(0)  # of the biases, which keep their own beginning
+    generator = torch.Generator().manual_seed(0)
+    autoencoder = PatchAutoencoder(latent_channels=16)
+    autoencoder.basis.copy_(torch.linalg.qr(torch.randn(256, 16, generator=generator))[0].T)
+    autoencoder.mean.copy_(torch.rand(256, generator=generator))
+    nets = small_networks()
+    for parameter in itertools.chain(*(net.parameters() for net in nets)):
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.08, generator=generator)
+    save_pipeline(folder, autoencoder, *nets, flow.START_SOURCE, 0)
+    return folder
 
 
 def standing_points(lift_right_px: float = 0.0) -> np.ndarray:

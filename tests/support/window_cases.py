@@ -18,6 +18,7 @@ from avatar_stream.controls import Controls, Status, Wish
 from avatar_stream.errors import OutputClosed
 from avatar_stream.sinks.window import WindowSink
 from avatar_stream.types import Frame
+from support import stages
 from support.x11 import press_cross
 
 
@@ -55,17 +56,8 @@ def photograph():
     return cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
 
 
-@contextlib.contextmanager
 def opened(controls=None, **options):
-    sink = WindowSink(WindowSink.Options(height_px=360, **options))
-    if controls is not None:
-        sink.attach(controls)
-    sink.open()
-    try:
-        yield sink
-    finally:
-        sink.close()
-        sink.close()
+    return stages.opened(WindowSink(WindowSink.Options(height_px=360, **options)), controls)
 
 
 def press(*keys):
