@@ -12,16 +12,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.networks import as_pose, picture, small_networks, standing_points
+from support.networks import as_pose, picture, save_small_model, standing_points
 from support.places import SHARED
 
 from avatar_stream.errors import ModelError
-from avatar_stream.modeling import flow
 from avatar_stream.modeling import signer as signers
-from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.drawing import conditioning, finishing, pasting
 from avatar_stream.modeling.openvino_backend import OpenVinoBackend
-from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
+from avatar_stream.modeling.pipeline import SignerPipeline
 from avatar_stream.modeling.signer import Signer
 from avatar_stream.places import bundled
 from avatar_stream.running.avatars import list_avatars, load_avatar
@@ -40,21 +38,7 @@ def over_grey(image: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A small untrained model whose every layer has something to say, also attention."""
-    torch.manual_seed(0)  # of the biases, which keep their own beginning
-    generator = torch.Generator().manual_seed(0)
-    autoencoder = PatchAutoencoder(latent_channels=16)
-    autoencoder.basis.copy_(torch.linalg.qr(torch.randn(256, 16, generator=generator))[0].T)
-    autoencoder.mean.copy_(torch.rand(256, generator=generator))
-    nets = small_networks()
-    for net in nets:
-        for parameter in net.parameters():
-            if parameter.dim() > 1:
-                with torch.no_grad():
-                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.08)
-    place = tmp_path_factory.mktemp("model") / "tiny"
-    save_pipeline(place, autoencoder, *nets, flow.START_SOURCE, 0)
-    return place
+    return save_small_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +107,17 @@ def test_the_pipeline_is_the_same_maker(folder):
     pipe, pose = eager(folder), as_pose(standing_points(70.0))
     source = pipe.prepare(picture(), as_pose(standing_points()))
     made = pipe(source=source, pose=pose).images[0]
-    assert np.array_equal(made, make(pipe.signer))
+    assert np.array_equal(made, make(pipe.signer)), "and the same the second time"
     alone = pipe(source=picture(), source_pose=as_pose(standing_points()), pose=pose).images[0]
     assert np.array_equal(made, alone)
+    poses = [pose, as_pose(standing_points(20.0))]
+    for windows in (True, False):
+        together = pipe(source=source, pose=poses, windows=windows).images
+        for each, image in zip(poses, together, strict=True):
+            alone = pipe(source=source, pose=each, windows=windows).images[0]
+            assert alone.shape == (512, 512, 4) and alone.dtype == np.uint8
+            assert np.abs(alone.astype(int) - image).max() <= 1
+        assert not np.array_equal(*together)
     with pytest.raises(ValueError, match="2 sources do not go with 1 poses"):
         pipe(source=[source, source], pose=[pose])
     with pytest.raises(ValueError, match="needs its source_pose"):

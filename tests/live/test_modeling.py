@@ -11,8 +11,8 @@ from support.networks import (
     SMALL_WIDTHS,
     as_pose,
     picture,
+    save_small_model,
     small_config,
-    small_networks,
     standing_points,
     write_data_set,
 )
@@ -21,30 +21,14 @@ from avatar_stream.modeling import flow
 from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import TargetNet
 from avatar_stream.modeling.drawing import conditioning, finishing
-from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
+from avatar_stream.modeling.pipeline import SignerPipeline
 from avatar_stream.running.avatars import load_avatar
 from avatar_stream.types import LEFT_HAND, RIGHT_HAND
 
 
-@pytest.fixture
-def autoencoder() -> PatchAutoencoder:
-    """A tiny autoencoder with a random orthonormal basis."""
-    model = PatchAutoencoder(latent_channels=16)
-    generator = torch.Generator().manual_seed(0)
-    model.basis.copy_(torch.linalg.qr(torch.randn(256, 16, generator=generator))[0].T)
-    return model
-
-
-@pytest.fixture
-def model_folder(tmp_path: Path, autoencoder: PatchAutoencoder) -> Path:
-    """A tiny untrained model on disk whose outputs are not all zero."""
-    torch.manual_seed(0)
-    nets = small_networks()
-    for layer in (nets[1].detail.to_velocity, *nets[1].detail.texture_layers):
-        for parameter in layer.parameters():
-            torch.nn.init.normal_(parameter, std=0.02)
-    save_pipeline(tmp_path / "tiny", autoencoder, *nets, flow.START_SOURCE, 0)
-    return tmp_path / "tiny"
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    return save_small_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def test_geometry_shows_the_palm_from_its_back() -> None:
@@ -202,26 +186,6 @@ def test_source_is_read_once_and_frames_cost_what_they_must(model_folder: Path) 
     for frame in range(3):
         pipe(source=source, pose=as_pose(standing_points(10.0 * frame)), num_inference_steps=2)
     assert calls == {"source": 2, "target": 3 * 2 * 2, "decoder": 3 * 2}
-
-
-def test_several_poses_at_once_equal_one_by_one(model_folder: Path) -> None:
-    """A batch of poses gives what each gives alone, and the same again the second time."""
-    pipe = SignerPipeline.from_pretrained(model_folder, torch_dtype=torch.float32)
-    source = pipe.prepare(picture(), as_pose(standing_points()))
-    poses = [as_pose(standing_points(lift)) for lift in (0.0, 80.0)]
-    for windows in (True, False):
-        together = pipe(source=source, pose=poses, windows=windows).images
-        for pose, image in zip(poses, together, strict=True):
-            alone = pipe(
-                source=picture(), source_pose=as_pose(standing_points()), pose=pose, windows=windows
-            ).images[0]
-            assert alone.shape == (512, 512, 4)
-            assert alone.dtype == np.uint8
-            assert np.abs(alone.astype(int) - image).max() <= 1
-    # With windows, the little that an untrained model shows is taken for nothing.
-    assert not np.array_equal(together[0], together[1])
-    again = (pipe(source=source, pose=poses[0], windows=False).images[0] for _ in range(2))
-    assert np.array_equal(*again)
 
 
 def test_face_attends_to_face(model_folder: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from support.people import make_upright_pose, read_video
-from support.places import SHARED
+from support.places import shared
 
 from avatar_stream.cli import main
 from avatar_stream.lab.bench import tracker_measures as measures
@@ -168,13 +168,6 @@ def test_cuts_are_found_and_movement_is_none():
     small = [np.clip(rooms[k >= 12].astype(int) + noise[k], 0, 255) for k in range(24)]
     shots = measures.number_shots([each.astype(np.uint8) for each in small])
     np.testing.assert_array_equal(shots, np.arange(24) >= 12)
-
-
-def shared(name):
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip("the shared data are not here")
-    return path
 
 
 def test_the_command_measures_clips_and_shows_them(tmp_path, capsys):

@@ -6,12 +6,11 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from support.places import SHARED
+from support.stages import clip_frames, track
 
 from avatar_stream.errors import TrackerError
 from avatar_stream.landmarks import HANDS, IRISES, SHOULDERS, WRISTS, mirror_pose
 from avatar_stream.running.config import find_stage, stage_names
-from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.types import (
     FACE,
     LEFT_EAR,
@@ -38,26 +37,8 @@ def make_tracker(kind, **options):
     return stage(stage.Options(**options))
 
 
-def track_all(kind, frames):
-    tracker = make_tracker(kind)
-    tracker.open()
-    try:
-        return [tracker.track(frame) for frame in frames]
-    finally:
-        tracker.close()
-
-
-def clip_frames(name, first, count):
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip("the shared data are not here")
-    source = VideoFileSource(VideoFileSource.Options(path=path))
-    source.open()
-    frames = [source.read() for _ in range(first + count)][first:]
-    source.close()
-    for frame in frames:
-        frame.image.setflags(write=False)  # the picture belongs to others too: a tracker must not draw in it
-    return frames
+def track_all(kind, frames, **options):
+    return track(make_tracker(kind, **options), frames)
 
 
 def signer(first=0, count=6):
@@ -177,6 +158,10 @@ def test_the_one_chosen_stays_while_another_is_in_view(kind):
     assert all((place < half) == (first < half) for place in places), "never the other one"
     assert all(pose is not None for pose in poses[:14])
     assert poses[-1] is not None, "and found again"
+    if "one_person" in find_stage("trackers", kind).Options.model_fields:
+        free = track_all(kind, frames, one_person=False)
+        places = [pose.points[NOSE, 0] < half for pose in free if pose is not None]
+        assert (not first < half) in places, "the other one is there"
 
 
 def test_a_bystander_does_not_take_over(kind):
@@ -235,12 +220,7 @@ def test_never_two_hands_in_one_place(kind):
 def test_the_same_clip_twice_gives_the_same_poses(kind):
     frames = signer(first=78, count=14)
     tracker = make_tracker(kind)
-    rounds = []
-    for _ in range(2):
-        tracker.open()
-        rounds.append([tracker.track(frame) for frame in frames])
-        tracker.close()
-    rounds.append(track_all(kind, frames))
+    rounds = [track(each, frames) for each in (tracker, tracker, make_tracker(kind))]
     for other in rounds[1:]:
         for a, b in zip(rounds[0], other, strict=True):
             np.testing.assert_array_equal(a.points, b.points)
@@ -254,10 +234,7 @@ def test_close_gives_everything_back(kind):
         tracker.track(frame)
     process, threads, handles = psutil.Process(), [], []
     for _ in range(4):
-        tracker.open()
-        tracker.track(frame)
-        tracker.close()
-        tracker.close()
+        track(tracker, [frame])
         threads.append(process.num_threads())
         handles.append(process.num_fds() if hasattr(process, "num_fds") else 0)
     assert threads[-1] <= threads[0] and handles[-1] <= handles[0]
@@ -268,12 +245,7 @@ def test_close_gives_everything_back(kind):
 def test_the_matte_shows_the_person_where_it_is_asked_for(kind):
     frames = signer(count=4)
     assert track_all(kind, frames)[-1].matte is None, "it costs time: nobody asked"
-    tracker = make_tracker(kind, segmentation=True)
-    tracker.open()
-    try:
-        pose = [tracker.track(frame) for frame in frames][-1]
-    finally:
-        tracker.close()
+    pose = track_all(kind, frames, segmentation=True)[-1]
     height_px, width_px = frames[-1].image.shape[:2]
     assert pose.matte.shape == (height_px, width_px) and pose.matte.dtype == np.uint8
     for row in (NOSE, LEFT_SHOULDER, RIGHT_SHOULDER):
