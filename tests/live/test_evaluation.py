@@ -8,6 +8,7 @@ import re
 import cv2
 import numpy as np
 import pytest
+from support.signers import without
 
 from avatar_stream.errors import ConfigError
 from avatar_stream.lab.evaluation import clips, evaluate, pictures, scores, summary
@@ -243,12 +244,6 @@ def signing(cases):
         points[FACE.start + 14, 1] += open_px
         poses.append(dataclasses.replace(pose, points=points, time_s=0.04 * k))
     return poses
-
-
-def without(pose, rows: slice):
-    confidence = pose.confidence.copy()
-    confidence[rows] = 0
-    return dataclasses.replace(pose, confidence=confidence)
 
 
 def test_a_clip_judged_against_itself_is_perfect(signing):

@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.people import cut_clip
-from support.places import SHARED
+from support.places import shared
 
 from avatar_stream.errors import ConfigError, SourceError
 from avatar_stream.lab.evaluation import cross, evaluate, warping
 from avatar_stream.lab.evaluation.real_clips import FilmedSubject, Footage, counts_of, find_filmed, make_ready
 from avatar_stream.lab.evaluation.truth import RenderedSubject, find_people
 from avatar_stream.people.renderer import Renderer
-
-needs_videos = pytest.mark.skipif(not (SHARED / "video").is_dir(), reason="needs ../shared/video")
 
 
 @pytest.fixture(scope="module")
@@ -127,11 +125,10 @@ def test_hands_over_time_forgive_a_delay_and_not_another_way():
     assert warping.hands_distance(both, both, times) == []
 
 
-@needs_videos
 def test_a_real_clip_is_evaluated(tmp_path, capsys):
     videos = tmp_path / "videos"
     videos.mkdir()
-    cut_clip(SHARED / "video" / "webcam-signer.mp4", videos / "signer.mp4", 127, 32)  # a cut at 143
+    cut_clip(shared("video/webcam-signer.mp4"), videos / "signer.mp4", 127, 32)  # a cut at 143
     words = ["--clips", str(videos), "--work", str(tmp_path / "work"), "--frames", "2"]
     words += ["--json", str(tmp_path / "figures.json"), "--report", str(tmp_path / "report")]
     parser = argparse.ArgumentParser()

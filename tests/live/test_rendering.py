@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support.places import ROOT, SHARED
+from support.places import ROOT, shared
 
 from avatar_stream.errors import ConfigError, RenderError, SinkError
 from avatar_stream.lab.renders import people
@@ -27,17 +27,11 @@ from avatar_stream.people.surface import UNKNOWN, chart
 from avatar_stream.turns import from_vector
 from avatar_stream.types import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
-PEOPLE = SHARED / "people"
-needs_people = pytest.mark.skipif(not PEOPLE.is_dir(), reason="the rigged people are not here")
-
-
 MIRRORED = [INDEX[n.replace("Left", "?").replace("Right", "Left").replace("?", "Right")] for n in JOINTS]
 
 
 def turn_z(angle: float) -> np.ndarray:
-    return np.array(
-        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]], np.float32
-    )
+    return from_vector(np.array([0, 0, angle])).astype(np.float32)
 
 
 def arms_down(**kwargs) -> RigPose:
@@ -51,22 +45,15 @@ def write_glb(path: Path, tree: dict, binary: bytes) -> Path:
     text = json.dumps(tree).encode()
     text += b" " * (-len(text) % 4)
     binary += b"\0" * (-len(binary) % 4)
-    length = 12 + 8 + len(text) + 8 + len(binary)
-    path.write_bytes(
-        struct.pack("<III", 0x46546C67, 2, length)
-        + struct.pack("<II", len(text), 0x4E4F534A)
-        + text
-        + struct.pack("<II", len(binary), 0x004E4942)
-        + binary
-    )
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
+    chunks += struct.pack("<II", len(binary), 0x004E4942) + binary
+    path.write_bytes(struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks)
     return path
 
 
 @pytest.fixture(scope="module")
 def rig() -> Rig:
-    if not PEOPLE.is_dir():
-        pytest.skip("the rigged people are not here")
-    return Rig.load(PEOPLE / "person-02-a.glb")
+    return Rig.load(shared("people/person-02-a.glb"))
 
 
 @pytest.fixture(scope="module")
@@ -92,24 +79,11 @@ def test_sparse_accessor_without_base_view_is_normalised(tmp_path):
     tree = {
         "asset": {"version": "2.0"},
         "buffers": [{"byteLength": 16}],
-        "bufferViews": [
-            {"buffer": 0, "byteOffset": 0, "byteLength": 4},
-            {"buffer": 0, "byteOffset": 4, "byteLength": 6},
-        ],
-        "accessors": [
-            {
-                "type": "VEC3",
-                "componentType": 5120,
-                "count": 4,
-                "normalized": True,
-                "sparse": {
-                    "count": 2,
-                    "indices": {"bufferView": 0, "componentType": 5123},
-                    "values": {"bufferView": 1},
-                },
-            }
-        ],
+        "bufferViews": [{"buffer": 0, "byteOffset": at, "byteLength": size} for at, size in ((0, 4), (4, 6))],
     }
+    tree["accessors"] = [{"type": "VEC3", "componentType": 5120, "count": 4, "normalized": True}]
+    indices, values_at = {"bufferView": 0, "componentType": 5123}, {"bufferView": 1}
+    tree["accessors"][0]["sparse"] = {"count": 2, "indices": indices, "values": values_at}
     file = GltfFile(write_glb(tmp_path / "a.glb", tree, struct.pack("<HH", 1, 3) + values.tobytes()))
     expected = np.zeros((4, 3), np.float32)
     expected[1], expected[3] = [-1, 64 / 127, 0], [1, 0, -1]
@@ -142,9 +116,8 @@ def test_a_file_without_the_skeleton_names_a_joint(tmp_path):
         Rig.load(path)
 
 
-@needs_people
 def test_a_truncated_person_is_one_clear_error(tmp_path):
-    data = (PEOPLE / "person-02-a.glb").read_bytes()
+    data = shared("people/person-02-a.glb").read_bytes()
     path = tmp_path / "cut.glb"
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(RenderError, match="cut off"):
@@ -394,9 +367,8 @@ def test_nobody_chosen_is_a_config_error(tmp_path):
         people.select(tmp_path)
 
 
-@needs_people
 def test_a_data_set_is_whole_and_repeats(tmp_path, renderer):
-    files = people.select(PEOPLE, ["person-02"])
+    files = people.select(shared("people"), ["person-02"])
     for name in ("one", "two"):
         people.render_people(files, tmp_path / name, 4, seed=3, frames_per_variant=2)
     first, second = (np.load(tmp_path / name / "images.npy") for name in ("one", "two"))

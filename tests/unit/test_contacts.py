@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.places import SHARED
+from support.places import shared
 from support.signers import DOWN, FPS, STILL, avatar_pose, make_person, reach_for, settle, without
 
 from avatar_stream.lab.judge.compare import contact_values
@@ -185,12 +185,11 @@ def test_a_finger_at_the_chin_is_a_contact_of_the_face():
     assert values["hand_contact_error"] == []
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
 @pytest.mark.parametrize("name", ["ase-again-15fps", "ase-brother-15fps", "czj-dictio", "ase-help"])
 def test_real_contacts_hold(name):
     retargeter = Retargeter(load_avatar("mei").pose)
     errors = []
-    for pose in read_pose_file(SHARED / "poses" / f"{name}.pose"):
+    for pose in read_pose_file(shared(f"poses/{name}.pose")):
         out = retargeter.retarget(pose if (pose.confidence > 0).any() else None, pose.time_s)
         errors += contact_values(pose, out)["hand_contact_error"]
     assert len(errors) >= 10 and np.median(errors) < 0.2

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.places import SHARED
+from support.places import shared
 from support.signers import (
     DOWN,
     FPS,
@@ -309,14 +309,13 @@ def test_an_avatar_without_hands_gets_usual_ones():
     assert np.isfinite(run(Retargeter(avatar), 0.3)[-1].points).all()
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
 @pytest.mark.parametrize(
     "name", ["poses/ase-help", "poses/slp-mediapipe-reduced", "poses/fs-ase-B", "poses/slp-example-320x240"]
     + ["odd/no-hands", "odd/only-hands", "odd/nan-values", "odd/all-missing"]
 )  # fmt: skip
 def test_real_poses_give_whole_poses(name):
     retargeter = Retargeter(avatar_pose())
-    for pose in read_pose_file(SHARED / f"{name}.pose"):
+    for pose in read_pose_file(shared(f"{name}.pose")):
         out = retargeter.retarget(pose if (pose.confidence > 0).any() else None, pose.time_s)
         assert np.isfinite(out.points).all() and np.isfinite(out.confidence).all()
         assert np.abs(out.points[[11, 12, 13, 14, 15, 16], :2] - 256).max() < 300
