@@ -39,7 +39,6 @@ def playwright():
 
 @pytest.fixture(scope="session")
 def camera(tmp_path_factory):
-    """A file that the browser's camera plays."""
     path = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
     write_camera(path)
     return path
@@ -83,7 +82,6 @@ def opened():
 
 @pytest.fixture
 def upright_pose():
-    """The function that makes an upright pose."""
     return make_upright_pose
 
 
@@ -118,8 +116,6 @@ def make_clip(tmp_path):
 
 @pytest.fixture
 def make_pose_clip(tmp_path):
-    """A function that writes a `.pose` file of a person who lifts a hand."""
-
     def make(frames=6, fps=25.0, name="sign.pose", size=(320, 240)):
         poses = [make_upright_pose(size, k / fps, lift=k / max(1, frames - 1)) for k in range(frames)]
         write_pose_file(tmp_path / name, poses, fps)
@@ -130,7 +126,6 @@ def make_pose_clip(tmp_path):
 
 @pytest.fixture
 def avatar_folder(tmp_path):
-    """An avatar's folder that loads."""
     folder = tmp_path / "tester"
     folder.mkdir()
     Image.new("RGBA", (512, 512), (200, 150, 120, 255)).save(folder / "portrait.png")
@@ -165,5 +160,4 @@ def drawing_synthesizer(monkeypatch):
 
 @pytest.fixture
 def watch():
-    """The function that reads a finished video."""
     return read_video

@@ -43,7 +43,6 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
-    """Compiled graphs of this file's tests."""
     return tmp_path_factory.mktemp("graphs")
 
 
@@ -179,17 +178,13 @@ def test_reduced_precision_is_close_enough_to_float32_on_real_poses():
     exact, half = eager(model).signer, signers.open_signer(model, "openvino", threads=1)
     default = signers.open_signer(model, device="cpu", threads=1)
     assert default.backend.name == "openvino-int8"
-    for name in list_avatars()[:2]:
-        avatar = load_avatar(name)
-        for pose in real_poses():
-            expected, *made = (
-                each.picture(each.prepare(avatar.image, avatar.pose), pose) for each in (exact, half, default)
-            )
-            halves, eights = (np.abs(over_grey(expected) - over_grey(each)) for each in made)
-            assert halves.max() <= MOST_STEPS
-            assert halves.mean() <= MEAN_STEPS
-            assert eights.mean() <= MEAN_EIGHT_BIT_STEPS
-            assert over_grey(expected).std() > 10
+    for avatar, pose in zip(map(load_avatar, list_avatars()), real_poses(), strict=False):
+        source = avatar.image, avatar.pose
+        expected, *made = (each.picture(each.prepare(*source), pose) for each in (exact, half, default))
+        halves, eights = (np.abs(over_grey(expected) - over_grey(each)) for each in made)
+        assert halves.max() <= MOST_STEPS and halves.mean() <= MEAN_STEPS
+        assert eights.mean() <= MEAN_EIGHT_BIT_STEPS
+        assert over_grey(expected).std() > 10
     assert np.array_equal(made[1], default.picture(default.prepare(avatar.image, avatar.pose), pose))
 
 
@@ -258,7 +253,6 @@ def test_wrong_choices_are_told(folder):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_makes_what_the_processor_makes(folder):
-    """On a GPU the same pictures."""
     made = make(eager(folder).to("cuda").signer, sigmas=signers.even_steps(2))
     expected = make(eager(folder).signer, sigmas=signers.even_steps(2))
     assert np.abs(made.astype(int) - expected).max() <= 4

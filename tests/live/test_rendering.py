@@ -41,7 +41,6 @@ def arms_down(**kwargs) -> RigPose:
 
 
 def write_glb(path: Path, tree: dict, binary: bytes) -> Path:
-    """A glTF binary of a JSON tree and one buffer."""
     text = json.dumps(tree).encode()
     text += b" " * (-len(text) % 4)
     binary += b"\0" * (-len(binary) % 4)

@@ -8,7 +8,7 @@ import yaml
 from support.people import cut_clip
 from support.places import shared
 
-from avatar_stream.cli import main as cli
+from avatar_stream.cli import main
 from avatar_stream.errors import ConfigError, SinkError, SourceError
 from avatar_stream.lab.training import video_folder
 from avatar_stream.lab.training.config import load_train_config
@@ -112,7 +112,7 @@ def test_wrong_folders_are_one_line(tmp_path, capsys):
     (tmp_path / "clip.mp4").write_text("no clip")
     with pytest.raises(SinkError, match="there already"):
         prepare_videos(tmp_path, tmp_path)
-    assert cli.main(["prepare-videos", "--input", str(tmp_path / "no"), "--output", str(tmp_path / "x")]) == 1
+    assert main(["prepare-videos", "--input", str(tmp_path / "no"), "--output", str(tmp_path / "x")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -32,8 +32,6 @@ CLIENTS = []
 
 
 def run(coroutine):
-    """Run it, and close all clients that it has made, also where it fails."""
-
     async def go():
         try:
             return await coroutine

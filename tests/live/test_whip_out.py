@@ -30,7 +30,6 @@ from avatar_stream.types import Frame, Sound
 
 @pytest.fixture
 def serve():
-    """A function that starts a pipeline's own server, which waits for a signer."""
     with contextlib.ExitStack() as stack:
 
         def start(**options) -> Server:

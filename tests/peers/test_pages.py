@@ -29,7 +29,6 @@ def sink():
 
 @pytest.fixture
 def visit(browser, sink):
-    """A function that opens a page, which must show no error by the test's end."""
     more = {"permissions": ["camera"], "reduced_motion": "reduce"}
     with contextlib.ExitStack() as stack:
         yield lambda path, size=DESKTOP: stack.enter_context(

@@ -94,7 +94,6 @@ def elsewhere(tmp_path_factory):
 
 @contextlib.contextmanager
 def ready(browser, elsewhere):
-    """The page elsewhere, in Chromium."""
     with visiting(browser, elsewhere) as page:
         page.wait_for_function("window.ready", timeout=PATIENCE_MS)
         yield page

@@ -138,7 +138,7 @@ def test_gstreamer_listens_by_srt_and_records_it(tmp_path):
         running(["gst-launch-1.0", "-q", "-e", *chain.split()]) as listener,
         Signer(PushSink(PushSink.Options(url=f"srt://127.0.0.1:{port}"))),
     ):
-        until(lambda: path.exists() and path.stat().st_size > 40_000, 40)
+        until(lambda: path.exists() and path.stat().st_size > 20_000, 40)
         listener.send_signal(signal.SIGINT)
         assert listener.wait(20) == 0, listener.stderr.read().decode()
     times_s, images, kinds = watch(str(path), 20)

@@ -72,7 +72,6 @@ def showing(folder, *sinks):
 
 @pytest.fixture
 def on_air(tmp_path):
-    """The page's output of a running show."""
     sink = sink_at(sound=True)
     with showing(tmp_path, sink):
         yield sink

@@ -27,7 +27,6 @@ PHONE, DESKTOP = (390, 844), (1280, 800)
 
 @pytest.fixture(scope="module")
 def launch(playwright, camera):
-    """A function that starts another Chromium with a camera that plays the clip."""
     with contextlib.ExitStack() as running:
 
         def start(*arguments):

@@ -40,7 +40,6 @@ def checked(side_px, cell_px=8):
 
 
 def middle(image):
-    """The middle of (H, W, ...), well inside the checks."""
     height, width = image.shape[:2]
     return image[3 * height // 8 : 5 * height // 8, 3 * width // 8 : 5 * width // 8].astype(float)
 
@@ -52,7 +51,6 @@ def enlarged(image, side_px):
 
 
 def large(browser, address, side_px):
-    """A page with room for the whole picture."""
     return visiting(browser, address, (side_px, side_px))
 
 

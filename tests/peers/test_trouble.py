@@ -44,7 +44,6 @@ def shown_in(page, seconds):
 
 
 def wait_for_more(page, pictures):
-    """Wait until so many more were shown."""
     wait_for(page, f"{SHOWN} > {page.evaluate(SHOWN) + pictures}")
 
 

@@ -29,7 +29,6 @@ pytestmark = pytest.mark.skipif(shutil.which("turnserver") is None, reason="apt-
 
 @pytest.fixture
 def turn(tmp_path):
-    """coturn on loopback; its address as ICE servers name it."""
     port = free_port()
     command = f"turnserver -n --listening-ip 127.0.0.1 --relay-ip 127.0.0.1 --listening-port {port} --no-tls "
     command += f"--no-dtls --no-cli --lt-cred-mech --user {USER}:{WORD} --realm example.org "

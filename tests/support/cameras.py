@@ -1,5 +1,3 @@
-"""A camera that stands at the hardware's edge, and its picture."""
-
 import cv2
 import numpy as np
 

@@ -23,7 +23,6 @@ SMALL_WIDTHS, SMALL_HEADS = (8, 16, 24, 32), 2
 
 
 def small_networks() -> tuple[SourceNet, TargetNet]:
-    """Both networks with few channels, as they begin."""
     size = {"latent_channels": 16, "heads": SMALL_HEADS, "embedding_dim": 32}
     return SourceNet(widths=SMALL_WIDTHS[1:], **size), TargetNet(widths=SMALL_WIDTHS, **size)
 
@@ -63,12 +62,10 @@ def standing_points(lift_right_px: float = 0.0) -> np.ndarray:
 
 
 def as_pose(points: np.ndarray) -> Pose:
-    """Pose of exact points."""
     return Pose(points, np.ones(553, np.float32), np.full((33, 3), np.nan, np.float32), (512, 512), 0.0)
 
 
 def picture() -> np.ndarray:
-    """(512, 512, 4) a picture with something everywhere."""
     image = np.random.default_rng(1).integers(0, 255, (16, 16, 4), np.uint8).repeat(32, 0).repeat(32, 1)
     image[..., 3] = 255
     return image

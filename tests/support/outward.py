@@ -95,7 +95,6 @@ def free_port() -> int:
 
 
 def reachable(port: int) -> bool:
-    """Whether somebody listens there."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0

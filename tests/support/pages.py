@@ -34,7 +34,6 @@ def playwright_tool():
 
 @contextlib.contextmanager
 def launched(tool, *arguments):
-    """Headless Chromium."""
     running = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *arguments])
     try:
         yield running

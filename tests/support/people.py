@@ -48,7 +48,6 @@ def read_video(path: Path) -> tuple[list[float], list[np.ndarray]]:
 
 
 def cut_clip(source: Path, target: Path, first: int, count: int) -> None:
-    """Write some frames of a clip as a clip of its own."""
     with av.open(str(source)) as clip, av.open(str(target), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "12"})
         for index, frame in enumerate(clip.decode(video=0)):

@@ -1,5 +1,3 @@
-"""Where the project and the shared test data are."""
-
 from pathlib import Path
 
 import pytest

@@ -91,8 +91,6 @@ class Slow(stages.Synthesizer):
 
 
 class Collector(stages.Sink):
-    """An output that keeps what it is given."""
-
     def __init__(self, pause_s=0.0):
         self.frames, self.pause_s, self.delays_s = [], pause_s, []
         self.closed = self.discarded = 0

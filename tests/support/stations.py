@@ -39,7 +39,6 @@ class OnAir:
         self.end()
 
     def begin(self) -> None:
-        """Go on air."""
         self._off.clear()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -65,7 +65,6 @@ def ask(url, method="GET", body=None, **headers):
 
 
 def ask_server(server, path, body=None, method=None, token=None, **headers):
-    """Code, headers and bytes of an answer."""
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     headers = ({"Content-Type": "application/json"} if body is not None else {}) | headers
     headers |= {"Authorization": f"Bearer {token}"} if token else {}

@@ -66,7 +66,6 @@ def press(*keys):
 
 
 def show_until(sink, condition, timeout_s=20.0, **parts):
-    """Write frames until the condition holds; True if it did."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
         sink.write(frame(**parts))

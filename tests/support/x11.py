@@ -19,7 +19,6 @@ class ClientMessage(ctypes.Structure):
 
 
 def press_cross(window: int) -> None:
-    """Ask the program that owns `window` to close it."""
     library = ctypes.CDLL(ctypes.util.find_library("X11") or "libX11.so.6")
     library.XOpenDisplay.restype = ctypes.c_void_p
     library.XInternAtom.restype = ctypes.c_ulong

@@ -28,8 +28,6 @@ GOOD = {"source": {"type": "synthetic"}, "tracker": "none", "outputs": [PICTURES
 
 @pytest.fixture
 def write(tmp_path, avatar_folder):
-    """A function that writes a pipeline file with some keys changed."""
-
     def make(**change):
         path = tmp_path / "p.yaml"
         path.write_text(yaml.safe_dump({"avatar": str(avatar_folder), **GOOD, **change}))

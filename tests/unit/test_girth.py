@@ -32,7 +32,6 @@ def matte_of(points: np.ndarray, girth: Girth) -> np.ndarray:
 
 
 def trunk_of(points: np.ndarray, girth: Girth) -> np.ndarray:
-    """(256, 256) bool, where the trunk is drawn."""
     return geometry.draw_groups(figure.measure_figure(points, girth), 256) == geometry.TORSO
 
 
@@ -47,7 +46,6 @@ def test_a_broad_trunk_is_drawn_as_wide_as_the_matte_shows_it() -> None:
 
 
 def test_a_neutral_trunk_stays_neutral() -> None:
-    """An ordinary person's trunk is read as what is drawn for one."""
     read = figure.girth_of(matte_of(spread_points(), Girth()), spread_points())
     assert read.trunk == pytest.approx(TRUNK_WIDTHS, rel=0.04)
 

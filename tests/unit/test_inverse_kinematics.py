@@ -25,7 +25,6 @@ BODY |= {row + 1: name.replace("Left", "Right") for row, name in BODY.items()}
 
 @pytest.fixture(scope="module")
 def bind_m():
-    """Bind positions of one person."""
     return Rig.load(shared("people/person-14-a.glb")).bind_m
 
 

@@ -17,7 +17,6 @@ from avatar_stream.types import SIDE_PER_SHOULDERS_AND_TORSO
 
 @pytest.fixture(scope="module", params=["person-01-a", "person-22-a"])
 def bind_m(request):
-    """Bind positions of two differently built people."""
     return Rig.load(shared(f"people/{request.param}.glb")).bind_m
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.places import ROOT
 
-from avatar_stream.cli import main as cli
+from avatar_stream.cli import main
 from avatar_stream.lab.training.tracker_clips import SUBFRAMES, TrackedClip
 from avatar_stream.lab.training.tracker_losses import hand_frames, loss_table, losses
 from avatar_stream.lab.training.tracker_noise import (
@@ -27,12 +27,10 @@ PORTRAIT = ROOT / "assets" / "avatars" / "mei" / "portrait.pose"
 
 @pytest.fixture(scope="module")
 def exact() -> np.ndarray:
-    """(553, 3) a neutral portrait."""
     return read_pose_file(PORTRAIT)[0].points
 
 
 def bones(hands: np.ndarray) -> np.ndarray:
-    """(..., 21, 3) -> (..., 21) lengths."""
     return np.linalg.norm(hands - hands[..., HAND_PARENTS, :], axis=-1)
 
 
@@ -172,5 +170,5 @@ def test_study_tracker_refuses_a_tracker_that_it_does_not_know(tmp_path, capsys)
     people.mkdir()
     (people / "somebody.glb").write_bytes(b"")
     arguments = ["study-tracker", "--people", str(people), "--output", str(tmp_path / "report.json")]
-    assert cli.main([*arguments, "--tracker", "holistic_slow"]) == 1
+    assert main([*arguments, "--tracker", "holistic_slow"]) == 1
     assert "holistic_fast" in capsys.readouterr().err
