@@ -164,9 +164,9 @@ def noise(seed, count, size=(320, 240)):
         yield Frame(image=image, time_s=index / 25, index=index)
 
 
-@pytest.mark.parametrize("name, filled", [("a.mp4", 2**20), ("a.webm", 2**20 + 2**19)])
-def test_a_full_disk_keeps_what_was_written(small_disk, watch, name, filled):
-    (small_disk / "filler").write_bytes(bytes(filled))
+@pytest.mark.parametrize("name", ["a.mp4", "a.webm"])
+def test_a_full_disk_keeps_what_was_written(small_disk, watch, name):
+    (small_disk / "filler").write_bytes(bytes(2**20))
     sink = video(small_disk / name)
     sink.open()
     written = 0
