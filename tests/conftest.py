@@ -1,7 +1,5 @@
 """What several tests need: an upright pose, clips made here, an avatar's folder, a small synthesizer."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 
@@ -19,6 +17,8 @@ from PIL import Image
 from support.camera_clip import write_camera
 from support.pages import launched, playwright_tool
 from support.people import CARD, make_upright_pose, read_video
+from support.stages import Idle
+from support.stages import opened as is_open
 
 from avatar_stream import stages
 from avatar_stream.broadcast.server import Server
@@ -39,7 +39,6 @@ def playwright():
 
 @pytest.fixture(scope="session")
 def camera(tmp_path_factory):
-    """A file that the browser's camera plays."""
     path = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
     write_camera(path)
     return path
@@ -70,24 +69,19 @@ def browser(browsers):
 @pytest.fixture
 def opened():
     """A function that makes open servers with controls attached."""
-    servers = []
+    with contextlib.ExitStack() as stack:
 
-    def make(**options):
-        server = Server(ServerOptions(port=0, **options))
-        server.attach(Controls())
-        server.api.portraits = list_portraits()
-        server.open()
-        servers.append(server)
-        return server
+        def make(**options):
+            server = Server(ServerOptions(port=0, **options))
+            server.attach(Controls())
+            server.api.portraits = list_portraits()
+            return stack.enter_context(is_open(server))
 
-    yield make
-    for server in servers:
-        server.close()
+        yield make
 
 
 @pytest.fixture
 def upright_pose():
-    """The function that makes an upright pose."""
     return make_upright_pose
 
 
@@ -95,17 +89,10 @@ def upright_pose():
 def make_clip(tmp_path):
     """A function that writes a clip of moving grey stripes with the frame times asked for."""
 
-    def make(
-        name="clip.mp4",
-        times_s=(0, 0.04, 0.08),
-        size=(64, 48),
-        codec="libx264",
-        pixels="yuv420p",
-        audio=False,
-    ):
+    def make(name="clip.mp4", times_s=(0, 0.04, 0.08), size=(64, 48), pixels="yuv420p", audio=False):
         path = tmp_path / name
         with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, rate=25, options={"crf": "10"})
+            stream = container.add_stream("libx264", rate=25, options={"crf": "10"})
             stream.width, stream.height, stream.pix_fmt = *size, pixels
             stream.time_base = stream.codec_context.time_base = Fraction(1, 90_000)
             sound = container.add_stream("aac", rate=48_000) if audio else None
@@ -117,9 +104,8 @@ def make_clip(tmp_path):
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
             if sound is not None:
-                silence = av.AudioFrame.from_ndarray(
-                    np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
-                )
+                still = np.zeros((1, 1024), np.float32)
+                silence = av.AudioFrame.from_ndarray(still, format="fltp", layout="mono")
                 silence.sample_rate, silence.pts = 48_000, 0
                 container.mux(sound.encode(silence))
                 container.mux(sound.encode(None))
@@ -130,8 +116,6 @@ def make_clip(tmp_path):
 
 @pytest.fixture
 def make_pose_clip(tmp_path):
-    """A function that writes a `.pose` file of a person who lifts a hand."""
-
     def make(frames=6, fps=25.0, name="sign.pose", size=(320, 240)):
         poses = [make_upright_pose(size, k / fps, lift=k / max(1, frames - 1)) for k in range(frames)]
         write_pose_file(tmp_path / name, poses, fps)
@@ -142,7 +126,6 @@ def make_pose_clip(tmp_path):
 
 @pytest.fixture
 def avatar_folder(tmp_path):
-    """An avatar's folder that loads."""
     folder = tmp_path / "tester"
     folder.mkdir()
     Image.new("RGBA", (512, 512), (200, 150, 120, 255)).save(folder / "portrait.png")
@@ -151,26 +134,20 @@ def avatar_folder(tmp_path):
     return folder
 
 
-class DrawingSynthesizer(stages.Synthesizer):
+class DrawingSynthesizer(Idle, stages.Synthesizer):
     """Stands where the model's class stands: draws the pose it is given, so that a test sees what arrived."""
 
     Options = flow.FlowSynthesizer.Options
 
     def __call__(self, options, context):
-        self.options, self.context = options, context
+        self.options, self.context, self.poses = options, context, []
         return self
-
-    def open(self):
-        self.poses = []
 
     def synthesize(self, pose):
         self.poses.append(pose)
         side_px = self.size_px
         image = draw_pose(np.full((side_px, side_px, 3), 60, np.uint8), pose)
         return np.dstack([image, np.where(image.max(axis=2) > 60, 255, 0).astype(np.uint8)])
-
-    def close(self):
-        pass
 
 
 @pytest.fixture
@@ -183,5 +160,4 @@ def drawing_synthesizer(monkeypatch):
 
 @pytest.fixture
 def watch():
-    """The function that reads a finished video."""
     return read_video

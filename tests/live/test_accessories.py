@@ -1,7 +1,5 @@
 """What rendered people wear: glasses, jewellery, watches, beards."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from support.places import ROOT

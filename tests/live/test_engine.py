@@ -1,7 +1,5 @@
 """Both back ends make the same pictures, start fast, and say what they cannot do."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import os
@@ -14,16 +12,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from support.networks import as_pose, picture, small_networks, standing_points
+from support.networks import as_pose, picture, save_small_model, standing_points
 from support.places import SHARED
 
 from avatar_stream.errors import ModelError
-from avatar_stream.modeling import flow
 from avatar_stream.modeling import signer as signers
-from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.drawing import conditioning, finishing, pasting
 from avatar_stream.modeling.openvino_backend import OpenVinoBackend
-from avatar_stream.modeling.pipeline import SignerPipeline, save_pipeline
+from avatar_stream.modeling.pipeline import SignerPipeline
 from avatar_stream.modeling.signer import Signer
 from avatar_stream.places import bundled
 from avatar_stream.running.avatars import list_avatars, load_avatar
@@ -42,26 +38,11 @@ def over_grey(image: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A small untrained model whose every layer has something to say, also attention."""
-    torch.manual_seed(0)  # of the biases, which keep their own beginning
-    generator = torch.Generator().manual_seed(0)
-    autoencoder = PatchAutoencoder(latent_channels=16)
-    autoencoder.basis.copy_(torch.linalg.qr(torch.randn(256, 16, generator=generator))[0].T)
-    autoencoder.mean.copy_(torch.rand(256, generator=generator))
-    nets = small_networks()
-    for net in nets:
-        for parameter in net.parameters():
-            if parameter.dim() > 1:
-                with torch.no_grad():
-                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.08)
-    place = tmp_path_factory.mktemp("model") / "tiny"
-    save_pipeline(place, autoencoder, *nets, flow.START_SOURCE, 0)
-    return place
+    return save_small_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
-    """Compiled graphs of this file's tests."""
     return tmp_path_factory.mktemp("graphs")
 
 
@@ -83,10 +64,8 @@ def make(signer: Signer, **more: object) -> np.ndarray:
 @pytest.mark.parametrize("windows", [True, False])
 def test_openvino_in_float32_makes_what_pytorch_makes(folder, cache, windows):
     """The graphs are the network, for views of any size, with windows and without."""
-    expected, made = (
-        make(eager(folder).signer, windows=windows),
-        make(openvino(folder, cache), windows=windows),
-    )
+    signer = eager(folder).signer
+    expected, made = (make(each, windows=windows) for each in (signer, openvino(folder, cache)))
     assert np.abs(over_grey(expected) - over_grey(made)).max() <= 1
     assert expected.std() > 10
 
@@ -127,9 +106,17 @@ def test_the_pipeline_is_the_same_maker(folder):
     pipe, pose = eager(folder), as_pose(standing_points(70.0))
     source = pipe.prepare(picture(), as_pose(standing_points()))
     made = pipe(source=source, pose=pose).images[0]
-    assert np.array_equal(made, make(pipe.signer))
+    assert np.array_equal(made, make(pipe.signer)), "and the same the second time"
     alone = pipe(source=picture(), source_pose=as_pose(standing_points()), pose=pose).images[0]
     assert np.array_equal(made, alone)
+    poses = [pose, as_pose(standing_points(20.0))]
+    for windows in (True, False):
+        together = pipe(source=source, pose=poses, windows=windows).images
+        for each, image in zip(poses, together, strict=True):
+            alone = pipe(source=source, pose=each, windows=windows).images[0]
+            assert alone.shape == (512, 512, 4) and alone.dtype == np.uint8
+            assert np.abs(alone.astype(int) - image).max() <= 1
+        assert not np.array_equal(*together)
     with pytest.raises(ValueError, match="2 sources do not go with 1 poses"):
         pipe(source=[source, source], pose=[pose])
     with pytest.raises(ValueError, match="needs its source_pose"):
@@ -191,17 +178,13 @@ def test_reduced_precision_is_close_enough_to_float32_on_real_poses():
     exact, half = eager(model).signer, signers.open_signer(model, "openvino", threads=1)
     default = signers.open_signer(model, device="cpu", threads=1)
     assert default.backend.name == "openvino-int8"
-    for name in list_avatars()[:2]:
-        avatar = load_avatar(name)
-        for pose in real_poses():
-            expected, *made = (
-                each.picture(each.prepare(avatar.image, avatar.pose), pose) for each in (exact, half, default)
-            )
-            halves, eights = (np.abs(over_grey(expected) - over_grey(each)) for each in made)
-            assert halves.max() <= MOST_STEPS
-            assert halves.mean() <= MEAN_STEPS
-            assert eights.mean() <= MEAN_EIGHT_BIT_STEPS
-            assert over_grey(expected).std() > 10
+    for avatar, pose in zip(map(load_avatar, list_avatars()), real_poses(), strict=False):
+        source = avatar.image, avatar.pose
+        expected, *made = (each.picture(each.prepare(*source), pose) for each in (exact, half, default))
+        halves, eights = (np.abs(over_grey(expected) - over_grey(each)) for each in made)
+        assert halves.max() <= MOST_STEPS and halves.mean() <= MEAN_STEPS
+        assert eights.mean() <= MEAN_EIGHT_BIT_STEPS
+        assert over_grey(expected).std() > 10
     assert np.array_equal(made[1], default.picture(default.prepare(avatar.image, avatar.pose), pose))
 
 
@@ -248,10 +231,8 @@ def test_not_even_the_first_start_loads_pytorch(tmp_path):
 def test_a_model_without_graphs_is_run_by_pytorch(folder, tmp_path):
     """Weights of an earlier version have none; whoever wants OpenVINO is told how to get them."""
     shutil.copytree(folder, tmp_path / "old", ignore=shutil.ignore_patterns("openvino"))
-    assert np.array_equal(
-        make(signers.open_signer(tmp_path / "old", device="cpu")),
-        make(signers.open_signer(folder, "eager", "cpu")),
-    )
+    old = make(signers.open_signer(tmp_path / "old", device="cpu"))
+    assert np.array_equal(old, make(signers.open_signer(folder, "eager", "cpu")))
     with pytest.raises(ModelError, match="no graphs beside .*save_pretrained.*: use eager"):
         signers.open_signer(tmp_path / "old", "openvino")
 
@@ -272,7 +253,6 @@ def test_wrong_choices_are_told(folder):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_makes_what_the_processor_makes(folder):
-    """On a GPU the same pictures."""
     made = make(eager(folder).to("cuda").signer, sigmas=signers.even_steps(2))
     expected = make(eager(folder).signer, sigmas=signers.even_steps(2))
     assert np.abs(made.astype(int) - expected).max() <= 4

@@ -1,7 +1,5 @@
 """Evaluation: figures follow the pictures, truth against itself is perfect, files and pages are whole."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
@@ -10,6 +8,7 @@ import re
 import cv2
 import numpy as np
 import pytest
+from support.signers import without
 
 from avatar_stream.errors import ConfigError
 from avatar_stream.lab.evaluation import clips, evaluate, pictures, scores, summary
@@ -66,9 +65,8 @@ def test_truth_against_itself_is_perfect(cases, judging):
 
 def test_the_wrong_picture_is_found_out(cases, judging):
     shots, avatar = cases
-    still = summary_of(
-        [judging.judge(case, avatar.image, pictures.at_canvas(avatar.image)) for case in shots]
-    )
+    portrait = pictures.at_canvas(avatar.image)
+    still = summary_of([judging.judge(case, avatar.image, portrait) for case in shots])
     assert still["psnr_db"] < 25 and still["alpha_iou"] < 0.95
     assert still["hand_detection_rate"] < 0.5 * still["hand_detection_rate_truth"]
     assert still["body_error"] > 2 * still["body_error_truth"]
@@ -146,9 +144,8 @@ def test_motion_and_flicker_follow_the_pictures(cases):
 def test_ssim_and_psnr_have_known_values():
     flat, other = (np.full((32, 32, 3), value, np.float32) for value in (100.0, 110.0))
     constant = (0.01 * 255) ** 2
-    assert pictures.ssim(flat, other) == pytest.approx(
-        (2 * 100 * 110 + constant) / (100**2 + 110**2 + constant)
-    )
+    expected = (2 * 100 * 110 + constant) / (100**2 + 110**2 + constant)
+    assert pictures.ssim(flat, other) == pytest.approx(expected)
     assert pictures.psnr_db(flat, other) == pytest.approx(20 * np.log10(25.5), abs=1e-4)
 
 
@@ -247,12 +244,6 @@ def signing(cases):
         points[FACE.start + 14, 1] += open_px
         poses.append(dataclasses.replace(pose, points=points, time_s=0.04 * k))
     return poses
-
-
-def without(pose, rows: slice):
-    confidence = pose.confidence.copy()
-    confidence[rows] = 0
-    return dataclasses.replace(pose, confidence=confidence)
 
 
 def test_a_clip_judged_against_itself_is_perfect(signing):

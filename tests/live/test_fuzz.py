@@ -4,9 +4,10 @@ import json
 import random
 
 import pytest
+from support.stages import opened
 from support.waiting import run_async, wait_until
 from support.web import ask_server as ask
-from support.web import whep_offer
+from support.web import offering
 
 from avatar_stream.broadcast.outgoing.whep import Audience
 from avatar_stream.broadcast.server import Server
@@ -20,10 +21,8 @@ FRAGMENT = "application/trickle-ice-sdpfrag"
 @pytest.fixture(scope="module")
 def offer():
     async def make():
-        connection = await whep_offer()
-        sdp = connection.localDescription.sdp
-        await connection.close()
-        return sdp
+        async with offering() as connection:
+            return connection.localDescription.sdp
 
     return run_async(make())
 
@@ -32,12 +31,11 @@ def offer():
 def server():
     server = Server(ServerOptions(port=0, sessions_per_address=1000))
     server.guard._offers._burst = 100_000
-    server.open()
-    server.ingest.opened = True
-    server.admit_viewers(lambda: Audience(server.configuration, EncodingOptions(), max_viewers=400), dict)
-    yield server
-    server.dismiss_viewers()
-    server.close()
+    with opened(server):
+        server.ingest.opened = True
+        server.admit_viewers(lambda: Audience(server.configuration, EncodingOptions(), max_viewers=400), dict)
+        yield server
+        server.dismiss_viewers()
 
 
 def spoiled(sdp, chance):
@@ -55,9 +53,8 @@ def spoiled(sdp, chance):
         elif deed == 3:
             lines[place] = "".join(str(chance.randint(0, 10**9)) if each.isdigit() else each for each in line)
         elif deed == 4:
-            lines[place] = line + chr(chance.choice([0, 9, 0x7F, 0xE9, 0x2028, 0x1F600])) * chance.randint(
-                1, 300
-            )
+            strange = chr(chance.choice([0, 9, 0x7F, 0xE9, 0x2028, 0x1F600]))
+            lines[place] = line + strange * chance.randint(1, 300)
         else:
             chance.shuffle(lines)
         lines = lines or [""]
@@ -75,10 +72,8 @@ def test_spoiled_offers_are_answered_and_nothing_stays(server, offer, path):
         if code == 201:
             place = headers["Location"].lstrip("/")
             junk = bytes(chance.randrange(256) for _ in range(chance.randint(0, 200)))
-            answer = ask(
-                server, place, junk, "PATCH", **{"Content-Type": FRAGMENT, "If-Match": headers["ETag"]}
-            )
-            assert 200 <= answer[0] < 500
+            given = {"Content-Type": FRAGMENT, "If-Match": headers["ETag"]}
+            assert 200 <= ask(server, place, junk, "PATCH", **given)[0] < 500
             assert ask(server, place, method="DELETE")[0] == 200
         else:
             assert text, "says why"

@@ -1,15 +1,12 @@
 """What is special to the tracker that runs MediaPipe's networks itself."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
-from support.places import SHARED
+from support.stages import clip_frames, opened, track
 
 from avatar_stream import compiled
-from avatar_stream.errors import EndOfStream, TrackerError
-from avatar_stream.sources.video_file import VideoFileSource
+from avatar_stream.errors import TrackerError
 from avatar_stream.trackers import _eight_bits, _face, _hands, _networks
 from avatar_stream.trackers._arms import ArmEnd, HandLandmarks
 from avatar_stream.trackers._detectors import _anchors
@@ -19,35 +16,11 @@ from avatar_stream.trackers._one_person import OnePerson
 from avatar_stream.trackers._regions import Region, angle_from_up, round_points
 from avatar_stream.trackers.holistic import HolisticTracker
 from avatar_stream.trackers.holistic_fast import HolisticFastTracker
-from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Frame
-
-VIDEO = SHARED / "video"
+from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND
 
 
-def read_clip(name: str, first: int, last: int) -> list[Frame]:
-    """Frames of a real clip; the test is skipped where there are none."""
-    if not (VIDEO / name).is_file():
-        pytest.skip("needs the real clips")
-    source = VideoFileSource(VideoFileSource.Options(path=VIDEO / name))
-    source.open()
-    frames = []
-    try:
-        while len(frames) < last:
-            frames.append(source.read())
-    except EndOfStream:
-        pass
-    finally:
-        source.close()
-    return frames[first:]
-
-
-def track(tracker, frames: list[Frame]) -> list:
-    """Poses of all frames by a tracker of its own."""
-    tracker.open()
-    try:
-        return [tracker.track(frame) for frame in frames]
-    finally:
-        tracker.close()
+def read_clip(name, first, last):
+    return clip_frames(f"video/{name}", first, last - first)
 
 
 def test_a_region_puts_points_back_where_they_were_cut_out():
@@ -64,10 +37,8 @@ def test_a_region_puts_points_back_where_they_were_cut_out():
 def test_a_region_that_reaches_below_the_picture_shows_its_edge_there(angle):
     image = np.random.default_rng(2).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     region = Region(70.0, 110.0, 190.0, angle)
-    plain = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    expected = cv2.warpAffine(
-        image, region.matrix(64), (64, 64), flags=plain, borderMode=cv2.BORDER_REPLICATE
-    )
+    how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    expected = cv2.warpAffine(image, region.matrix(64), (64, 64), **how)
     assert np.array_equal(region.cut(image, 64), expected)
 
 
@@ -191,13 +162,9 @@ def test_two_hands_read_at_once_are_those_read_one_by_one():
 
 def test_eight_bits_find_the_same_hand():
     frames = read_clip("webcam-bystander.mp4", 0, 12)
-    exact = HolisticFastTracker()
-    exact.open()
-    exact._hands._networks = _networks.Networks(reduced=(), eight_bits=False)
-    try:
+    with opened(HolisticFastTracker()) as exact:
+        exact._hands._networks = _networks.Networks(reduced=(), eight_bits=False)
         expected = [exact.track(frame) for frame in frames]
-    finally:
-        exact.close()
     away = []
     for one, other in zip(track(HolisticFastTracker(), frames), expected, strict=True):
         for rows in (LEFT_HAND, RIGHT_HAND):
@@ -262,17 +229,11 @@ def test_a_hand_on_the_other_stays_itself():
 
 def test_fast_hands_are_found_and_hands_outside_are_not():
     frames = read_clip("webcam-signer.mp4", 77, 143)
-    tracker = HolisticFastTracker()
-    tracker.open()
     inside = []
-    try:
-        for frame in frames:
-            pose = tracker.track(frame)
-            knuckles = pose.points[[16, 18, 20], 1].max()
-            if knuckles < 0.97 * frame.image.shape[0]:
-                inside.append(np.isfinite(pose.points[532, 0]))
-            elif pose.points[16, 1] > 0.97 * frame.image.shape[0]:
-                assert np.isnan(pose.points[532, 0])
-    finally:
-        tracker.close()
+    for frame, pose in zip(frames, track(HolisticFastTracker(), frames), strict=True):
+        knuckles = pose.points[[16, 18, 20], 1].max()
+        if knuckles < 0.97 * frame.image.shape[0]:
+            inside.append(np.isfinite(pose.points[532, 0]))
+        elif pose.points[16, 1] > 0.97 * frame.image.shape[0]:
+            assert np.isnan(pose.points[532, 0])
     assert len(inside) > 40 and np.mean(inside) >= 0.9  # MediaPipe Holistic: about 0.6

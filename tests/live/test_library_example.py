@@ -8,9 +8,8 @@ from support.places import ROOT
 
 def test_the_example_of_the_library_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
-    (example,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names: dict = {}
     exec(example, names)
     assert names["picture"].shape == (768, 768, 4) and names["picture"].dtype == np.uint8

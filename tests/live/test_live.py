@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -20,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.cameras import Camera, picture
-from support.live import Until, make_pipeline, synthetic
-from support.places import ROOT
-from support.stages import Asking, Collector, Slow, Still
+from support.outward import program, said_by
+from support.stages import Asking, Collector, Idle, Slow, Until, make_pipeline, opened
+from support.waiting import wait_until
 
 from avatar_stream.cli import main
 from avatar_stream.controls import Controls, Wish
@@ -31,11 +30,10 @@ from avatar_stream.lab.bench.live import measure_pipeline, summarize
 from avatar_stream.retarget.framing import FramingGuard
 from avatar_stream.running import runner
 from avatar_stream.running.meter import Report
-from avatar_stream.running.pipeline import Cast
 from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.sources.webcam import WebcamSource
 from avatar_stream.trackers.holistic import HolisticTracker
-from avatar_stream.types import LEFT_WRIST, NOSE, Frame
+from avatar_stream.types import LEFT_WRIST, Frame
 
 
 def webcam(*cameras):
@@ -52,19 +50,16 @@ class Paced(Camera):
 
 
 TWO_HUNDRED = """
-    import gc, sys
+    import gc
     import psutil
-    sys.path.insert(0, {tests!r})
     from avatar_stream.running import runner
-    from support.stages import Collector
-    from support.live import make_pipeline, synthetic
-    from support.stages import avatar_threads
+    from support.stages import Collector, avatar_threads, make_pipeline
 
     process, found = psutil.Process(), []
     for count in range(200):
-        source = synthetic(live=count % 2 == 1, frames=1, fps=1000)
         sink = Collector()
-        assert runner.run(make_pipeline(source, sink)).frames == len(sink.frames) == 1
+        pipeline = make_pipeline([sink], live=count % 2 == 1, frames=1, fps=1000)
+        assert runner.run(pipeline).frames == len(sink.frames) == 1
         if count in (50, 199):
             gc.collect()
             found += [process.memory_info().rss / 2**20, process.num_fds(), len(gc.get_objects())]
@@ -75,11 +70,8 @@ TWO_HUNDRED = """
 
 def test_two_hundred_starts_and_stops_leave_nothing():
     # In a process of its own: in this one other tests' memory comes and goes.
-    code = textwrap.dedent(TWO_HUNDRED).format(tests=str(ROOT / "tests"))
-    spoken = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
-    ).stdout
-    first_mb, first_handles, first_objects, last_mb, last_handles, last_objects = map(float, spoken.split())
+    figures = map(float, said_by(TWO_HUNDRED).split())
+    first_mb, first_handles, first_objects, last_mb, last_handles, last_objects = figures
     assert last_handles <= first_handles and last_objects < first_objects + 200
     # The allocator keeps more or less of what is given back, seen: -10 to 42 MB; a picture lost each time would be 150.
     assert last_mb < first_mb + 80
@@ -100,14 +92,12 @@ def test_an_unplugged_camera_is_told_and_comes_back(monkeypatch):
     sink, controls = Asking({}), Controls()
 
     def end_when_back():
-        until_s = time.monotonic() + 30
-        while time.monotonic() < until_s and not (sink.frames and sink.frames[-1].index > 30):
-            time.sleep(0.02)
+        wait_until(lambda: sink.frames and sink.frames[-1].index > 30, 30)
         controls.ask(Wish.QUIT)
 
     watcher = threading.Thread(target=end_when_back)
     watcher.start()
-    pipeline = make_pipeline(source, sink)
+    pipeline = make_pipeline([sink], source=source)
     runner.run(pipeline, controls)
     watcher.join()
     messages = [message for status in sink.told for message in status.messages]
@@ -117,97 +107,72 @@ def test_an_unplugged_camera_is_told_and_comes_back(monkeypatch):
 
 
 def test_sizes_may_change_and_be_huge():
-    pictures = [
-        picture(),
-        picture(),
-        picture(size=(640, 480)),
-        picture(size=(4000, 3000)),
-        picture(size=(48, 64)),
-    ]
+    sizes = [(64, 48), (64, 48), (640, 480), (4000, 3000), (48, 64)]
+    pictures = [picture(size=size) for size in sizes]
     source = webcam(Paced([image for image in pictures for _ in range(12)]))
     sink, seen = Collector(), []
-    source.open()
-    sizes = {source.read().image.shape[:2] for _ in range(58)}
-    source.close()
+    with opened(source):
+        sizes = {source.read().image.shape[:2] for _ in range(58)}
     assert sizes == {(48, 64), (480, 640), (1440, 1920), (64, 48)}
     last = picture(size=(32, 24))
     source = webcam(Paced([image for image in pictures for _ in range(12)] + [last] * 100_000))
-    runner.run(make_pipeline(source, sink, tracker=Watching(seen, until=last.shape[:2])))
+    runner.run(make_pipeline([sink], source=source, tracker=Watching(seen, until=last.shape[:2])))
     assert sink.frames and seen[0] == (48, 64) and seen[-1] == (24, 32), "it went on through all of them"
 
 
-class Watching:
+class Watching(Idle):
     """A tracker's place, from which the pictures' sizes are seen; the run ends at one of them."""
 
     def __init__(self, seen, until):
         self.seen, self.until = seen, until
-
-    def open(self):
-        pass
 
     def track(self, frame):
         self.seen.append(frame.image.shape[:2])
         if self.seen[-1] == self.until:
             raise ShutDown
 
-    def close(self):
-        pass
-
 
 def test_black_frames_and_nobody_rest_and_are_told():
     source = webcam(Paced([np.zeros((48, 64, 3), np.uint8)] * 100_000))
     sink, guard = Until("too dark"), FramingGuard()
-    pipeline = make_pipeline(source, sink, tracker=HolisticTracker(), guard=guard)
+    pipeline = make_pipeline([sink], source=source, tracker=HolisticTracker(), guard=guard)
     report = runner.run(pipeline, seconds=30)
     assert report.frames > 5 and report.with_signer == 0
     assert sink.left == 0 and any("too dark" in message for message in sink.told[-1].messages)
 
 
 LIVE = """
-    import resource, sys
+    import resource
     import numpy as np
-    sys.path.insert(0, {tests!r})
-    from pathlib import Path
     from avatar_stream import stages
     from avatar_stream.sinks import video_file
-    from avatar_stream.sinks.video_file import VideoFileSink
     from avatar_stream.running import runner
-    from support.live import Until, make_pipeline, synthetic
+    from support.stages import Idle, Until, make_pipeline
 
     video_file._RESERVE_BYTES = 200_000  # so that few frames fill the disk, also on a slow machine
 
-    class Noise(stages.Synthesizer):
+    class Noise(Idle, stages.Synthesizer):
         random = np.random.default_rng(0)
-        def open(self): pass
         def synthesize(self, pose): return self.random.integers(0, 256, (512, 512, 4), dtype=np.uint8)
-        def close(self): pass
 
-    if {limit}:
-        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-    path = Path(sys.argv[1])
-    pipeline = make_pipeline(
-        synthetic(fps=20), Until("cannot write"), VideoFileSink(VideoFileSink.Options(path=path, from_zero=True))
-    )
-    pipeline.cast = type(pipeline.cast)("noise", pipeline.cast.retargeter, Noise())
+    if limit := int(sys.argv[2]):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    options = video_file.VideoFileSink.Options(path=sys.argv[1], from_zero=True)
+    sinks = [Until("cannot write"), video_file.VideoFileSink(options)]
+    pipeline = make_pipeline(sinks, live=True, frames=None, fps=20, synthesizer=Noise())
     said = []
 
     def say(frame):
         said or said.append(print("on air", flush=True))
 
-    report = runner.run(pipeline, on_frame=say, seconds={seconds})
+    report = runner.run(pipeline, on_frame=say, seconds=60)
     print(report.frames, report.failures)
 """
 
 
-def start_live(path, limit=0, seconds=60):
-    code = textwrap.dedent(LIVE).format(tests=str(ROOT / "tests"), limit=limit, seconds=seconds)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code, str(path)], **pipes)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_live_recording_that_is_ended_plays_with_true_times(tmp_path, watch, number):
-    with start_live(tmp_path / "o.mp4") as process:
+    with program(LIVE, tmp_path / "o.mp4", 0) as process:
         assert process.stdout.readline().strip() == "on air"
         time.sleep(0.8)
         process.send_signal(number)
@@ -220,9 +185,7 @@ def test_a_live_recording_that_is_ended_plays_with_true_times(tmp_path, watch, n
 
 
 def test_a_full_disk_ends_the_recording_and_not_the_rest(tmp_path):
-    with start_live(tmp_path / "o.mp4", limit=1_000_000) as process:
-        spoken, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    spoken = said_by(LIVE, tmp_path / "o.mp4", 1_000_000)
     frames, failure = spoken.strip().splitlines()[-1].split(" ", 1)
     assert "cannot write" in failure and int(frames) > 3, "the rest went on, or it would not have ended"
 
@@ -232,7 +195,7 @@ def test_an_output_folder_that_is_gone_ends_only_that_output(tmp_path):
     folder.mkdir()
     good, lost = Collector(), VideoFileSink(VideoFileSink.Options(path=folder / "o.mp4"))
     threading.Timer(0.4, shutil.rmtree, [folder]).start()
-    report = runner.run(make_pipeline(synthetic(frames=40, fps=40), good, lost))
+    report = runner.run(make_pipeline([good, lost], live=True, frames=40, fps=40))
     assert good.frames[-1].index == 39 and len(report.failures) == 1 and "o.mp4" in report.failures[0]
 
 
@@ -249,48 +212,35 @@ look_at.now_s = 0.0
 
 
 def test_the_guard_tells_what_the_camera_sees_badly(upright_pose):
-    def change(do):
+    def seen(scale=1.0, move=(0, 0)):
         pose = upright_pose((640, 480))
-        do(pose.points)
+        pose.points[:, :2] = (pose.points[:, :2] - (320, 240)) * scale + (320, 240) + move
         return pose
 
-    def scale(factor):
-        def do(points):
-            points[:, :2] = (points[:, :2] - (320, 240)) * factor + (320, 240)
-
-        return do
-
-    def shift(x, y):
-        def do(points):
-            points[:, :2] += (x, y)
-
-        return do
-
-    def wrist_out(points):
-        points[LEFT_WRIST, :2] = (700, 200)
-
+    outside = seen()
+    outside.points[LEFT_WRIST, :2] = (700, 200)
     cases = [
-        (change(lambda points: None), 120, ""),
-        (change(lambda points: None), 10, "too dark"),
-        (change(scale(3.5)), 120, "too near"),
-        (change(scale(0.4)), 120, "too far"),
-        (change(shift(0, -200)), 120, "head leaves"),
-        (change(wrist_out), 120, "left hand leaves"),
+        (seen(), 120, ""),
+        (seen(), 10, "too dark"),
+        (seen(3.5), 120, "too near"),
+        (seen(0.4), 120, "too far"),
+    ]
+    cases += [
+        (seen(move=(0, -200)), 120, "head leaves"),
+        (outside, 120, "left hand leaves"),
         (None, 120, "nobody"),
     ]
     guard = FramingGuard()
     for pose, brightness, words in cases:
         told = look_at(guard, pose, brightness)
         assert words in told and (words or not told), f"{words!r} in {told!r}"
-    assert look_at(guard, upright_pose((640, 480))) == "", "and it goes away"
+    assert look_at(guard, seen()) == "", "and it goes away"
     look_at(guard, None, seconds=0.3)
     assert guard.notices == (), "a moment is nothing to tell"
-    assert upright_pose((640, 480)).points[NOSE, 1] > 0
 
 
-def test_bench_measures_what_the_stages_take(monkeypatch):
-    pipeline = make_pipeline(synthetic(fps=50), Collector())
-    pipeline.cast = Cast("one", Still(), Slow(0.06))
+def test_bench_measures_what_the_stages_take():
+    pipeline = make_pipeline([Collector()], live=True, frames=None, fps=50, synthesizer=Slow(0.06))
     pipeline.cast.synthesizer.options = None
     figures = measure_pipeline(pipeline, 1.5, warm_up_s=0.3)
     assert figures["fps"] < 17.5 and figures["stages"]["synthesizer"]["p50_ms"] >= 60
@@ -302,16 +252,13 @@ def test_bench_measures_what_the_stages_take(monkeypatch):
 def test_bench_tells_growth_and_leaves_the_warm_up_out():
     times_s = np.arange(0, 60, 0.04)
     delays_ms = np.where(times_s < 3, 5000, 100 + 0.5 * times_s)
-    work = {
-        "tracker": np.stack([times_s, np.where(times_s < 3, 900, 30)], axis=1),
-        "early": np.array([[1.0, 5.0]]),
-    }
+    tracker = np.stack([times_s, np.where(times_s < 3, 900, 30)], axis=1)
+    work = {"tracker": tracker, "early": np.array([[1.0, 5.0]])}
     report = Report(1500, 1500, False, stages=work, delays=np.stack([times_s, delays_ms], axis=1))
     figures = summarize(report, 3.0)
     assert figures["latency_growth_ms_per_min"] == pytest.approx(30, abs=0.1)
-    assert figures["latency_ms"]["p95"] < 130 and figures["stages"] == {
-        "tracker": {"p50_ms": 30, "p95_ms": 30}
-    }
+    assert figures["latency_ms"]["p95"] < 130
+    assert figures["stages"] == {"tracker": {"p50_ms": 30, "p95_ms": 30}}
     assert figures["fps"] == pytest.approx(25, abs=0.1)
 
 

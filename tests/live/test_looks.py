@@ -1,7 +1,5 @@
 """Several pictures of one person: each part is read from the one that shows it best, and does not jump."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -21,6 +19,8 @@ from avatar_stream.types import (
     RIGHT_WRIST,
     Avatar,
 )
+
+PORTRAIT, RIGHT = (0,) * 5, (0, 0, 1, 0, 0)  # whose picture each part comes from
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,7 @@ def test_only_the_chosen_parts_look_comes_from_the_other_picture(avatar: Avatar)
     green[..., :3] = (0, 255, 0)
     points = avatar.pose.points
     source = conditioning.prepare_source(avatar.image, points, looks=[(green, points)])
-    plain, chosen = (
-        conditioning.draw_views(source, points, chosen=looks) for looks in ((0, 0, 0, 0, 0), (0, 0, 1, 0, 0))
-    )
+    plain, chosen = (conditioning.draw_views(source, points, chosen=looks) for looks in (PORTRAIT, RIGHT))
     window = conditioning.RIGHT_WINDOW
     hand = chosen.windows.maps[window, 6] > 0.5
     assert (chosen.windows.look[window][hand][:, 0] < 30).mean() > 0.9
@@ -118,9 +116,7 @@ def test_a_look_whose_arm_is_not_seen_leaves_the_portraits(avatar: Avatar) -> No
     without = points.copy()
     without[[RIGHT_ELBOW, LEFT_ELBOW]] = np.nan
     source = conditioning.prepare_source(avatar.image, points, looks=[(avatar.image, without)])
-    plain, chosen = (
-        conditioning.draw_views(source, points, chosen=looks) for looks in ((0, 0, 0, 0, 0), (0, 0, 1, 0, 0))
-    )
+    plain, chosen = (conditioning.draw_views(source, points, chosen=looks) for looks in (PORTRAIT, RIGHT))
     assert np.array_equal(plain.body.flow, chosen.body.flow)
     assert np.array_equal(plain.body.owner, chosen.body.owner)
 
@@ -137,9 +133,8 @@ def test_a_look_whose_hand_is_not_seen_is_never_taken_for_it(avatar: Avatar) -> 
 def test_an_open_hands_texture_is_not_laid_over_a_fist(avatar: Avatar) -> None:
     """A torn texture is sharp and wrong: what a picture shows quite otherwise is left to the network."""
     clenched = fist(avatar.pose.points, RIGHT_HAND)
-    clenched[RIGHT_HAND, 0] = (
-        2 * clenched[RIGHT_HAND.start, 0] - clenched[RIGHT_HAND, 0]
-    )  # and the other side
+    # Also from the other side.
+    clenched[RIGHT_HAND, 0] = 2 * clenched[RIGHT_HAND.start, 0] - clenched[RIGHT_HAND, 0]
     points = avatar.pose.points
     source = conditioning.prepare_source(avatar.image, points)
     palm, wrist = conditioning.geometry.RIGHT_PALM, conditioning.geometry.RIGHT_WRIST

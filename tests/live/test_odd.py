@@ -2,14 +2,13 @@
 
 import pytest
 from support.people import make_upright_pose
-from support.places import SHARED
+from support.places import shared
+from support.stages import Idle
 
 from avatar_stream import stages
 from avatar_stream.cli import main
 from avatar_stream.trackers import holistic_fast
 
-ODD = SHARED / "odd"
-FILES = sorted(path.name for path in ODD.iterdir()) if ODD.is_dir() else []
 # Name and a word that its one line must hold.
 REFUSED = {
     "audio-only.mp4": "no picture",
@@ -49,29 +48,20 @@ DAMAGED = ("corrupt-bytes.mp4", "truncated-faststart.mp4")
 REALLY_TRACKED = ("truncated-faststart.mp4", "one-by-one-pixel.mp4")
 
 
-class Upright(stages.Tracker):
+class Upright(Idle, stages.Tracker):
     """In a tracker's place: always finds somebody, in no time."""
-
-    def open(self):
-        pass
 
     def track(self, frame):
         return make_upright_pose(frame.image.shape[1::-1], frame.time_s)
 
-    def close(self):
-        pass
-
 
 def test_every_odd_file_is_expected():
-    if not FILES:
-        pytest.skip("the shared data are not here")
-    assert set(FILES) == set(REFUSED) | set(READ)
+    assert {path.name for path in shared("odd").iterdir()} == set(REFUSED) | set(READ)
 
 
 def record(name, avatar, output):
-    if not (ODD / name).exists():
-        pytest.skip("the shared data are not here")
-    return main(["record", "--input", str(ODD / name), "--avatar", str(avatar), "--output", str(output)])
+    clip = shared(f"odd/{name}")
+    return main(["record", "--input", str(clip), "--avatar", str(avatar), "--output", str(output)])
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -5,10 +5,10 @@ import logging
 import re
 import socket
 
-import aiohttp
 import pytest
-from aiortc import RTCConfiguration, RTCPeerConnection
+from support.stages import opened
 from support.waiting import run_async
+from support.web import ask, offering
 
 from avatar_stream.broadcast.ports import RangeLoop, make_loop
 from avatar_stream.broadcast.server import Server
@@ -45,9 +45,8 @@ def candidate_ports(sdp: str) -> list[int]:
 
 async def bound_port(port=0, **options) -> tuple[asyncio.DatagramTransport, int]:
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(
-        asyncio.DatagramProtocol, local_addr=("127.0.0.1", port), **options
-    )
+    given = {"local_addr": ("127.0.0.1", port), **options}
+    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, **given)
     return transport, transport.get_extra_info("sockname")[1]
 
 
@@ -55,12 +54,8 @@ def test_candidates_of_a_connection_lie_in_the_range():
     first, last = free_ports(40)
 
     async def offer() -> str:
-        connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        connection.addTransceiver("video", direction="recvonly")
-        await connection.setLocalDescription(await connection.createOffer())
-        sdp = connection.localDescription.sdp
-        await connection.close()
-        return sdp
+        async with offering() as connection:
+            return connection.localDescription.sdp
 
     ports = candidate_ports(run((first, last), offer()))
     assert ports and all(first <= port <= last for port in ports)
@@ -116,27 +111,18 @@ def test_a_port_that_is_named_stays_and_without_a_range_nothing_changes():
 def test_media_of_viewers_and_signers_lie_in_the_servers_range():
     first, last = free_ports(40)
     server = Server(ServerOptions(port=0, udp_ports=(first, last)))
-    sink = WebSink(context=Context(server=server))
-    sink.open()
-    try:
+
+    async def answers() -> str:
+        told = ""
+        for path, direction in (("whep", "recvonly"), ("whip", "sendonly")):
+            async with offering(direction=direction) as connection:
+                offer, given = connection.localDescription.sdp, {"Content-Type": "application/sdp"}
+                code, _, text = await asyncio.to_thread(ask, server.address + path, "POST", offer, **given)
+                assert code == 201
+                told += text
+        return told
+
+    with opened(WebSink(context=Context(server=server))):
         server.ingest.opened = True
-
-        async def answers() -> str:
-            told = ""
-            for path, direction in (("whep", "recvonly"), ("whip", "sendonly")):
-                connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-                connection.addTransceiver("video", direction=direction)
-                await connection.setLocalDescription(await connection.createOffer())
-                headers = {"Content-Type": "application/sdp"}
-                offer = connection.localDescription.sdp
-                async with aiohttp.ClientSession() as http:
-                    async with http.post(f"{server.address}{path}", data=offer, headers=headers) as response:
-                        assert response.status == 201
-                        told += await response.text()
-                await connection.close()
-            return told
-
         ports = candidate_ports(run_async(answers()))
-        assert len(ports) >= 2 and all(first <= port <= last for port in ports)
-    finally:
-        sink.close()
+    assert len(ports) >= 2 and all(first <= port <= last for port in ports)

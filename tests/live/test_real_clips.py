@@ -1,7 +1,5 @@
 """`evaluate --clips`: what becomes source and truth, what is refused, and the way of hands over time."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging
@@ -11,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.people import cut_clip
-from support.places import SHARED
+from support.places import shared
 
 from avatar_stream.errors import ConfigError, SourceError
 from avatar_stream.lab.evaluation import cross, evaluate, warping
 from avatar_stream.lab.evaluation.real_clips import FilmedSubject, Footage, counts_of, find_filmed, make_ready
 from avatar_stream.lab.evaluation.truth import RenderedSubject, find_people
 from avatar_stream.people.renderer import Renderer
-
-needs_videos = pytest.mark.skipif(not (SHARED / "video").is_dir(), reason="needs ../shared/video")
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +28,8 @@ def rendered_rows():
             stage = RenderedSubject(person, renderer, np.random.default_rng(seed), noise=False)
             portrait = stage.shoot(stage._sampler.portrait())
             shots = [portrait, *(case.shot for case in stage.cases(5, 0, []))]
-            rows.append(
-                [(shot.image, shot.parts, shot.exact.points, shot.exact.confidence) for shot in shots]
-            )
+            exact = [(shot.image, shot.parts, shot.exact.points, shot.exact.confidence) for shot in shots]
+            rows.append(exact)
     return rows
 
 
@@ -49,17 +44,10 @@ def footage(tmp_path, rendered_rows):
                 variants.append({"person": clip, "first": len(rows), "count": len(shot)})
                 people += [len(variants) - 1] * len(shot)
                 rows += shot
-        arrays = dict(
-            zip(
-                ("images", "parts", "points", "confidence"),
-                map(np.stack, zip(*rows, strict=True)),
-                strict=True,
-            )
-        )
-        arrays |= {
-            "person": np.array(people, np.int16),
-            "time_s": np.arange(len(rows), dtype=np.float32) / 15,
-        }
+        names, columns = ("images", "parts", "points", "confidence"), zip(*rows, strict=True)
+        arrays = dict(zip(names, map(np.stack, columns), strict=True))
+        arrays["person"] = np.array(people, np.int16)
+        arrays["time_s"] = np.arange(len(rows), dtype=np.float32) / 15
         arrays["inside"] = np.tile(np.int16([0, 0, 512, 500]), (len(rows), 1))
         for name, array in arrays.items():
             np.save(tmp_path / f"{name}.npy", array)
@@ -81,10 +69,8 @@ def test_source_and_truth_are_other_shots_of_the_same_person(footage, rendered_r
     # One shot: the source from its first third, truth from the rest.
     assert other.source in (9, 10) and other.rows.tolist() == [11, 12, 13, 14]
     assert counts_of([other, talk], 40) == [4, 3]
-    assert [(a.name, b.name) for a, b in cross.cross_pairs(found, [other, talk])] == [
-        ("other", "talk"),
-        ("talk", "other"),
-    ]
+    pairs = [(a.name, b.name) for a, b in cross.cross_pairs(found, [other, talk])]
+    assert pairs == [("other", "talk"), ("talk", "other")]
 
 
 def test_truth_keeps_order_pose_and_the_pictures_edge(footage, rendered_rows):
@@ -139,11 +125,10 @@ def test_hands_over_time_forgive_a_delay_and_not_another_way():
     assert warping.hands_distance(both, both, times) == []
 
 
-@needs_videos
 def test_a_real_clip_is_evaluated(tmp_path, capsys):
     videos = tmp_path / "videos"
     videos.mkdir()
-    cut_clip(SHARED / "video" / "webcam-signer.mp4", videos / "signer.mp4", 127, 32)  # a cut at 143
+    cut_clip(shared("video/webcam-signer.mp4"), videos / "signer.mp4", 127, 32)  # a cut at 143
     words = ["--clips", str(videos), "--work", str(tmp_path / "work"), "--frames", "2"]
     words += ["--json", str(tmp_path / "figures.json"), "--report", str(tmp_path / "report")]
     parser = argparse.ArgumentParser()

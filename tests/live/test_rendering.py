@@ -1,7 +1,5 @@
 """Rigged people: reading, drawing, parts, exact landmarks, data sets."""
 
-from __future__ import annotations
-
 import json
 import struct
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support.places import ROOT, SHARED
+from support.places import ROOT, shared
 
 from avatar_stream.errors import ConfigError, RenderError, SinkError
 from avatar_stream.lab.renders import people
@@ -28,17 +26,11 @@ from avatar_stream.people.skeleton import INDEX, JOINTS, RigPose, rest_rotations
 from avatar_stream.turns import from_vector
 from avatar_stream.types import BODY, FACE, LEFT_HAND, RIGHT_HAND
 
-PEOPLE = SHARED / "people"
-needs_people = pytest.mark.skipif(not PEOPLE.is_dir(), reason="the rigged people are not here")
-
-
 MIRRORED = [INDEX[n.replace("Left", "?").replace("Right", "Left").replace("?", "Right")] for n in JOINTS]
 
 
 def turn_z(angle: float) -> np.ndarray:
-    return np.array(
-        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]], np.float32
-    )
+    return from_vector(np.array([0, 0, angle])).astype(np.float32)
 
 
 def arms_down(**kwargs) -> RigPose:
@@ -48,26 +40,18 @@ def arms_down(**kwargs) -> RigPose:
 
 
 def write_glb(path: Path, tree: dict, binary: bytes) -> Path:
-    """A glTF binary of a JSON tree and one buffer."""
     text = json.dumps(tree).encode()
     text += b" " * (-len(text) % 4)
     binary += b"\0" * (-len(binary) % 4)
-    length = 12 + 8 + len(text) + 8 + len(binary)
-    path.write_bytes(
-        struct.pack("<III", 0x46546C67, 2, length)
-        + struct.pack("<II", len(text), 0x4E4F534A)
-        + text
-        + struct.pack("<II", len(binary), 0x004E4942)
-        + binary
-    )
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
+    chunks += struct.pack("<II", len(binary), 0x004E4942) + binary
+    path.write_bytes(struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks)
     return path
 
 
 @pytest.fixture(scope="module")
 def rig() -> Rig:
-    if not PEOPLE.is_dir():
-        pytest.skip("the rigged people are not here")
-    return Rig.load(PEOPLE / "person-02-a.glb")
+    return Rig.load(shared("people/person-02-a.glb"))
 
 
 @pytest.fixture(scope="module")
@@ -93,24 +77,11 @@ def test_sparse_accessor_without_base_view_is_normalised(tmp_path):
     tree = {
         "asset": {"version": "2.0"},
         "buffers": [{"byteLength": 16}],
-        "bufferViews": [
-            {"buffer": 0, "byteOffset": 0, "byteLength": 4},
-            {"buffer": 0, "byteOffset": 4, "byteLength": 6},
-        ],
-        "accessors": [
-            {
-                "type": "VEC3",
-                "componentType": 5120,
-                "count": 4,
-                "normalized": True,
-                "sparse": {
-                    "count": 2,
-                    "indices": {"bufferView": 0, "componentType": 5123},
-                    "values": {"bufferView": 1},
-                },
-            }
-        ],
+        "bufferViews": [{"buffer": 0, "byteOffset": at, "byteLength": size} for at, size in ((0, 4), (4, 6))],
     }
+    tree["accessors"] = [{"type": "VEC3", "componentType": 5120, "count": 4, "normalized": True}]
+    indices, values_at = {"bufferView": 0, "componentType": 5123}, {"bufferView": 1}
+    tree["accessors"][0]["sparse"] = {"count": 2, "indices": indices, "values": values_at}
     file = GltfFile(write_glb(tmp_path / "a.glb", tree, struct.pack("<HH", 1, 3) + values.tobytes()))
     expected = np.zeros((4, 3), np.float32)
     expected[1], expected[3] = [-1, 64 / 127, 0], [1, 0, -1]
@@ -143,9 +114,8 @@ def test_a_file_without_the_skeleton_names_a_joint(tmp_path):
         Rig.load(path)
 
 
-@needs_people
 def test_a_truncated_person_is_one_clear_error(tmp_path):
-    data = (PEOPLE / "person-02-a.glb").read_bytes()
+    data = shared("people/person-02-a.glb").read_bytes()
     path = tmp_path / "cut.glb"
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(RenderError, match="cut off"):
@@ -161,16 +131,13 @@ def test_rig_stands_in_metres_facing_forwards(rig):
 
 
 def test_bind_pose_leaves_every_vertex(rig):
-    np.testing.assert_allclose(
-        rig.skinned(RigPose(), np.arange(len(rig.positions_m))), rig.positions_m, atol=1e-5
-    )
+    skinned = rig.skinned(RigPose(), np.arange(len(rig.positions_m)))
+    np.testing.assert_allclose(skinned, rig.positions_m, atol=1e-5)
 
 
 def test_teeth_follow_the_mouth(rig):
-    moved = (
-        np.abs(rig.morphed({"MouthOpen_h": 1.0}) - rig.positions_m[: rig.morph_deltas_m.shape[1]]).max(1)
-        > 0.005
-    )
+    opened = rig.morphed({"MouthOpen_h": 1.0})
+    moved = np.abs(opened - rig.positions_m[: len(opened)]).max(1) > 0.005
     kinds = rig.kinds[: len(moved)][moved]
     assert {0, 2} <= set(kinds.tolist())
 
@@ -225,10 +192,8 @@ def test_the_surface_map_finds_a_point_of_the_skin_in_another_picture(rig, rende
     inside = [((place > 1) & (place < 126)).all(1) for place in places]
     first, second = (np.round(place[inside[0] & inside[1]]).astype(int) for place in places)
     truth = truth[inside[0] & inside[1]]
-    there = [
-        np.abs(found[at[:, 1], at[:, 0]] - truth).max(1) < 400
-        for found, at in zip(maps, (first, second), strict=True)
-    ]
+    seen = zip(maps, (first, second), strict=True)
+    there = [np.abs(found[at[:, 1], at[:, 0]] - truth).max(1) < 400 for found, at in seen]
     chosen = np.flatnonzero(there[0] & there[1])  # seen in both pictures
     assert len(chosen) > 150
     wanted = maps[0][first[chosen, 1], first[chosen, 0]]
@@ -255,11 +220,8 @@ def test_straightening_divides_by_alpha():
 
 def test_drawing_does_not_remember_the_last_pose(rig, renderer):
     first = renderer.draw(rig, arms_down())
-    renderer.draw(
-        rig,
-        arms_down(morphs={"MouthOpen_h": 1.0}),
-        look=look.random_look(rig.part_colours, np.random.default_rng(1)),
-    )
+    other = look.random_look(rig.part_colours, np.random.default_rng(1))
+    renderer.draw(rig, arms_down(morphs={"MouthOpen_h": 1.0}), look=other)
     again = renderer.draw(rig, arms_down())
     np.testing.assert_array_equal(first.image, again.image)
 
@@ -267,10 +229,8 @@ def test_drawing_does_not_remember_the_last_pose(rig, renderer):
 def test_tint_changes_its_part_only(rig, renderer):
     tints = np.tile(np.eye(3, dtype=np.float32), (4, 1, 1))
     tints[2] = look.repaint(rig.part_colours[2], np.array([0.5, 0.0, 0.0]), 1.0)
-    plain, red = (
-        renderer.draw(rig, arms_down()),
-        renderer.draw(rig, arms_down(), look=look.Appearance(tints=tints)),
-    )
+    plain = renderer.draw(rig, arms_down())
+    red = renderer.draw(rig, arms_down(), look=look.Appearance(tints=tints))
     big = np.repeat(np.repeat(plain.parts, 2, 0), 2, 1)
     shirt, face = big == parts.UPPER_CLOTHES, big == parts.FACE
     assert red.image[shirt][:, 1].mean() < 0.5 * plain.image[shirt][:, 1].mean()
@@ -386,9 +346,8 @@ def test_looks_show_palms_and_backs_of_both_hands_whole(rig, any_face):
 
 def test_skin_comes_in_every_tone_and_faces_match_hands(rig):
     random = np.random.default_rng(0)
-    tones = np.array(
-        [look.random_skin(rig.part_colours[1], random) @ rig.part_colours[1] for _ in range(200)]
-    )
+    skins = [look.random_skin(rig.part_colours[1], random) for _ in range(200)]
+    tones = np.array([skin @ rig.part_colours[1] for skin in skins])
     luminance = tones @ [0.3, 0.59, 0.11]
     assert luminance.min() < 0.06 and luminance.max() > 0.45
     assert (tones[:, 0] > tones[:, 1]).all() and (tones[:, 1] > 0.9 * tones[:, 2]).all()  # human hues
@@ -406,9 +365,8 @@ def test_nobody_chosen_is_a_config_error(tmp_path):
         people.select(tmp_path)
 
 
-@needs_people
 def test_a_data_set_is_whole_and_repeats(tmp_path, renderer):
-    files = people.select(PEOPLE, ["person-02"])
+    files = people.select(shared("people"), ["person-02"])
     for name in ("one", "two"):
         people.render_people(files, tmp_path / name, 4, seed=3, frames_per_variant=2)
     first, second = (np.load(tmp_path / name / "images.npy") for name in ("one", "two"))

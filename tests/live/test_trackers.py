@@ -6,12 +6,11 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from support.places import SHARED
+from support.stages import clip_frames, track
 
 from avatar_stream.errors import TrackerError
 from avatar_stream.landmarks import HANDS, IRISES, SHOULDERS, WRISTS, mirror_pose
 from avatar_stream.running.config import find_stage, stage_names
-from avatar_stream.sources.video_file import VideoFileSource
 from avatar_stream.types import (
     FACE,
     LEFT_EAR,
@@ -38,26 +37,8 @@ def make_tracker(kind, **options):
     return stage(stage.Options(**options))
 
 
-def track_all(kind, frames):
-    tracker = make_tracker(kind)
-    tracker.open()
-    try:
-        return [tracker.track(frame) for frame in frames]
-    finally:
-        tracker.close()
-
-
-def clip_frames(name, first, count):
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip("the shared data are not here")
-    source = VideoFileSource(VideoFileSource.Options(path=path))
-    source.open()
-    frames = [source.read() for _ in range(first + count)][first:]
-    source.close()
-    for frame in frames:
-        frame.image.setflags(write=False)  # the picture belongs to others too: a tracker must not draw in it
-    return frames
+def track_all(kind, frames, **options):
+    return track(make_tracker(kind, **options), frames)
 
 
 def signer(first=0, count=6):
@@ -125,10 +106,7 @@ def test_a_mirrored_picture_exchanges_left_and_right(kind):
     unit = shoulders_px(pose)
     apart = np.linalg.norm(turned.points[:, :2] - pose.points[:, :2], axis=1)
     assert apart[11:15].max() < 0.2 * unit and apart[FACE].max() < 0.15 * unit
-    both = [
-        np.isfinite(pose.points[rows, 0]).all() and np.isfinite(turned.points[rows, 0]).all()
-        for rows in HANDS
-    ]
+    both = [np.isfinite([each.points[rows, 0] for each in (pose, turned)]).all() for rows in HANDS]
     assert any(both), "a hand is seen in both"
     for rows, seen in zip(HANDS, both, strict=True):
         assert not seen or np.median(apart[rows]) < 0.2 * unit
@@ -180,6 +158,10 @@ def test_the_one_chosen_stays_while_another_is_in_view(kind):
     assert all((place < half) == (first < half) for place in places), "never the other one"
     assert all(pose is not None for pose in poses[:14])
     assert poses[-1] is not None, "and found again"
+    if "one_person" in find_stage("trackers", kind).Options.model_fields:
+        free = track_all(kind, frames, one_person=False)
+        places = [pose.points[NOSE, 0] < half for pose in free if pose is not None]
+        assert (not first < half) in places, "the other one is there"
 
 
 def test_a_bystander_does_not_take_over(kind):
@@ -199,10 +181,8 @@ def test_a_cut_to_another_person_is_followed(kind):
 def test_who_leaves_is_gone_and_may_come_back(kind):
     frames = signer(count=6)
     empty = plain_frames(8, start_s=frames[-1].time_s + 1 / 30)
-    back = [
-        dataclasses.replace(frame, time_s=empty[-1].time_s + (k + 1) / 30)
-        for k, frame in enumerate(signer(count=6))
-    ]
+    later_s = empty[-1].time_s + 1 / 30 - frames[0].time_s
+    back = [dataclasses.replace(frame, time_s=frame.time_s + later_s) for frame in frames]
     poses = track_all(kind, [*frames, *empty, *back])
     assert poses[5] is not None
     assert poses[7:14] == [None] * 7, "nobody is nobody, not the last pose again"
@@ -231,10 +211,8 @@ def test_hands_outside_the_picture_are_gone(kind):
 def test_never_two_hands_in_one_place(kind):
     for pose in track_all(kind, signer(first=78, count=30)):
         left, right = (pose.points[rows, :2] for rows in HANDS)
-        wrists = pose.points[WRISTS, :2]
-        if np.isfinite([left, right]).all() and np.linalg.norm(wrists[0] - wrists[1]) > 0.5 * shoulders_px(
-            pose
-        ):
+        apart = np.linalg.norm(np.diff(pose.points[WRISTS, :2], axis=0))
+        if np.isfinite([left, right]).all() and apart > 0.5 * shoulders_px(pose):
             palm = np.linalg.norm(left[9] - left[0])
             assert np.linalg.norm(left - right, axis=1).mean() > 0.5 * palm
 
@@ -242,12 +220,7 @@ def test_never_two_hands_in_one_place(kind):
 def test_the_same_clip_twice_gives_the_same_poses(kind):
     frames = signer(first=78, count=14)
     tracker = make_tracker(kind)
-    rounds = []
-    for _ in range(2):
-        tracker.open()
-        rounds.append([tracker.track(frame) for frame in frames])
-        tracker.close()
-    rounds.append(track_all(kind, frames))
+    rounds = [track(each, frames) for each in (tracker, tracker, make_tracker(kind))]
     for other in rounds[1:]:
         for a, b in zip(rounds[0], other, strict=True):
             np.testing.assert_array_equal(a.points, b.points)
@@ -261,10 +234,7 @@ def test_close_gives_everything_back(kind):
         tracker.track(frame)
     process, threads, handles = psutil.Process(), [], []
     for _ in range(4):
-        tracker.open()
-        tracker.track(frame)
-        tracker.close()
-        tracker.close()
+        track(tracker, [frame])
         threads.append(process.num_threads())
         handles.append(process.num_fds() if hasattr(process, "num_fds") else 0)
     assert threads[-1] <= threads[0] and handles[-1] <= handles[0]
@@ -275,12 +245,7 @@ def test_close_gives_everything_back(kind):
 def test_the_matte_shows_the_person_where_it_is_asked_for(kind):
     frames = signer(count=4)
     assert track_all(kind, frames)[-1].matte is None, "it costs time: nobody asked"
-    tracker = make_tracker(kind, segmentation=True)
-    tracker.open()
-    try:
-        pose = [tracker.track(frame) for frame in frames][-1]
-    finally:
-        tracker.close()
+    pose = track_all(kind, frames, segmentation=True)[-1]
     height_px, width_px = frames[-1].image.shape[:2]
     assert pose.matte.shape == (height_px, width_px) and pose.matte.dtype == np.uint8
     for row in (NOSE, LEFT_SHOULDER, RIGHT_SHOULDER):

@@ -1,7 +1,5 @@
 """What a recipe may switch on: the critic, the whole frame at full scale."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -7,10 +7,10 @@ import random
 
 import numpy as np
 import pytest
-from aiortc import RTCRtpReceiver
 from aiortc.mediastreams import MediaStreamError
+from support.stages import opened
 from support.waiting import run_async
-from support.web import Feeder, drawn, opened, post_offer, sink_at, status_of, whep_offer
+from support.web import Feeder, drawn, offering, post_offer, sink_at, status_of
 
 from avatar_stream.broadcast.outgoing.rung import Rung
 from avatar_stream.cli import main
@@ -20,24 +20,12 @@ PATIENCE_S = 30
 
 
 @contextlib.asynccontextmanager
-async def viewing(sink, picture="avatar", codecs=None, sections=1):
+async def viewing(sink, picture="avatar", codecs=None):
     """A real receiver: its connection and its tracks."""
-    connection = await whep_offer(sections)
-    if codecs is not None:
-        known = RTCRtpReceiver.getCapabilities("video").codecs
-        for transceiver in connection.getTransceivers():
-            transceiver.setCodecPreferences([each for each in known if each.name in codecs])
-        await connection.setLocalDescription(await connection.createOffer())
-    code, _, sdp = await post_offer(sink, connection, picture)
-    try:
-        yield (
-            code,
-            sdp,
-            [transceiver.receiver.track for transceiver in connection.getTransceivers()],
-            connection,
-        )
-    finally:
-        await connection.close()
+    async with offering(codecs=codecs) as connection:
+        code, _, sdp = await post_offer(sink, connection, picture)
+        tracks = [transceiver.receiver.track for transceiver in connection.getTransceivers()]
+        yield code, sdp, tracks, connection
 
 
 async def picture_of(track):
@@ -84,45 +72,28 @@ def test_a_picture_that_is_not_sent_is_told(picture, word):
         run_async(watch(sink))
 
 
-def test_the_driver_alone_and_the_overlay_with_its_matte():
-    person = np.zeros((512, 512, 4), np.uint8)
-    person[100:400, 150:350] = (200, 40, 40, 255)
+@pytest.mark.parametrize("side_px", [512, 1024])
+def test_the_picture_the_driver_alone_and_the_overlay_with_its_matte(side_px):
+    """Also at the largest size, whole: 1024 x 1024, and an overlay of 1024 x 2048."""
+    person, at = np.zeros((side_px, side_px, 4), np.uint8), side_px // 2
+    person[side_px // 5 : 4 * side_px // 5, side_px // 3 : 2 * side_px // 3] = (200, 40, 40, 255)
 
     async def watch(sink):
-        async with (
-            viewing(sink, "overlay") as (_, _, tracks, _),
-            viewing(sink, "driver") as (_, _, others, _),
-        ):
-            packed = (await picture_of(tracks[0])).to_ndarray(format="rgb24").astype(int)
-            driver = (await picture_of(others[0])).to_ndarray(format="rgb24").astype(int)
-        assert packed.shape == (1024, 512, 3)
-        assert np.abs(packed[250, 250] - (200, 40, 40)).max() < 12, "colour above"
-        assert packed[512 + 250, 250].min() > 240 and packed[512 + 50, 50].max() < 15, "matte below"
-        assert np.abs(driver[30, 30] - (20, 200, 20)).max() < 25
+        found = []
+        for picture in ("overlay", "driver", "avatar"):
+            async with viewing(sink, picture) as (_, _, tracks, _):
+                found.append((await picture_of(tracks[0])).to_ndarray(format="rgb24").astype(int))
+        return found
 
     with opened(sink_at(driver=True)) as sink:
         driver = np.full((60, 80, 3), (20, 200, 20), np.uint8)
-        image = np.zeros((512, 512, 3), np.uint8)
+        image = person[..., :3].copy()
         sink.write(Frame(image=image, time_s=5.0, index=0, person=person, driver=driver))
-        run_async(watch(sink))
-
-
-def test_the_largest_picture_arrives_whole():
-    """1024 x 1024, and its overlay of 1024 x 2048."""
-    person = np.zeros((1024, 1024, 4), np.uint8)
-    person[200:800, 300:700] = (200, 40, 40, 255)
-
-    async def watch(sink):
-        async with viewing(sink, "overlay") as (_, _, tracks, _), viewing(sink) as (_, _, others, _):
-            packed = (await picture_of(tracks[0])).to_ndarray(format="rgb24").astype(int)
-            plain = (await picture_of(others[0])).to_ndarray(format="rgb24").astype(int)
-        assert packed.shape == (2048, 1024, 3) and plain.shape == (1024, 1024, 3)
-        assert np.abs(packed[500, 500] - (200, 40, 40)).max() < 12, "colour above"
-        assert packed[1024 + 500, 500].min() > 240 and packed[1024 + 50, 50].max() < 15, "matte below"
-
-    with opened(sink_at()) as sink:
-        sink.write(Frame(image=person[..., :3].copy(), time_s=5.0, index=0, person=person))
-        run_async(watch(sink))
+        packed, driver, plain = run_async(watch(sink))
+    assert packed.shape == (2 * side_px, side_px, 3) and plain.shape == (side_px, side_px, 3)
+    assert np.abs(packed[at, at] - (200, 40, 40)).max() < 12, "colour above"
+    assert packed[side_px + at, at].min() > 240 and packed[side_px + 50, 50].max() < 15, "matte below"
+    assert np.abs(driver[30, 30] - (20, 200, 20)).max() < 25
 
 
 def test_viewers_are_encoded_for_once():

@@ -64,18 +64,16 @@ def test_a_larger_picture_is_made_smaller_not_cut():
 
 @pytest.mark.parametrize("mirror, blue_column", [(False, 75), (True, 244)])
 def test_pictures_reach_the_camera(recorder, mirror, blue_column):
-    sink = VirtualCameraSink(
-        VirtualCameraSink.Options(width_px=320, height_px=180, mirror=mirror, margin="#0a141e")
-    )
+    size = {"width_px": 320, "height_px": 180}
+    sink = VirtualCameraSink(VirtualCameraSink.Options(mirror=mirror, margin="#0a141e", **size))
     sink.open()
     assert sink.device == "recorder"
     sink.write(red_square())
     sink.close()
     sink.close()
     assert len(recorder.sent) == 1
-    assert (
-        tuple(recorder.sent[0][90, blue_column]) == (0, 0, 255) and tuple(recorder.sent[0][90, 5]) == MARGIN
-    )
+    row = recorder.sent[0][90]
+    assert tuple(row[blue_column]) == (0, 0, 255) and tuple(row[5]) == MARGIN
     with pytest.raises(SinkError, match="not open"):
         sink.write(red_square())
 

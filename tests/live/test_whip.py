@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 from support.ingest import TOKEN, receiving
+from support.stages import opened
 from support.waiting import run_async, wait_until
-from support.web import ask
+from support.web import ask, offering
 
 from avatar_stream.broadcast.aiortc_inside import PromptBuffer, is_keyframe
 from avatar_stream.broadcast.exchange import reachable
@@ -31,8 +32,6 @@ CLIENTS = []
 
 
 def run(coroutine):
-    """Run it, and close all clients that it has made, also where it fails."""
-
     async def go():
         try:
             return await coroutine
@@ -125,9 +124,8 @@ class Halves:
 
     def __init__(self):
         drawn = np.random.default_rng(5).integers(60, 200, (5, 18, 16, 1))
-        self.textures = [
-            np.kron(each, np.ones((10, 10, 1))).repeat(3, axis=2).astype(np.uint8) for each in drawn
-        ]
+        large = drawn.astype(np.uint8).repeat(10, 1).repeat(10, 2)
+        self.textures = list(large.repeat(3, axis=3))
 
     def draw(self, number):
         turn = number // 3
@@ -202,13 +200,8 @@ def test_bodies_that_cannot_be_read_are_refused():
 
 def test_an_offer_that_only_receives_is_refused():
     async def offer(server):
-        from aiortc import RTCPeerConnection
-
-        connection = RTCPeerConnection()
-        CLIENTS.append(connection)
-        connection.addTransceiver("video", direction="recvonly")
-        answered = await publish(server, connection)
-        return answered
+        async with offering() as connection:
+            return await publish(server, connection)
 
     with receiving() as (server, reader):
         code, _, text = run(offer(server))
@@ -230,15 +223,13 @@ def test_candidates_may_come_late():
         _, headers, _ = await publish(server, connection, tweak=without_candidates)
         resource, etag = resource_of(server, headers), headers["ETag"]
         sdp = connection.localDescription.sdp.splitlines()
-        head = [
-            next(line for line in sdp if line.startswith(start)) for start in ("a=ice-ufrag", "a=ice-pwd")
-        ]
+        starts = ("a=ice-ufrag", "a=ice-pwd")
+        head = [next(line for line in sdp if line.startswith(start)) for start in starts]
         body = "\r\n".join([*head, "m=video 9 UDP/TLS/RTP/SAVPF 0", "a=mid:0", *candidates, ""])
 
         async def patch(body=body, kind=FRAGMENT, **headers):
-            headers = {"Content-Type": kind} | {
-                key.replace("_", "-"): value for key, value in headers.items()
-            }
+            given = {key.replace("_", "-"): value for key, value in headers.items()}
+            headers = {"Content-Type": kind} | given
             return (await asyncio.to_thread(ask, resource, "PATCH", body, **headers))[0]
 
         assert candidates
@@ -261,9 +252,8 @@ def test_names_in_candidates_are_no_hindrance():
     import re
 
     def hidden(sdp):
-        return re.sub(r"(a=candidate:(?:\S+ ){4})\S+", r"\g<1>0a1b.local", sdp).replace(
-            "0a1b.local", "x.example", 1
-        )
+        sdp = re.sub(r"(a=candidate:(?:\S+ ){4})\S+", r"\g<1>0a1b.local", sdp)
+        return sdp.replace("0a1b.local", "x.example", 1)
 
     async def sign(server, reader):
         connection, _ = make_client()
@@ -303,13 +293,9 @@ def test_the_token_is_asked_for():
 
 
 def test_without_a_source_the_signer_is_told():
-    server = Server(ServerOptions(port=0))
-    server.open()
-    try:
+    with opened(Server(ServerOptions(port=0))) as server:
         code, _, text = ask(server.address + "whip", "POST", "v=0", **{"Content-Type": SDP})
         assert code == 503 and "type: whip" in text
-    finally:
-        server.close()
 
 
 def test_one_pipeline_has_one_signer_source():

@@ -4,15 +4,12 @@ import shutil
 
 import numpy as np
 import pytest
-from support.stages import Collector, Slow, Still
+from support.stages import Collector, Slow, make_pipeline
 
 from avatar_stream.errors import ConfigError
-from avatar_stream.images.compose import Composer
 from avatar_stream.lab.bench import page as bench_page
 from avatar_stream.lab.bench.live import measure_with_page
 from avatar_stream.lab.bench.page import BLOCK_PX, PageWatcher, draw_clock, read_clock
-from avatar_stream.running.pipeline import Cast, Output, Pipeline
-from avatar_stream.sources.synthetic import SyntheticSource
 
 
 def number_in(image):
@@ -26,9 +23,7 @@ def test_a_drawn_clock_is_read_again(time_s):
     draw_clock(image, time_s)
     number = number_in(image)
     assert read_clock(number, time_s + 0.25) == pytest.approx(250, abs=1)
-    assert read_clock(number, time_s - 0.02) == pytest.approx(-20, abs=1), (
-        "before its time, not a turn after it"
-    )
+    assert read_clock(number, time_s - 0.02) == pytest.approx(-20, abs=1), "before it, not a turn after it"
     assert (image[:-BLOCK_PX] == 90).all()
 
 
@@ -52,16 +47,11 @@ def test_the_page_s_delay_holds_the_pipeline_s():
     pytest.importorskip("playwright.sync_api")
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         pytest.skip("needs Chromium")
-    options = SyntheticSource.Options(live=True, fps=25, width=64, height=48)
-    synthesizer = Slow(pause_s=0.15)
-    synthesizer.options = None
-    cast = Cast("one", Still(), synthesizer)
-    pipeline = Pipeline(SyntheticSource(options), None, cast, Composer(), [Output(Collector(), "viewer")])
+    pipeline = make_pipeline([Collector()], live=True, frames=None, fps=25, synthesizer=Slow(pause_s=0.15))
+    pipeline.cast.synthesizer.options = None
     figures = measure_with_page(pipeline, 4.0, warm_up_s=0.5)
     page = figures["page"]
     assert page["pictures"] > 5 and page["misread"] <= 1
     assert page["delay_ms"]["p50"] > 150, "the synthesizer alone takes that long"
     assert page["delay_ms"]["p50"] > figures["latency_ms"]["p50"] - 20
-    assert page["delay_ms"]["p50"] < figures["latency_ms"]["p50"] + 2_000, (
-        "a clock that is off is off by far more"
-    )
+    assert page["delay_ms"]["p50"] < figures["latency_ms"]["p50"] + 2_000, "a clock that is off is far off"

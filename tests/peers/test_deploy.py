@@ -1,8 +1,5 @@
 """The set-ups that ship in deploy/: nginx before our pages and coturn's file run, YAML is what it says."""
 
-from __future__ import annotations
-
-import contextlib
 import shutil
 import subprocess
 
@@ -10,7 +7,7 @@ import pytest
 import yaml
 from support.certificates import make_certificate
 from support.outward import Signer, free_port, reachable, running
-from support.pages import wait_for
+from support.pages import visiting, wait_for
 from support.places import ROOT
 from support.waiting import until
 
@@ -46,8 +43,8 @@ def test_chromium_watches_by_https_through_nginx(browser, tmp_path):
         )
         with running(["nginx", "-p", str(tmp_path), "-e", "stderr", "-c", str(tmp_path / "nginx.conf")]):
             until(lambda: reachable(secure))
-            with contextlib.closing(browser.new_page(ignore_https_errors=True)) as page:
-                page.goto(f"https://127.0.0.1:{secure}/")
+            address = f"https://127.0.0.1:{secure}/"
+            with visiting(browser, address, ignore_https_errors=True) as page:
                 wait_for(page, "() => document.querySelector('video').videoWidth === 320")
                 assert server.audience.connected == 1
 
@@ -57,15 +54,7 @@ def test_coturn_takes_its_file(tmp_path):
     port = free_port()
     file = tmp_path / "turnserver.conf"
     file.write_text((DEPLOY / "coturn/turnserver.conf").read_text().replace("3478", str(port)))
-    command = [
-        "turnserver",
-        "-c",
-        str(file),
-        "--pidfile",
-        str(tmp_path / "pid"),
-        "--db",
-        str(tmp_path / "db"),
-    ]
+    command = f"turnserver -c {file} --pidfile {tmp_path}/pid --db {tmp_path}/db".split()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             until(lambda: reachable(port) or process.poll() is not None)
@@ -82,6 +71,5 @@ def test_compose_files_name_files_that_are_there():
         for service in yaml.safe_load(file.read_text())["services"].values():
             for volume in service.get("volumes", ()):
                 assert (file.parent / volume.partition(":")[0]).exists(), volume
-    assert yaml.safe_load((DEPLOY / "mediamtx/mediamtx.yml").read_text())["paths"] == {
-        "avatar": {"overridePublisher": True}
-    }
+    mediamtx = yaml.safe_load((DEPLOY / "mediamtx/mediamtx.yml").read_text())
+    assert mediamtx["paths"] == {"avatar": {"overridePublisher": True}}

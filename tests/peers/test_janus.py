@@ -1,7 +1,5 @@
 """Onwards into Janus (Debian's), with Chromium watching there: the set-up of deploy/janus, on other ports."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shutil
@@ -11,6 +9,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+from support.ingest import TOKEN
 from support.outward import STRIPES, Signer, answers, free_port, running
 from support.pages import PATIENCE_MS
 from support.places import ROOT
@@ -19,11 +18,8 @@ from support.waiting import until
 from avatar_stream.sinks.whip import WhipSink
 
 FOLDER = ROOT / "deploy" / "janus"
-TOKEN = "a-good-token"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("janus") is None, reason="Janus is missing: apt-get install janus"
-)
+pytestmark = pytest.mark.skipif(shutil.which("janus") is None, reason="apt-get install janus")
 
 # The colours in the middle of each third of the picture, where the white bar is not, and the picture's number.
 _LOOK = """() => {

@@ -1,21 +1,19 @@
 """The overlay: what is packed, and what headless Chromium shows of it over a pattern, in pixels."""
 
 import contextlib
-import http.server
 import io
-import json
-import threading
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from support.outward import free_port
-from support.pages import Player, launched, on_air, wait_for
+from support.outward import free_port, serving
+from support.pages import Player, launched, on_air, visiting, wait_for
 from support.places import ROOT
+from support.stages import opened
 from support.waiting import until
+from support.web import status_of
 
 from avatar_stream.broadcast.outgoing.overlay import MATTE_RANGE, OverlayPacker
 from avatar_stream.stages import Context
@@ -47,9 +45,6 @@ def over(person, behind):
     """(H, W, 3) float of a person over a picture."""
     alpha = person[..., 3:] / 255
     return person[..., :3] * alpha + behind * (1 - alpha)
-
-
-# ---- packing ----
 
 
 def test_packed_are_colour_and_matte():
@@ -99,23 +94,8 @@ def test_several_streams_pack_at_once():
     assert all((found == wanted[index % 4]).all() for index, found in enumerate(packed))
 
 
-# ---- with a browser ----
-
-
-@contextlib.contextmanager
 def overlay(browser, sink, search="", size=(CANVAS_PX, CANVAS_PX), before=""):
-    """The overlay's page; any error in it fails the test. `before`: a script that runs first."""
-    context = browser.new_context(viewport={"width": size[0], "height": size[1]})
-    context.add_init_script(before)
-    page = context.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(sink.address + "overlay" + search)
-    try:
-        yield page
-        assert errors == []
-    finally:
-        context.close()
+    return visiting(browser, sink.address + "overlay" + search, size, before)
 
 
 def wait_for_pictures(page):
@@ -282,12 +262,9 @@ def test_a_browser_that_does_not_tell_of_pictures(browser):
 
 
 def test_a_browser_without_webgl_says_so(playwright):
-    with (
-        launched(playwright, "--disable-3d-apis") as bare,
-        on_air(drawn_person()) as sink,
-        overlay(bare, sink) as page,
-    ):
-        assert "WebGL" in page.inner_text("#word")
+    with launched(playwright, "--disable-3d-apis") as bare, on_air(drawn_person()) as sink:
+        with overlay(bare, sink) as page:
+            assert "WebGL" in page.inner_text("#word")
 
 
 def test_a_wrong_word_in_the_address_is_named(browser):
@@ -295,52 +272,23 @@ def test_a_wrong_word_in_the_address_is_named(browser):
         assert "key=green" in page.inner_text("#word") and "size" not in page.inner_text("#word")
 
 
-@contextlib.contextmanager
-def another_site(html):
-    """A page of another origin: its address."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(html().encode())
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, name="another-site")
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join(10)
-
-
 @pytest.mark.parametrize("named", [True, False])
-def test_pages_that_are_named_may_frame_it(browser, named):
+def test_pages_that_are_named_may_frame_it(browser, tmp_path, named):
     """As docs/watch.md shows it: the avatar over another page's own background, also where that page is dark."""
-    person, address = drawn_person(), ""
-
-    def html():
-        frame = (
-            f'<iframe src="{address}overlay" width="512" height="512" style="border: 0; color-scheme: light">'
-        )
-        return f'<body style="margin: 0; background: #123456; color-scheme: dark">{frame}</iframe>'
-
-    with another_site(html) as site:
-        with on_air(person, server={"origins": (site,) if named else ("https://news.example.org",)}) as sink:
-            address = sink.address
-            page = browser.new_page(viewport={"width": 512, "height": 512})
-            page.goto(site)
-            if named:
-                wait_for_pictures(next(frame for frame in page.frames if "overlay" in frame.url))
-            else:
-                page.wait_for_timeout(2000)
-            picture = seen(page)[..., :3]
-            page.close()
+    person = drawn_person()
+    with serving(tmp_path) as site:
+        origins = (site,) if named else ("https://news.example.org",)
+        with on_air(person, server={"origins": origins}) as sink:
+            frame = f'<iframe src="{sink.address}overlay" width="512" height="512"'
+            frame += ' style="border: 0; color-scheme: light"></iframe>'
+            dark = f'<body style="margin: 0; background: #123456; color-scheme: dark">{frame}'
+            (tmp_path / "index.html").write_text(dark)
+            with visiting(browser, site, (512, 512)) as page:
+                if named:
+                    wait_for_pictures(next(frame for frame in page.frames if "overlay" in frame.url))
+                else:
+                    page.wait_for_timeout(2000)
+                picture = seen(page)[..., :3]
     if named:
         assert (picture[eroded(person[..., 3] == 0, 4)] == (0x12, 0x34, 0x56)).all()
         assert np.abs(picture[eroded(person[..., 3] == 255, 4)] - SKIN).mean() < 4
@@ -352,9 +300,8 @@ def test_packs_only_while_an_overlay_is_watched(browser, monkeypatch):
     """Nobody pays for what nobody sees; all overlays share one stream."""
     packed, written = [], []
     pack = OverlayPacker.pack
-    monkeypatch.setattr(
-        OverlayPacker, "pack", lambda *given, **named: packed.append(1) or pack(*given, **named)
-    )
+    count = lambda *given, **named: packed.append(1) or pack(*given, **named)  # noqa: E731
+    monkeypatch.setattr(OverlayPacker, "pack", count)
     with on_air(drawn_person()) as sink:
         write = sink.write
         sink.write = lambda frame: written.append(1) or write(frame)
@@ -370,20 +317,16 @@ def test_packs_only_while_an_overlay_is_watched(browser, monkeypatch):
 
 
 def test_the_overlay_plays_sound_where_its_address_says_so(browser):
-    with on_air(drawn_person(), sound=True) as sink, Player(sink):
-        page = browser.new_page()
-        page.goto(sink.address + "overlay?sound=1")
+    with on_air(drawn_person(), sound=True) as sink, Player(sink), overlay(browser, sink, "?sound=1") as page:
         page.mouse.click(200, 200)  # a browser that is no mixer's plays sound only after a press
         wait_for_pictures(page)
         assert page.locator("#word").is_hidden()
         tracks = "document.getElementById('packed').srcObject.getAudioTracks()"
-        wait_for(
-            page, f"{tracks}.length === 1 && !{tracks}[0].muted && !document.getElementById('packed').muted"
-        )
+        muted = f"{tracks}[0].muted || document.getElementById('packed').muted"
+        wait_for(page, f"{tracks}.length === 1 && !({muted})")
         page.goto(sink.address + "overlay")
         wait_for_pictures(page)
         assert page.evaluate(f"{tracks}.length === 0")
-        page.close()
 
 
 def test_the_models_picture(browser):
@@ -392,17 +335,12 @@ def test_the_models_picture(browser):
     from avatar_stream.synthesizers.flow import FlowSynthesizer
 
     avatar = load_avatar("mei")
-    synthesizer = FlowSynthesizer(context=Context(avatar=avatar))
-    synthesizer.open()
-    try:
+    with opened(FlowSynthesizer(context=Context(avatar=avatar))) as synthesizer:
         person = synthesizer.synthesize(avatar.pose)
-    finally:
-        synthesizer.close()
     with on_air(person) as sink, overlay(browser, sink) as page:
         wait_for_pictures(page)
         picture = seen(page)
-        status = json.loads(urllib.request.urlopen(sink.address + "status", timeout=10).read())
-    assert status["viewers"] == 1
+        assert status_of(sink)["viewers"] == 1
     assert_shows(picture, person, margin_px=6)
     behind = np.array([255.0, 255.0, 255.0])
     wrong = np.abs(over(picture, behind) - over(person, behind)).mean()

@@ -1,8 +1,10 @@
 """All pages in headless Chromium: axe-core finds no serious fault, fingers hit, keys reach all; the viewers' page."""
 
+import contextlib
+
 import numpy as np
 import pytest
-from support.pages import TONES_HZ, Player, on_air, wait_for
+from support.pages import TONES_HZ, Player, on_air, visiting, wait_for, wait_for_pictures
 from support.places import ROOT
 
 from avatar_stream.controls import Status
@@ -13,15 +15,8 @@ PAGES = ("", "overlay", "signer", "control")
 PHONE, DESKTOP = (390, 844), (1280, 800)
 LEAST_TOUCH_PX = 44  # WCAG 2.2, 2.5.5
 MESSAGE = "Your left hand leaves the picture"
-STATUS = Status(
-    fps=25.0,
-    delay_ms=140.0,
-    p95_ms=170.0,
-    avatar="mei",
-    messages=(MESSAGE,),
-    notices=(MESSAGE,),
-    framing=(MESSAGE,),
-)
+SAID = dict.fromkeys(("messages", "notices", "framing"), (MESSAGE,))
+STATUS = Status(fps=25.0, delay_ms=140.0, p95_ms=170.0, avatar="mei", **SAID)
 
 
 @pytest.fixture(scope="module")
@@ -34,37 +29,17 @@ def sink():
 
 @pytest.fixture
 def visit(browser, sink):
-    """A function that opens a page, which must show no error by the test's end."""
-    opened, errors = [], []
-
-    def go(path, size=DESKTOP, context=None):
-        if context is None:
-            context = browser.new_context(
-                viewport={"width": size[0], "height": size[1]},
-                permissions=["camera"],
-                reduced_motion="reduce",
-            )
-            opened.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(sink.address + path)
-        return page
-
-    yield go
-    for context in opened:
-        context.close()
-    assert errors == []
-
-
-def wait_for_pictures(page):
-    wait_for(page, "(avatarStream.player || avatarStream).frameTimesMs.length > 3")
+    more = {"permissions": ["camera"], "reduced_motion": "reduce"}
+    with contextlib.ExitStack() as stack:
+        yield lambda path, size=DESKTOP: stack.enter_context(
+            visiting(browser, sink.address + path, size, **more)
+        )
 
 
 def faults(page):
     """What axe-core calls serious or critical on a page, in words."""
-    found = page.evaluate(
-        "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"
-    )
+    ask = "axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)"
+    found = page.evaluate(ask)
     return [
         f"{each['id']}: {each['help']}: {', '.join(str(node['target']) for node in each['nodes'])}"
         for each in found
@@ -124,9 +99,6 @@ def test_keys_reach_everything_and_are_seen_there(visit, path):
     assert wanted <= set(reached)
 
 
-# ---- the viewers' page ----
-
-
 def box(page, name):
     return page.locator(name).bounding_box()
 
@@ -142,7 +114,8 @@ def test_the_picture_has_the_size_that_the_viewer_wants(visit):
     assert box(page, "#stage") == room, "nothing else moves"
     page.keyboard.press("+")
     assert page.input_value("#size") == "80"
-    again = visit("", context=page.context)
+    again = page.context.new_page()
+    again.goto(page.url)
     assert box(again, "#picture")["width"] == pytest.approx(0.8 * room["width"], abs=1), "remembered"
     again.keyboard.press("0")
     assert box(again, "#picture")["width"] == pytest.approx(room["width"], abs=1)
@@ -187,7 +160,7 @@ def test_the_picture_and_what_it_is_are_on_every_first_screen(visit, size):
     page = visit("", size)
     wait_for_pictures(page)
     page.get_by_text(MESSAGE).wait_for()
-    for name in ("#avatar", "#notice", "#full"):
+    for name in ("#avatar", "#notice", "#full", "#delay"):
         found = box(page, name)
         assert found["y"] >= 0 and found["y"] + found["height"] <= size[1] + 1, name
         assert found["x"] >= 0 and found["x"] + found["width"] <= size[0] + 1, name
@@ -196,16 +169,11 @@ def test_the_picture_and_what_it_is_are_on_every_first_screen(visit, size):
 
 def test_says_what_the_picture_is(browser):
     for status, words in ((STATUS, "AI-generated picture"), (Status(human=True), "The signer's own picture")):
-        with on_air(load_avatar("mei").image, status=status) as sink:
-            page = browser.new_page()
-            page.goto(sink.address)
+        with on_air(load_avatar("mei").image, status=status) as sink, visiting(browser, sink.address) as page:
             wait_for_pictures(page)
             page.wait_for_timeout(500)
             assert words in page.inner_text("#notice")
-            page.close()
 
-
-# ---- sound ----
 
 # The loudest frequency of each side of what the page plays.
 LOUDEST = """async () => {
@@ -231,26 +199,20 @@ LOUDEST = """async () => {
 
 
 def test_sound_is_heard_once_it_is_asked_for(browser):
-    with on_air(load_avatar("mei").image, sound=True) as sink, Player(sink):
-        page = browser.new_page()
-        page.goto(sink.address)
+    person = load_avatar("mei").image
+    with on_air(person, sound=True) as sink, Player(sink), visiting(browser, sink.address) as page:
         wait_for_pictures(page)
         wait_for(page, "!document.getElementById('sound').hidden")
-        assert page.evaluate("document.getElementById('avatar').muted"), (
-            "browsers play nothing else by themselves"
-        )
+        muted = "document.getElementById('avatar').muted"
+        assert page.evaluate(muted), "browsers play nothing else by themselves"
         page.keyboard.press("m")
-        wait_for(
-            page, "document.getElementById('avatar').srcObject.getAudioTracks().some((track) => !track.muted)"
-        )
+        tracks = "document.getElementById('avatar').srcObject.getAudioTracks()"
+        wait_for(page, f"{tracks}.some((track) => !track.muted)")
         wait_for_pictures(page)
-        assert page.evaluate(
-            "!document.getElementById('avatar').muted && !document.getElementById('avatar').paused"
-        )
+        assert page.evaluate(f"!{muted} && !document.getElementById('avatar').paused")
         assert page.evaluate(LOUDEST) == pytest.approx(TONES_HZ, abs=12), "in stereo, sides not changed"
         page.keyboard.press("m")
-        assert page.evaluate("document.getElementById('avatar').muted")
-        page.close()
+        assert page.evaluate(muted)
 
 
 def test_there_is_no_button_for_sound_that_is_not_there(visit):

@@ -1,18 +1,15 @@
 """Clients that others wrote (npm), in Chromium: they watch by WHEP and send by WHIP, from a page elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
-import functools
-import http.server
 import subprocess
-import threading
 
 import numpy as np
 import pytest
-from support.outward import STRIPES, Signer
-from support.pages import PATIENCE_MS
+from support.ingest import TOKEN
+from support.outward import STRIPES, Signer, serving
+from support.pages import PATIENCE_MS, visiting
 from support.places import ROOT
+from support.stages import opened
 from support.waiting import until
 
 from avatar_stream.broadcast.server import Server
@@ -21,15 +18,11 @@ from avatar_stream.sinks.web import WebSink
 from avatar_stream.stages import Context
 
 NPM = ROOT / "tests" / "npm"
-TOKEN = "a-good-token"
 
-pytestmark = pytest.mark.skipif(
-    not (NPM / "node_modules" / "whip-whep").is_dir(), reason="clients from npm are missing: make test-tools"
-)
+there = (NPM / "node_modules" / "whip-whep").is_dir()
+pytestmark = pytest.mark.skipif(not there, reason="clients from npm are missing: make test-tools")
 
-PAGE = (
-    "<!doctype html><meta charset='utf-8'><title>elsewhere</title><video id='video' autoplay muted></video>"
-)
+PAGE = "<!doctype html><meta charset='utf-8'><title>x</title><video id='video' autoplay muted></video>"
 PAGE += "<script type='module' src='bundle.js'></script>"
 # Each client behind the same two functions: watch(address) and send(address, token) give a function that ends it.
 ENTRY = """
@@ -91,34 +84,17 @@ def elsewhere(tmp_path_factory):
     (folder / "index.html").write_text(PAGE)
     entry = NPM / "node_modules" / "entry.js"  # where names of packages are looked for
     bundle = [NPM / "node_modules/.bin/esbuild", "--bundle", "--format=esm", "--log-level=error"]
-    with contextlib.ExitStack() as stack:
-        done = subprocess.run(
-            [*map(str, bundle), f"--outfile={folder / 'bundle.js'}"],
-            input=ENTRY,
-            cwd=entry.parent.parent,
-            capture_output=True,
-            text=True,
-        )
+    with serving(folder) as address:
+        command = [*map(str, bundle), f"--outfile={folder / 'bundle.js'}"]
+        given = {"input": ENTRY, "cwd": entry.parent.parent, "text": True}
+        done = subprocess.run(command, capture_output=True, **given)
         assert done.returncode == 0, done.stderr
-        handler = functools.partial(_Quiet, directory=folder)
-        server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stack.callback(server.shutdown)
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
+        yield address
 
 
 @contextlib.contextmanager
-def opened(browser, elsewhere):
-    """The page elsewhere, in Chromium."""
-    with contextlib.closing(browser.new_page()) as page:
-        page.problems = []
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.goto(elsewhere)
+def ready(browser, elsewhere):
+    with visiting(browser, elsewhere) as page:
         page.wait_for_function("window.ready", timeout=PATIENCE_MS)
         yield page
 
@@ -127,31 +103,25 @@ def opened(browser, elsewhere):
 def test_a_player_from_npm_watches(browser, elsewhere, player):
     server = Server(ServerOptions(port=0, origins=(elsewhere,)))
     sink = WebSink(context=Context(server=server))
-    with opened(browser, elsewhere) as page, Signer(sink, size=(320, 240)):
+    with ready(browser, elsewhere) as page, Signer(sink, size=(320, 240)):
         page.evaluate("(rest) => begin('watch', ...rest)", [player, f"{sink.address}whep"])
         page.wait_for_function(f"({_COLOURS})()", timeout=PATIENCE_MS)
         colours = [page.evaluate(_COLOURS) for _ in range(5) if not page.wait_for_timeout(150)]
         assert server.audience.connected == 1
         page.evaluate("finish()")
         until(lambda: server.audience.connected == 0)
-        assert page.problems == []
     assert np.abs(np.median(colours, axis=0) - STRIPES).max() < 30, colours
 
 
 @pytest.mark.parametrize("client", ["medooze", "eyevinn"])
 def test_a_whip_client_from_npm_is_the_camera(browser, elsewhere, client):
     server = Server(ServerOptions(port=0, origins=(elsewhere,), token=TOKEN))
-    server.open()
-    try:
+    with opened(server), ready(browser, elsewhere) as page:
         server.ingest.opened = True
-        with opened(browser, elsewhere) as page:
-            page.evaluate("(rest) => begin('send', ...rest)", [client, f"{server.address}whip", TOKEN])
-            until(lambda: server.ingest.state == "sending", timeout_s=30)
-            arrival = server.ingest.arrivals.get(10)
-            assert (arrival.picture.width, arrival.picture.height) == (320, 240)
-            assert arrival.picture.to_ndarray(format="rgb24").std() > 20, "Chromium's camera plays a clip"
-            page.evaluate("finish()")
-            until(lambda: server.ingest.state == "nobody")
-            assert page.problems == []
-    finally:
-        server.close()
+        page.evaluate("(rest) => begin('send', ...rest)", [client, f"{server.address}whip", TOKEN])
+        until(lambda: server.ingest.state == "sending", timeout_s=30)
+        arrival = server.ingest.arrivals.get(10)
+        assert (arrival.picture.width, arrival.picture.height) == (320, 240)
+        assert arrival.picture.to_ndarray(format="rgb24").std() > 20, "Chromium's camera plays a clip"
+        page.evaluate("finish()")
+        until(lambda: server.ingest.state == "nobody")

@@ -1,7 +1,5 @@
 """Push: what real servers receive is decoded; a server that goes and comes back; nothing ever waits."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import signal
@@ -14,7 +12,9 @@ import av
 import numpy as np
 import pytest
 from support.outward import FPS, PATIENT_S, Signer, assert_stripes, free_port, picture, running
-from support.rtmp import KEY, needs_nginx, nginx
+from support.rtmp import KEY, needs_nginx, nginx, recording
+from support.stages import opened
+from support.stations import needs_srt
 from support.waiting import until
 
 from avatar_stream.errors import SinkError
@@ -48,9 +48,8 @@ def assert_pictures_and_times(times_s, images, size=(128, 96)):
     steps_s = np.diff(times_s)
     assert (steps_s > 0).all() and 0.7 / FPS < np.median(steps_s) < 1.6 / FPS, steps_s
     assert_stripes(images[-1])
-    assert any(np.abs(a.astype(int) - b).max() > 100 for a, b in zip(images, images[1:], strict=False)), (
-        "it moves"
-    )
+    pairs = zip(images, images[1:], strict=False)
+    assert any(np.abs(a.astype(int) - b).max() > 100 for a, b in pairs), "it moves"
 
 
 @needs_nginx
@@ -75,8 +74,7 @@ def test_rtmp_arrives_at_nginx(tmp_path, silent_audio, kinds):
 def test_a_shows_sound_comes_along_in_time(tmp_path):
     port = free_port()
     sink = PushSink(PushSink.Options(url=f"rtmp://127.0.0.1:{port}/live/{KEY}"), Context(sound=True))
-    with nginx(tmp_path, port, extra=f"record all; record_path {tmp_path}/record;"):
-        sink.open()
+    with recording(tmp_path, port) as recorded, opened(sink):
         start_s = time.monotonic()
         for step in range(
             150
@@ -85,17 +83,15 @@ def test_a_shows_sound_comes_along_in_time(tmp_path):
             samples = np.sin(np.arange(960) * 2 * np.pi * 500 / 48_000) * (12_000 if loud else 0)
             sink.hear(Sound(np.repeat(samples.astype(np.int16)[:, None], 2, axis=1), now_s))
             if step % 2 == 0:
-                sink.write(
-                    Frame(np.full((96, 128, 3), 255 if loud else 0, np.uint8), time_s=now_s, index=step)
-                )
+                image = np.full((96, 128, 3), 255 if loud else 0, np.uint8)
+                sink.write(Frame(image, time_s=now_s, index=step))
             time.sleep(max(0.0, now_s + 0.02 - time.monotonic()))
         sink.close()
-        until(lambda: list((tmp_path / "record").glob("*.flv")))
-    recording = str(next((tmp_path / "record").glob("*.flv")))
-    times_s, images, kinds = watch(recording, 999)
+        path = str(recorded())
+    times_s, images, kinds = watch(path, 999)
     assert kinds == {"video": "h264", "audio": "aac"}
     seen = [time_s for time_s, image in zip(times_s, images, strict=True) if image.mean() > 128]
-    with av.open(recording) as container:
+    with av.open(path) as container:
         blocks = [(block.time, np.abs(block.to_ndarray()).max()) for block in container.decode(audio=0)]
     heard = [time_s for time_s, level in blocks if level > 0.1]
     assert abs(seen[0] - heard[0]) < 0.06 and abs(seen[-1] - heard[-1]) < 0.08
@@ -111,24 +107,20 @@ def test_a_listener_of_ffmpeg_records_it(tmp_path, scheme):
         "srt": ["-f", "mpegts", "-analyzeduration", "500000", "-i", f"srt://127.0.0.1:{port}?mode=listener"],
         "rtsp": ["-rtsp_flags", "listen", "-i", url],
     }
-    if (
-        scheme == "srt"
-        and " srt" not in subprocess.run(["ffmpeg", "-protocols"], capture_output=True, text=True).stdout
-    ):
-        pytest.skip("this ffmpeg has no SRT")
-    recording = tmp_path / "received.mkv"
-    command = ["ffmpeg", "-v", "error", *listening[scheme], "-frames:v", "40", "-c", "copy", str(recording)]
+    if scheme == "srt":
+        needs_srt()
+    path = tmp_path / "received.mkv"
+    command = ["ffmpeg", "-v", "error", *listening[scheme], "-frames:v", "40", "-c", "copy", str(path)]
     sink = PushSink(PushSink.Options(url=url))
     with running(command) as listener, Signer(sink) as signer:
         assert listener.wait(40) == 0, listener.stderr.read().decode()
         assert sink.connections >= 1
         if scheme == "rtsp":  # SRT notices only after many seconds that the listener has gone
             until(lambda: "next try" in sink.notice)
-    times_s, images, kinds = watch(str(recording), 38)
+    times_s, images, kinds = watch(str(path), 38)
     assert kinds == {"video": "h264"}
-    assert_pictures_and_times(
-        times_s[2:], images[2:]
-    )  # until RTSP has told the first one's time it is guessed
+    # Until RTSP has told the first one's time it is guessed.
+    assert_pictures_and_times(times_s[2:], images[2:])
     assert signer.longest_s < PATIENT_S
 
 
@@ -140,16 +132,16 @@ def test_a_listener_of_ffmpeg_records_it(tmp_path, scheme):
 @needs_ffmpeg
 def test_gstreamer_listens_by_srt_and_records_it(tmp_path):
     port = free_port()
-    recording = tmp_path / "received.ts"
-    chain = f"srtsrc uri=srt://127.0.0.1:{port}?mode=listener ! tsparse ! filesink location={recording}"
+    path = tmp_path / "received.ts"
+    chain = f"srtsrc uri=srt://127.0.0.1:{port}?mode=listener ! tsparse ! filesink location={path}"
     with (
         running(["gst-launch-1.0", "-q", "-e", *chain.split()]) as listener,
         Signer(PushSink(PushSink.Options(url=f"srt://127.0.0.1:{port}"))),
     ):
-        until(lambda: recording.exists() and recording.stat().st_size > 60_000, 40)
+        until(lambda: path.exists() and path.stat().st_size > 20_000, 40)
         listener.send_signal(signal.SIGINT)
         assert listener.wait(20) == 0, listener.stderr.read().decode()
-    times_s, images, kinds = watch(str(recording), 30)
+    times_s, images, kinds = watch(str(path), 20)
     assert kinds == {"video": "h264"}
     assert_pictures_and_times(times_s[2:], images[2:])
 
@@ -282,22 +274,17 @@ def test_another_size_begins_a_new_stream(tmp_path):
 def test_in_a_silence_the_last_picture_is_sent_again(tmp_path):
     port = free_port()
     sink = PushSink(PushSink.Options(url=f"rtmp://127.0.0.1:{port}/live/{KEY}"))
-    with nginx(tmp_path, port, extra=f"record all; record_path {tmp_path}/record;"):
-        sink.open()
+    with recording(tmp_path, port) as recorded, opened(sink):
         sink.write(Frame(image=picture(0), time_s=time.monotonic(), index=0))
         until(lambda: sink.connections == 1)
         time.sleep(2.4)
         sink.close()
-        sink.close()
-        until(lambda: list((tmp_path / "record").glob("*.flv")))
-    times_s, images, _ = watch(str(next((tmp_path / "record").glob("*.flv"))), 99)
+        path = str(recorded())
+    times_s, images, _ = watch(path, 99)
     assert 2 <= len(images) <= 4 and 0.9 < np.median(np.diff(times_s)) < 1.5
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["http://example.org/live", "rtmp:///live/key", "srt://example.org", "example.org", "rtmp://[::1/live"],
-)
+@pytest.mark.parametrize("url", ["http://h/live", "rtmp:///live/key", "srt://h", "h", "rtmp://[::1/live"])
 def test_an_address_that_cannot_be_published_to_is_told_at_once(url):
     sink = PushSink(PushSink.Options(url=url))
     with pytest.raises(SinkError, match="the address must be rtmp://"):
@@ -322,13 +309,8 @@ def test_srt_without_a_program_that_has_it_says_what_to_install(monkeypatch):
 def test_secrets_of_an_address_are_not_shown():
     url = "rtsp://user:password@example.org:8554/live/streamkey?token=abcdef"
     assert shown_address(url) == "rtsp://example.org:8554/live/..."
-    for text in (
-        f"refused: {url}",
-        "stream 'streamkey' is taken",
-        "wrong token=abcdef",
-        "password 'password'",
-    ):
+    said = ("stream 'streamkey' is taken", "wrong token=abcdef", "password 'password'")
+    for text in (f"refused: {url}", *said):
         hidden = hide_secrets(text, url)
-        assert not any(
-            secret in hidden.replace("password '", "") for secret in ("streamkey", "abcdef", "password")
-        )
+        told = hidden.replace("password '", "")
+        assert not any(secret in told for secret in ("streamkey", "abcdef", "password"))

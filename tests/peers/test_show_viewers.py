@@ -1,6 +1,7 @@
 """The programme's sound in a real WebRTC receiver, in step with its picture."""
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 from support.outward import free_port
 from support.programmes import FPS, SIZE, beginnings_s, read_back, read_number, write_programme
-from support.rtmp import KEY, needs_nginx, nginx
+from support.rtmp import KEY, needs_nginx, recording
 from support.shows import make_show
-from support.waiting import run_async, wait_until
-from support.web import ask, post_offer, sink_at, status_of
+from support.stages import opened
+from support.waiting import run_async, until
+from support.web import ask, offering, post_offer, sink_at, status_of
 
 from avatar_stream.controls import Controls, Wish
 from avatar_stream.running import runner
@@ -21,16 +23,6 @@ from avatar_stream.sinks.video_file import VideoFileSink
 from avatar_stream.stages import Context
 
 PATIENCE_S = 30.0
-
-
-async def offer_with(kinds):
-    from aiortc import RTCConfiguration, RTCPeerConnection
-
-    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    for kind in kinds:
-        connection.addTransceiver(kind, direction="recvonly")
-    await connection.setLocalDescription(await connection.createOffer())
-    return connection
 
 
 async def collect(track, seconds, read):
@@ -49,38 +41,40 @@ def loudness(frame):
 
 def number_of(frame):
     image = frame.to_ndarray(format="rgb24")
-    return read_number(
-        image, 16 * image.shape[1] / SIZE[0], 16 * image.shape[0] / SIZE[1], 24 * image.shape[1] / SIZE[0]
-    )
+    scale = image.shape[1] / SIZE[0]
+    return read_number(image, 16 * scale, 16 * scale, 24 * scale)
 
 
 async def watch_and_listen(sink, kinds, seconds):
-    connection = await offer_with(kinds)
-    try:
+    async with offering(*kinds) as connection:
         code, _, sdp = await post_offer(sink, connection)
         assert code == 201 and "opus/48000/2" in sdp
         tracks = {each.receiver.track.kind: each.receiver.track for each in connection.getTransceivers()}
-        return await asyncio.gather(
-            collect(tracks["video"], seconds, number_of), collect(tracks["audio"], seconds, loudness)
-        )
+        watched = collect(tracks["video"], seconds, number_of)
+        return await asyncio.gather(watched, collect(tracks["audio"], seconds, loudness))
+
+
+@contextlib.contextmanager
+def showing(folder, *sinks):
+    """A running show beside a programme that begins again and again; its first output is a page's."""
+    show = ShowOptions(source=str(write_programme(folder / "programme.mp4", 8.0)), loop=True)
+    pipeline, controls = make_show(sinks, show, True, None, target_delay_ms=500), Controls()
+    thread = threading.Thread(target=runner.run, args=(pipeline, controls))
+    thread.start()
+    try:
+        until(lambda: sinks[0].address and status_of(sinks[0])["silent_s"] is not None)
+        yield
     finally:
-        await connection.close()
+        controls.ask(Wish.QUIT)
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 @pytest.fixture
 def on_air(tmp_path):
-    """A web output of a running show: (sink, its programme's length in s)."""
-    path = write_programme(tmp_path / "programme.mp4", 8.0)
-    sink, controls = sink_at(sound=True), Controls()
-    show = ShowOptions(source=str(path), loop=True)
-    pipeline = make_show([sink], show, True, None, target_delay_ms=500)
-    thread = threading.Thread(target=runner.run, args=(pipeline, controls))
-    thread.start()
-    assert wait_until(lambda: sink.address and status_of(sink)["silent_s"] is not None)
-    yield sink
-    controls.ask(Wish.QUIT)
-    thread.join(20)
-    assert not thread.is_alive()
+    sink = sink_at(sound=True)
+    with showing(tmp_path, sink):
+        yield sink
 
 
 @pytest.mark.parametrize("kinds", [("video", "audio"), ("audio", "video")])
@@ -108,66 +102,45 @@ def check_file(path):
     pictures, sound = read_back(path)
     numbers = [read_number(image, 16, 16) for _, image in pictures]
     assert len(numbers) > 2 * FPS and -1 not in numbers
-    phases_s = np.array(
-        [number / FPS - time_s for number, (time_s, _) in zip(numbers, pictures, strict=True)]
-    )
-    phases_s = (
-        phases_s[0] + (phases_s - phases_s[0] + 0.5) % 1 - 0.5
-    )  # the programme begins anew after whole seconds
+    times_s = np.array([time_s for time_s, _ in pictures])
+    phases_s = np.array(numbers) / FPS - times_s
+    # The programme begins anew after whole seconds.
+    phases_s = phases_s[0] + (phases_s - phases_s[0] + 0.5) % 1 - 0.5
     heard_s = np.array([begin_s for begin_s in beginnings_s(sound) if begin_s > 0.1]) + np.median(phases_s)
     assert len(heard_s) >= 2 and np.abs(heard_s - np.round(heard_s)).max() < 2 / FPS, heard_s
 
 
 @needs_nginx
 def test_page_push_and_recording_at_once_have_picture_and_sound_in_step(tmp_path):
-    port, web, controls = free_port(), sink_at(sound=True), Controls()
+    port, web = free_port(), sink_at(sound=True)
     push = PushSink(PushSink.Options(url=f"rtmp://127.0.0.1:{port}/live/{KEY}"), Context(sound=True))
     options = VideoFileSink.Options(path=tmp_path / "show.mp4", from_zero=True)
-    show = ShowOptions(source=str(write_programme(tmp_path / "programme.mp4", 8.0)), loop=True)
-    recording = VideoFileSink(options, Context(sound=True, composite=True))
-    pipeline = make_show([web, push, recording], show, True, None, target_delay_ms=500)
-    with nginx(tmp_path, port, extra=f"record all; record_path {tmp_path}/record;"):
-        thread = threading.Thread(target=runner.run, args=(pipeline, controls))
-        thread.start()
-        try:
-            assert wait_until(lambda: web.address and status_of(web)["silent_s"] is not None)
-            assert wait_until(lambda: push.connections == 1)
+    kept = VideoFileSink(options, Context(sound=True, composite=True))
+    with recording(tmp_path, port) as recorded:
+        with showing(tmp_path, web, push, kept):
+            until(lambda: push.connections == 1)
             watched = run_async(watch_and_listen(web, ["video", "audio"], 4.5))
-        finally:
-            controls.ask(Wish.QUIT)
-            thread.join(30)
-        assert wait_until(lambda: list((tmp_path / "record").glob("*.flv")))
+        check_file(recorded())
     check_watched(*watched)
     check_file(options.path)
-    check_file(next((tmp_path / "record").glob("*.flv")))
 
 
 def test_an_offer_without_sound_gets_the_picture_alone(on_air):
     async def watch():
-        connection = await offer_with(["video"])
-        try:
+        async with offering("video") as connection:
             code, _, sdp = await post_offer(on_air, connection)
             assert code == 201 and "m=audio" not in sdp
             assert await collect(connection.getTransceivers()[0].receiver.track, 0.2, number_of)
-        finally:
-            await connection.close()
 
     run_async(watch())
 
 
 def test_where_there_is_no_sound_an_audio_section_is_left_empty():
     async def watch(sink):
-        connection = await offer_with(["video", "audio"])
-        try:
+        async with offering("video", "audio") as connection:
             code, _, sdp = await post_offer(sink, connection)
             assert code == 201 and "a=inactive" in sdp.split("m=audio")[1]
-        finally:
-            await connection.close()
 
-    sink = sink_at()
-    sink.open()
-    try:
+    with opened(sink_at()) as sink:
         assert status_of(sink)["sound"] is False and ask(sink.address)[0] == 200
         run_async(watch(sink))
-    finally:
-        sink.close()

@@ -8,7 +8,8 @@ import pytest
 from support.camera_clip import CORNER_PX
 from support.certificates import make_certificate
 from support.ingest import TOKEN, receiving
-from support.pages import launched, wait_for
+from support.pages import launched, visiting, wait_for
+from support.stages import opened
 from support.waiting import wait_until
 from support.web import ask
 
@@ -20,37 +21,23 @@ from avatar_stream.places import bundled
 from avatar_stream.sinks.web import WebSink
 from avatar_stream.stages import Context
 
-PATIENCE_MS = 20_000
 FAKE_DEVICE, FAKE_YES = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
+PHONE, DESKTOP = (390, 844), (1280, 800)
 
 
 @pytest.fixture(scope="module")
 def launch(playwright, camera):
-    """A function that starts another Chromium with a camera that plays the clip."""
     with contextlib.ExitStack() as running:
 
         def start(*arguments):
-            return running.enter_context(
-                launched(playwright, f"--use-file-for-fake-video-capture={camera}", *arguments)
-            )
+            clip = f"--use-file-for-fake-video-capture={camera}"
+            return running.enter_context(launched(playwright, clip, *arguments))
 
         yield start
 
 
-@contextlib.contextmanager
-def opened(browser, address, viewport=DESKTOP, **options):
-    context = browser.new_context(viewport=viewport, **options)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(address)
-    try:
-        yield page
-        assert errors == []
-    finally:
-        context.close()
+def signing(browser, server, fragment="", size=DESKTOP, **options):
+    return visiting(browser, f"{server.address}signer{fragment}", size, **options)
 
 
 def start_sending(page):
@@ -67,13 +54,13 @@ def shows_the_clip(frame):
     return np.abs(left - (0, 200, 0)).max() < 60 and np.abs(right - (0, 200, 0)).max() > 80
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_a_signer_sends_from_the_page(browser, viewport):
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_signer_sends_from_the_page(browser, size):
     controls = Controls()
     controls.tell(Status(avatar="mei", notices=("Your left hand leaves the picture",)))
     with (
         receiving(controls) as (server, reader),
-        opened(browser, f"{server.address}signer", viewport) as page,
+        signing(browser, server, size=size) as page,
     ):
         assert "AI-generated" in page.inner_text("#notice") and "human signer" in page.inner_text("#notice")
         start_sending(page)
@@ -84,12 +71,10 @@ def test_a_signer_sends_from_the_page(browser, viewport):
         wait_for(page, "document.getElementById('quality').textContent.length > 1")
         assert " × " in page.inner_text("#sent") and " ms" in page.inner_text("#way")
         assert "mirrored" in page.locator("#own").get_attribute("class")
-        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], (
-            "no scrolling sideways"
-        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
         for name in ("#own", "#send", "#avatar", "#advice"):
             box = page.locator(name).bounding_box()
-            assert box["y"] >= 0 and box["y"] + box["height"] <= viewport["height"], f"{name}: first screen"
+            assert box["y"] >= 0 and box["y"] + box["height"] <= size[1], f"{name}: first screen"
         page.get_by_role("button", name="Stop sending").click()
         assert wait_until(lambda: server.ingest.state == "nobody")
         page.get_by_text("Only you see this").wait_for()
@@ -112,28 +97,22 @@ def test_the_signer_sees_the_avatar_and_its_delay(browser):
     controls, server = Controls(), Server(ServerOptions(port=0))
     controls.tell(Status(fps=25.0, avatar="mei"))
     sink = WebSink(context=Context(server=server))
-    sink.attach(controls)
 
     def answer(frame):
         sink.write(dataclasses.replace(frame, image=255 - frame.image))
 
-    sink.open()
-    try:
-        with receiving(server=server, on_frame=answer), opened(browser, f"{server.address}signer") as page:
-            assert page.inner_text("#delay") == "–"
-            start_sending(page)
-            assert wait_until(
-                lambda: np.abs(page.evaluate(AVATAR_CORNER) - np.array((255, 55, 255))).max() < 60
-            )
-            wait_for(page, "document.getElementById('delay').textContent.endsWith(' ms')")
-            page.get_by_text("You are seen well").wait_for()
-            controls.tell(Status(fps=25.0, notices=("Step back a little",)))
-            page.get_by_text("Step back a little").wait_for()
-            controls.tell(Status(fps=25.0, human=True))
-            page.get_by_text("Viewers see your own picture now").wait_for()
-            assert page.get_by_text("You are seen well").count() == 0
-    finally:
-        sink.close()
+    with opened(sink, controls), receiving(server=server, on_frame=answer), signing(browser, server) as page:
+        assert page.inner_text("#delay") == "–"
+        start_sending(page)
+        green = np.array((255, 55, 255))
+        assert wait_until(lambda: np.abs(page.evaluate(AVATAR_CORNER) - green).max() < 60)
+        wait_for(page, "document.getElementById('delay').textContent.endsWith(' ms')")
+        page.get_by_text("You are seen well").wait_for()
+        controls.tell(Status(fps=25.0, notices=("Step back a little",)))
+        page.get_by_text("Step back a little").wait_for()
+        controls.tell(Status(fps=25.0, human=True))
+        page.get_by_text("Viewers see your own picture now").wait_for()
+        assert page.get_by_text("You are seen well").count() == 0
 
 
 def test_the_page_sends_late_candidates(browser):
@@ -145,7 +124,7 @@ def test_the_page_sends_late_candidates(browser):
       const body = fragment(sender.connection.localDescription.sdp, [candidate]);
       return (await sender.trickle(sender.resource, etag, body)).status;
     }"""
-    with receiving() as (server, reader), opened(browser, f"{server.address}signer") as page:
+    with receiving() as (server, reader), signing(browser, server) as page:
         start_sending(page)
         reader.wait_for(shows_the_clip)
         session = page.evaluate("avatarStream.sender.resource").rpartition("/")[2]
@@ -155,7 +134,7 @@ def test_the_page_sends_late_candidates(browser):
 
 def test_the_signer_comes_back_by_itself(browser):
     """The connection dies; later the page is loaded again. Nobody presses anything."""
-    with receiving() as (server, reader), opened(browser, f"{server.address}signer") as page:
+    with receiving() as (server, reader), signing(browser, server) as page:
         start_sending(page)
         reader.wait_for(shows_the_clip)
         session = page.evaluate("avatarStream.sender.resource")
@@ -169,7 +148,7 @@ def test_the_signer_comes_back_by_itself(browser):
 
 
 def test_a_camera_that_went_comes_back_also_before_anything_is_sent(browser):
-    with receiving() as (server, _), opened(browser, f"{server.address}signer") as page:
+    with receiving() as (server, _), signing(browser, server) as page:
         wait_for(page, "avatarStream.state.stream !== null")
         page.evaluate("avatarStream.state.stream.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
         page.get_by_text("The camera is gone. Connect it again: this goes on by itself.").wait_for()
@@ -179,7 +158,7 @@ def test_a_camera_that_went_comes_back_also_before_anything_is_sent(browser):
 
 def test_who_leaves_the_page_has_left(browser):
     with receiving() as (server, reader):
-        with opened(browser, f"{server.address}signer") as page:
+        with signing(browser, server) as page:
             start_sending(page)
             reader.wait_for(shows_the_clip)
             page.goto("about:blank")
@@ -193,7 +172,7 @@ def test_the_signer_picks_an_avatar(browser):
     folder = bundled("assets") / "avatars"
     with receiving(controls) as (server, _):
         server.api.portraits = {name: folder / name / "portrait.png" for name in ("mei", "ben", "elena")}
-        with opened(browser, f"{server.address}signer") as page:
+        with signing(browser, server) as page:
             wait_for(page, "document.querySelector('input[value=mei]')?.checked")
             wait_for(page, "document.querySelector('.face img').naturalWidth >= 512")
             controls.take()
@@ -208,7 +187,7 @@ def test_the_signer_picks_an_avatar(browser):
 
 def test_the_token_is_asked_for_and_kept(browser):
     with receiving(token=TOKEN) as (server, reader):
-        with opened(browser, f"{server.address}signer") as page:
+        with signing(browser, server) as page:
             page.get_by_label("Token").fill("a-wrong-token")
             page.get_by_role("button", name="Use it").click()
             page.get_by_text("The token is wrong").wait_for()
@@ -217,17 +196,17 @@ def test_the_token_is_asked_for_and_kept(browser):
             start_sending(page)
             reader.wait_for(shows_the_clip)
             assert page.locator("#token-form").is_hidden()
-        with opened(browser, f"{server.address}signer#token={TOKEN}") as page:
+        with signing(browser, server, f"#token={TOKEN}") as page:
             start_sending(page)
             reader.wait_for(shows_the_clip, after=len(reader.frames))
             assert TOKEN not in page.url, "not left standing in the address"
 
 
 def test_a_second_page_may_take_over(browser):
-    with receiving() as (server, reader), opened(browser, f"{server.address}signer") as first:
+    with receiving() as (server, reader), signing(browser, server) as first:
         start_sending(first)
         reader.wait_for(shows_the_clip)
-        with opened(browser, f"{server.address}signer") as second:
+        with signing(browser, server) as second:
             start_sending(second)
             second.get_by_text("Another signer is sending").wait_for()
             assert server.ingest.state == "sending"
@@ -240,7 +219,7 @@ def test_a_second_page_may_take_over(browser):
 def test_words_where_there_is_no_camera(launch):
     with receiving() as (server, _):
         for arguments, word in (([FAKE_DEVICE], "refused"), ([FAKE_YES], "No camera was found")):
-            with opened(launch(*arguments), f"{server.address}signer") as page:
+            with signing(launch(*arguments), server) as page:
                 page.get_by_role("button", name="Turn on the camera").click()
                 page.get_by_text(word).wait_for()
                 assert page.get_by_role("button", name="Turn on the camera").is_enabled()
@@ -248,25 +227,20 @@ def test_words_where_there_is_no_camera(launch):
 
 def test_words_where_nobody_waits_for_a_signer(browser):
     """A pipeline with a camera of its own; once it takes signers, the page sends by itself."""
-    server = Server(ServerOptions(port=0))
-    server.open()
-    try:
-        with opened(browser, f"{server.address}signer") as page:
-            start_sending(page)
-            page.get_by_text("must be {type: whip}").wait_for()
-            with receiving(server=server) as (_, reader):
-                reader.wait_for(shows_the_clip)
-                page.locator("#badge").wait_for()
-                wait_for(page, "document.getElementById('trouble').hidden")
-    finally:
-        server.close()
+    with opened(Server(ServerOptions(port=0))) as server, signing(browser, server) as page:
+        start_sending(page)
+        page.get_by_text("must be {type: whip}").wait_for()
+        with receiving(server=server) as (_, reader):
+            reader.wait_for(shows_the_clip)
+            page.locator("#badge").wait_for()
+            wait_for(page, "document.getElementById('trouble').hidden")
 
 
 def test_words_where_the_page_is_not_secure(browser):
     with receiving(host="0.0.0.0", token=TOKEN) as (server, _):
         if "127.0.0.1" in server.address:
             pytest.skip("this machine has no other address")
-        with opened(browser, f"{server.address}signer#token={TOKEN}") as page:
+        with signing(browser, server, f"#token={TOKEN}") as page:
             page.get_by_text("only on pages by https").wait_for()
 
 
@@ -279,7 +253,6 @@ def test_a_signer_on_another_machine_sends_by_https(browser, tmp_path):
     secure = {"host": "0.0.0.0", "token": TOKEN, "certificate": certificate, "key": key}
     with receiving(**secure) as (server, reader):
         assert server.address.startswith(f"https://{host}:")
-        address = f"{server.address}signer#token={TOKEN}"
-        with opened(browser, address, PHONE, ignore_https_errors=True) as page:
+        with signing(browser, server, f"#token={TOKEN}", PHONE, ignore_https_errors=True) as page:
             start_sending(page)
             reader.wait_for(shows_the_clip)

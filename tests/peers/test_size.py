@@ -1,17 +1,17 @@
 """The picture's size: what is asked for once reaches recordings, pages, overlays, shows and cards, all of it sharp."""
 
-import contextlib
 import dataclasses
 import io
 import threading
-import time
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from support.pages import on_air, wait_for
+from support.pages import on_air, visiting, wait_for
 from support.programmes import read_back, write_programme
+from support.stages import opened
+from support.waiting import until
 
 from avatar_stream.broadcast.outgoing.overlay import OverlayPacker
 from avatar_stream.controls import Controls, Wish
@@ -40,7 +40,6 @@ def checked(side_px, cell_px=8):
 
 
 def middle(image):
-    """The middle of (H, W, ...), well inside the checks."""
     height, width = image.shape[:2]
     return image[3 * height // 8 : 5 * height // 8, 3 * width // 8 : 5 * width // 8].astype(float)
 
@@ -51,15 +50,8 @@ def enlarged(image, side_px):
     return cv2.resize(small, (side_px, side_px), interpolation=cv2.INTER_LINEAR)
 
 
-@contextlib.contextmanager
-def opened(browser, address, side_px):
-    """A page with room for the whole picture."""
-    page = browser.new_page(viewport={"width": side_px, "height": side_px})
-    page.goto(address)
-    try:
-        yield page
-    finally:
-        page.close()
+def large(browser, address, side_px):
+    return visiting(browser, address, (side_px, side_px))
 
 
 @pytest.mark.parametrize("side_px, codec", [(768, "h264"), (768, "vp8"), (1024, "h264")])
@@ -67,7 +59,7 @@ def test_the_overlay_is_as_large_as_the_avatars_picture(browser, codec, side_px)
     person = checked(side_px)
     with (
         on_air(person, codec=codec, label=LABEL) as sink,
-        opened(browser, sink.address + "overlay", side_px) as page,
+        large(browser, sink.address + "overlay", side_px) as page,
     ):
         wait_for(page, "avatarStream.frameTimesMs.length > 5 && painter.shown")
         wait_for(page, "painter.label !== null")
@@ -82,18 +74,14 @@ def test_the_overlay_is_as_large_as_the_avatars_picture(browser, codec, side_px)
     assert told == pytest.approx(packer.label_box), "the page is told where the label is at that size"
     left, top, right, bottom = (round(end * side_px) for end in packer.label_box)
     drawn = packer.pack(np.zeros_like(person))[top:bottom, left:right].astype(float)
-    assert (
-        np.abs(
-            picture[top:bottom, left:right, :3] * (picture[top:bottom, left:right, 3:] / 255) - drawn
-        ).mean()
-        < 8
-    )
+    shown = picture[top:bottom, left:right]
+    assert np.abs(shown[..., :3] * (shown[..., 3:] / 255) - drawn).mean() < 8
 
 
 @pytest.mark.parametrize("side_px", LARGE_PX)
 def test_the_page_shows_the_picture_at_its_size(browser, side_px):
     person = checked(side_px)
-    with on_air(person) as sink, opened(browser, sink.address, 1600) as page:
+    with on_air(person) as sink, large(browser, sink.address, 1600) as page:
         wait_for(page, "avatarStream.frameTimesMs.length > 5")
         size = page.evaluate("avatarStream.videos.slice(0, 1).map(v => [v.videoWidth, v.videoHeight])[0]")
         assert size == [side_px, side_px]
@@ -118,11 +106,10 @@ def test_a_live_pipeline_follows_one_number(browser, avatar_folder, drawing_synt
     run.start()
     try:
         sink = pipeline.outputs[0].sink
-        while not sink.address:
-            time.sleep(0.05)
+        until(lambda: sink.address)
         with (
-            opened(browser, sink.address, 1200) as page,
-            opened(browser, sink.address + "overlay", 768) as overlay,
+            large(browser, sink.address, 1200) as page,
+            large(browser, sink.address + "overlay", 768) as overlay,
         ):
             wait_for(page, "avatarStream.frameTimesMs.length > 5")
             wait_for(overlay, "avatarStream.frameTimesMs.length > 5 && painter.shown")
@@ -141,7 +128,7 @@ def test_a_live_pipeline_follows_one_number(browser, avatar_folder, drawing_synt
     assert np.abs(recorded[lines].astype(int) - drawn[lines]).mean() < 20
 
 
-def test_beside_a_show_the_signer_is_made_as_large_as_it_is_shown(
+def test_beside_a_show_the_signer_is_as_large_as_shown(
     avatar_folder, drawing_synthesizer, make_pose_clip, tmp_path
 ):
     programme = write_programme(tmp_path / "programme.mp4", seconds=0.2, size=(1280, 720), sound=False)
@@ -155,12 +142,11 @@ def test_beside_a_show_the_signer_is_made_as_large_as_it_is_shown(
     assert drawing_synthesizer.size_px == 768
     image = read_back(tmp_path / "o.mp4")[0][0][1]
     assert image.shape == (720, 1280, 3)
-    large = draw_pose(np.full((768, 768, 3), GROUND, np.uint8), drawing_synthesizer.poses[0])
-    wanted = cv2.resize(large, (720, 720), interpolation=cv2.INTER_AREA)
+    whole = draw_pose(np.full((768, 768, 3), GROUND, np.uint8), drawing_synthesizer.poses[0])
+    wanted = cv2.resize(whole, (720, 720), interpolation=cv2.INTER_AREA)
     lines = wanted.max(axis=2) > GROUND + 20
-    error, soft = (
-        np.abs(image[:, 560:].astype(float) - each)[lines].mean() for each in (wanted, enlarged(large, 720))
-    )
+    shown, soft = image[:, 560:].astype(float), enlarged(whole, 720)
+    error, soft = (np.abs(shown - each)[lines].mean() for each in (wanted, soft))
     assert error < 0.8 * soft
 
 
@@ -181,20 +167,17 @@ def test_the_rigged_person_is_drawn_at_that_size():
     avatar = load_avatar("mei")
     pictures = []
     for side_px in (512, 768):
-        synthesizer = RigSynthesizer(RigSynthesizer.Options(size_px=side_px), Context(avatar=avatar))
-        synthesizer.open()
-        try:
+        options = RigSynthesizer.Options(size_px=side_px)
+        with opened(RigSynthesizer(options, Context(avatar=avatar))) as synthesizer:
             pictures.append(synthesizer.synthesize(avatar.pose))
-        finally:
-            synthesizer.close()
-    usual, large = pictures
-    assert large.shape == (768, 768, 4)
-    small = cv2.resize(large, (512, 512), interpolation=cv2.INTER_AREA)
+    usual, fine = pictures
+    assert fine.shape == (768, 768, 4)
+    small = cv2.resize(fine, (512, 512), interpolation=cv2.INTER_AREA)
     solid = (small[..., 3] == 255) & (usual[..., 3] == 255)
     assert solid.sum() > 30_000
     assert np.abs(small.astype(int) - usual)[solid].mean() < 4, "the same person in the same place"
-    fine, coarse = (
-        cv2.Laplacian(each[..., 1].astype(np.float32), cv2.CV_32F)[large[..., 3] == 255].std()
-        for each in (large, cv2.resize(usual, (768, 768), interpolation=cv2.INTER_CUBIC))
-    )
-    assert fine > 1.2 * coarse, "sharper than an enlarged one"
+    coarse, solid = cv2.resize(usual, (768, 768), interpolation=cv2.INTER_CUBIC), fine[..., 3] == 255
+    edges = [
+        cv2.Laplacian(each[..., 1].astype(np.float32), cv2.CV_32F)[solid].std() for each in (fine, coarse)
+    ]
+    assert edges[0] > 1.2 * edges[1], "sharper than an enlarged one"

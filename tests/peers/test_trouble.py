@@ -3,8 +3,9 @@
 import time
 
 from support.bad_network import BadNetwork
-from support.pages import wait_for
-from support.web import Feeder, sink_at, wait_for_pictures
+from support.pages import visiting, wait_for, wait_for_pictures
+from support.stages import opened
+from support.web import Feeder, sink_at
 
 BACK_WITHIN_S = 10.0  # far more than the longest pause between two tries
 OUTAGE_S = 5.0
@@ -14,7 +15,7 @@ GOOD, BAD = 45, 40  # pictures that are waited for before the outage, without lo
 SHOWN = "document.getElementById('avatar').getVideoPlaybackQuality().totalVideoFrames"
 
 
-def through(page, network, state):
+def through(page, network):
     """Send the page's media through the network, and its HTTP too while that is out."""
 
     def offer(route):
@@ -25,7 +26,6 @@ def through(page, network, state):
             route.continue_()
             return
         answer = route.fetch(post_data=network.alone(route.request.post_data))
-        state["answers"] += 1
         body = network.way_to(answer.text()) if answer.status == 201 else answer.body()
         route.fulfill(response=answer, body=body)
 
@@ -44,19 +44,13 @@ def shown_in(page, seconds):
 
 
 def wait_for_more(page, pictures):
-    """Wait until so many more were shown."""
     wait_for(page, f"{SHOWN} > {page.evaluate(SHOWN) + pictures}")
 
 
 def test_loss_and_jitter_cost_some_pictures_and_an_outage_is_over_when_the_network_is_back(browser):
-    sink, state = sink_at(), {"answers": 0}
-    sink.open()
-    context = browser.new_context()
-    try:
+    with opened(sink_at()) as sink, visiting(browser, "about:blank") as page:
         with BadNetwork(seed=1) as network, Feeder(sink):
-            page = context.new_page()
-            page.set_default_timeout(30_000)
-            through(page, network, state)
+            through(page, network)
             page.goto(sink.address)
             wait_for_pictures(page)
             wait_for_more(page, GOOD)
@@ -70,6 +64,3 @@ def test_loss_and_jitter_cost_some_pictures_and_an_outage_is_over_when_the_netwo
             while shown_in(page, 0.2) < 3:
                 assert time.monotonic() - begun_s < BACK_WITHIN_S, "back soon after the network"
         assert network.passed > 100, "pictures really came this way"
-    finally:
-        context.close()
-        sink.close()

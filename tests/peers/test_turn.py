@@ -1,7 +1,5 @@
 """Through coturn on loopback: publisher and viewer that may go by way of it only, and our own ICE servers."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import re
@@ -12,7 +10,9 @@ import aiohttp
 import pytest
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
+from support.ingest import TOKEN
 from support.outward import Signer, assert_stripes, free_port, running
+from support.stages import opened
 from support.waiting import run_async, until
 
 from avatar_stream.broadcast.server import Server
@@ -21,26 +21,19 @@ from avatar_stream.sinks.web import WebSink
 from avatar_stream.sinks.whip import WhipSink
 from avatar_stream.stages import Context
 
-USER, WORD, TOKEN = "signer", "a-long-word", "a-good-token"
+USER, WORD = "signer", "a-long-word"
 RELAY_PORTS = (22000, 22050)
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("turnserver") is None, reason="coturn is missing: apt-get install coturn"
-)
+pytestmark = pytest.mark.skipif(shutil.which("turnserver") is None, reason="apt-get install coturn")
 
 
 @pytest.fixture
 def turn(tmp_path):
-    """coturn on loopback; its address as ICE servers name it."""
     port = free_port()
     command = f"turnserver -n --listening-ip 127.0.0.1 --relay-ip 127.0.0.1 --listening-port {port} --no-tls "
-    command += (
-        f"--no-dtls --no-cli --lt-cred-mech --user {USER}:{WORD} --realm example.org --allow-loopback-peers "
-    )
-    command += "--log-file stdout "
-    command += (
-        f"--min-port {RELAY_PORTS[0]} --max-port {RELAY_PORTS[1]} --pidfile {tmp_path}/pid --db {tmp_path}/db"
-    )
+    command += f"--no-dtls --no-cli --lt-cred-mech --user {USER}:{WORD} --realm example.org "
+    command += f"--allow-loopback-peers --log-file stdout --pidfile {tmp_path}/pid --db {tmp_path}/db "
+    command += f"--min-port {RELAY_PORTS[0]} --max-port {RELAY_PORTS[1]}"
     with running(command.split()):
         until(lambda: _listens(port))
         yield f"turn:127.0.0.1:{port}?transport=udp"
@@ -59,8 +52,10 @@ def _listens(port: int) -> bool:
             return False
 
 
-def is_relayed(port: int) -> bool:
-    return RELAY_PORTS[0] <= port <= RELAY_PORTS[1]
+def all_relayed(sdp: str) -> bool:
+    """Whether it names ways by TURN, all of them through ours."""
+    ports = [int(port) for port in re.findall(r"^a=candidate:(?:\S+ ){5}(\d+) typ relay", sdp, re.M)]
+    return bool(ports) and all(RELAY_PORTS[0] <= port <= RELAY_PORTS[1] for port in ports)
 
 
 @pytest.mark.parametrize("who", ["publisher", "server"])
@@ -68,8 +63,7 @@ def test_publishing_by_way_of_coturn_only(turn, who):
     named = (IceServer(urls=turn, username=USER, credential=WORD),)
     # Either knows the TURN server; the WHIP server names it in a Link header.
     server = Server(ServerOptions(port=0, token=TOKEN, ice_servers=named if who == "server" else ()))
-    server.open()
-    try:
+    with opened(server):
         server.ingest.opened = True
         own = named if who == "publisher" else ()
         url = f"{server.address}whip"
@@ -78,10 +72,7 @@ def test_publishing_by_way_of_coturn_only(turn, who):
             until(lambda: server.ingest.state == "sending")
             assert_stripes(server.ingest.arrivals.get(10).picture.to_ndarray(format="rgb24"))
             offer = server.ingest._session.connection.remoteDescription.sdp
-        ports = [int(port) for port in re.findall(r"^a=candidate:(?:\S+ ){5}(\d+) typ relay", offer, re.M)]
-        assert ports and all(map(is_relayed, ports)) and "typ host" not in offer
-    finally:
-        server.close()
+    assert all_relayed(offer) and "typ host" not in offer
 
 
 # aioice leaves the socket of a refused request to the garbage collector.
@@ -95,15 +86,13 @@ def test_publishing_by_way_of_a_turn_server_that_refuses_says_so(turn):
 
 
 def test_a_viewer_behind_coturn_and_our_own_relay(turn):
-    server = Server(
-        ServerOptions(port=0, ice_servers=(IceServer(urls=turn, username=USER, credential=WORD),))
-    )
+    named = (IceServer(urls=turn, username=USER, credential=WORD),)
+    server = Server(ServerOptions(port=0, ice_servers=named))
     sink = WebSink(context=Context(server=server))
     with Signer(sink):
         answer, picture = run_async(_watch(f"{sink.address}whep", turn))
         assert_stripes(picture)
-    ports = [int(port) for port in re.findall(r"^a=candidate:(?:\S+ ){5}(\d+) typ relay", answer, re.M)]
-    assert ports and all(map(is_relayed, ports)), "the server's own way by TURN is in its answer"
+    assert all_relayed(answer), "the server's own way by TURN is in its answer"
 
 
 async def _watch(url: str, turn: str):

@@ -1,7 +1,5 @@
 """The window on a virtual screen (support/window_cases.py, a program), and what is told where there is none."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

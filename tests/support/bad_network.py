@@ -34,9 +34,8 @@ class BadNetwork:
 
     def way_to(self, answer_sdp):
         """Return an SDP answer whose only candidate leads through this network to the answer's first one."""
-        found = re.search(
-            r"^a=candidate:\S+ 1 udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host", answer_sdp, re.MULTILINE
-        )
+        pattern = r"^a=candidate:\S+ 1 udp \d+ (\d+\.\d+\.\d+\.\d+) (\d+) typ host"
+        found = re.search(pattern, answer_sdp, re.MULTILINE)
         server = (found[1], int(found[2]))
         host, port = asyncio.run_coroutine_threadsafe(self._open_way(server), self._loop).result(5)
         ours = f"a=candidate:1 1 udp 2130706431 {host} {port} typ host"
@@ -97,9 +96,8 @@ class _Door(asyncio.DatagramProtocol):
         way = self.ways.get(address)
         if way is None:
             loop = asyncio.get_running_loop()
-            way = self.ways[address] = asyncio.ensure_future(
-                loop.create_datagram_endpoint(lambda: _Back(self, address), remote_addr=self.server)
-            )
+            way = loop.create_datagram_endpoint(lambda: _Back(self, address), remote_addr=self.server)
+            way = self.ways[address] = asyncio.ensure_future(way)
         transport, _ = await way
         self.network.keep(transport)
         if not transport.is_closing():

@@ -1,5 +1,3 @@
-"""What plays as the camera of the browser."""
-
 from fractions import Fraction
 
 import av

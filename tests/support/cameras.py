@@ -1,5 +1,3 @@
-"""A camera that stands at the hardware's edge, and its picture."""
-
 import cv2
 import numpy as np
 
@@ -8,13 +6,8 @@ class Camera:
     """Stands at the hardware's edge, where a real one cannot be in a test: behaves as `cv2.VideoCapture`."""
 
     def __init__(self, pictures, mode=(64, 48, 30.0), opens=True):
-        self.pictures, self.mode, self.opens, self.asked, self.released = (
-            iter(pictures),
-            mode,
-            opens,
-            {},
-            False,
-        )
+        self.pictures, self.mode, self.opens = iter(pictures), mode, opens
+        self.asked, self.released = {}, False
 
     def isOpened(self):  # noqa: N802
         return self.opens

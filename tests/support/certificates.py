@@ -1,5 +1,3 @@
-"""A certificate that a test makes itself."""
-
 import datetime
 import ipaddress
 

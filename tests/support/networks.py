@@ -1,16 +1,21 @@
 """Networks with few channels, a drawn person and a data set of it."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from avatar_stream import types
+from avatar_stream.modeling import flow
+from avatar_stream.modeling.autoencoder import PatchAutoencoder
 from avatar_stream.modeling.denoiser import SourceNet, TargetNet
 from avatar_stream.modeling.drawing import geometry
 from avatar_stream.modeling.drawing.figure import measure_figure
 from avatar_stream.modeling.drawing.geometry import draw_groups
 from avatar_stream.modeling.drawing.girth import Girth
+from avatar_stream.modeling.pipeline import save_pipeline
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Pose
 from support.places import ROOT
 
@@ -18,51 +23,49 @@ SMALL_WIDTHS, SMALL_HEADS = (8, 16, 24, 32), 2
 
 
 def small_networks() -> tuple[SourceNet, TargetNet]:
-    """Both networks with few channels, as they begin."""
     size = {"latent_channels": 16, "heads": SMALL_HEADS, "embedding_dim": 32}
     return SourceNet(widths=SMALL_WIDTHS[1:], **size), TargetNet(widths=SMALL_WIDTHS, **size)
+
+
+def save_small_model(folder: Path) -> Path:
+    """A small untrained model on disk, whose every layer has something to say, also attention."""
+    torch.manual_seed(0)  # of the biases, which keep their own beginning
+    generator = torch.Generator().manual_seed(0)
+    autoencoder = PatchAutoencoder(latent_channels=16)
+    autoencoder.basis.copy_(torch.linalg.qr(torch.randn(256, 16, generator=generator))[0].T)
+    autoencoder.mean.copy_(torch.rand(256, generator=generator))
+    nets = small_networks()
+    for parameter in itertools.chain(*(net.parameters() for net in nets)):
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.08, generator=generator)
+    save_pipeline(folder, autoencoder, *nets, flow.START_SOURCE, 0)
+    return folder
 
 
 def standing_points(lift_right_px: float = 0.0) -> np.ndarray:
     """(553, 3) a plain standing person in the canonical frame, the right hand lifted by some px."""
     rng = np.random.default_rng(0)
     points = np.zeros((types.POINT_COUNT, 3), np.float32)
-    body = {
-        0: (256, 150),
-        7: (290, 150),
-        8: (222, 150),
-        11: (330, 236),
-        12: (182, 236),
-        13: (350, 330),
-        14: (162, 330),
-    }
-    body |= {15: (360, 400), 16: (152, 400 - lift_right_px), 23: (300, 440), 24: (212, 440)}
+    body = {0: (256, 150), 7: (290, 150), 8: (222, 150), 11: (330, 236), 12: (182, 236), 13: (350, 330)}
+    body |= {14: (162, 330), 15: (360, 400), 16: (152, 400 - lift_right_px), 23: (300, 440), 24: (212, 440)}
     for row, place in body.items():
         points[row, :2] = place
     points[FACE, :2] = (256, 150) + rng.uniform(-1, 1, (478, 2)) * (38, 50)
-    for row, place in {
-        10: (256, 95),
-        152: (256, 205),
-        454: (294, 150),
-        234: (218, 150),
-        1: (256, 155),
-    }.items():
+    face = {10: (256, 95), 152: (256, 205), 454: (294, 150), 234: (218, 150), 1: (256, 155)}
+    for row, place in face.items():
         points[FACE.start + row, :2] = place
-    finger = np.array(
-        [(0, 0)] + [((f - 2) * 6.0, 18 + 8.0 * k) for f in range(5) for k in range(4)], np.float32
-    )
+    fingers = [((f - 2) * 6.0, 18 + 8.0 * k) for f in range(5) for k in range(4)]
+    finger = np.array([(0, 0), *fingers], np.float32)
     points[LEFT_HAND, :2] = points[15, :2] + finger
     points[RIGHT_HAND, :2] = points[16, :2] + finger * (-1, 1)
     return points
 
 
 def as_pose(points: np.ndarray) -> Pose:
-    """Pose of exact points."""
     return Pose(points, np.ones(553, np.float32), np.full((33, 3), np.nan, np.float32), (512, 512), 0.0)
 
 
 def picture() -> np.ndarray:
-    """(512, 512, 4) a picture with something everywhere."""
     image = np.random.default_rng(1).integers(0, 255, (16, 16, 4), np.uint8).repeat(32, 0).repeat(32, 1)
     image[..., 3] = 255
     return image

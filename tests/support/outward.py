@@ -1,12 +1,14 @@
-"""What the tests of outputs to the world share: a steady signer, other programs that run, free ports."""
-
-from __future__ import annotations
+"""What the tests of outputs to the world share: a steady signer, other programs that run, free ports, servers."""
 
 import contextlib
+import functools
+import http.server
 import random
 import signal
 import socket
 import subprocess
+import sys
+import textwrap
 import threading
 import time
 import urllib.error
@@ -15,11 +17,13 @@ import urllib.request
 import numpy as np
 
 from avatar_stream.types import Frame
+from support.places import ROOT
+from support.stages import opened
+from support.waiting import Beside
 
 FPS = 25
-PATIENT_S = (
-    2.0  # a `write` that waits for the network waits for 5 s and more; a busy machine for less than this
-)
+# A `write` that waits for the network waits for 5 s and more; a busy machine for less than this.
+PATIENT_S = 2.0
 # From top to bottom; a white bar wanders over them.
 STRIPES = ((200, 30, 30), (30, 170, 40), (40, 60, 200))
 
@@ -43,7 +47,7 @@ def assert_stripes(image: np.ndarray) -> None:
         assert np.abs(middle - colour).max() < 25, (row, middle)
 
 
-class Signer:
+class Signer(Beside):
     """Writes pictures at a steady pace from a thread of its own, as the pipeline does, until the block ends.
 
     Attributes:
@@ -52,32 +56,25 @@ class Signer:
     """
 
     def __init__(self, sink, size: tuple[int, int] = (128, 96)):
+        super().__init__()
         self.longest_s, self.size, self._sink = 0.0, size, sink
-        self._stop, self._error = threading.Event(), None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._open = contextlib.ExitStack()
 
     def __enter__(self):
-        self._sink.open()
-        self._thread.start()
-        return self
+        self._open.enter_context(opened(self._sink))
+        return super().__enter__()
 
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join(5)
-        self._sink.close()
-        self._sink.close()
-        assert self._error is None, self._error
+    def __exit__(self, *error):
+        with self._open:
+            super().__exit__(*error)
 
-    def _run(self):
+    def work(self):
         index = 0
-        try:
-            while not self._stop.wait(1 / FPS):
-                before_s = time.monotonic()
-                self._sink.write(Frame(image=picture(index, self.size), time_s=before_s, index=index))
-                self.longest_s = max(self.longest_s, time.monotonic() - before_s)
-                index += 1
-        except Exception as error:
-            self._error = error
+        while not self.stopped.wait(1 / FPS):
+            before_s = time.monotonic()
+            self._sink.write(Frame(image=picture(index, self.size), time_s=before_s, index=index))
+            self.longest_s = max(self.longest_s, time.monotonic() - before_s)
+            index += 1
 
 
 def free_port() -> int:
@@ -98,7 +95,6 @@ def free_port() -> int:
 
 
 def reachable(port: int) -> bool:
-    """Whether somebody listens there."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -118,9 +114,8 @@ def answers(url: str) -> bool:
 @contextlib.contextmanager
 def running(command: list[str], **options):
     """A program, from start to end; what it says on standard error can be read afterwards."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options
-    ) as process:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, **options) as process:
         try:
             yield process
         finally:
@@ -129,3 +124,35 @@ def running(command: list[str], **options):
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def program(code: str, *words: object, **options) -> subprocess.Popen:
+    """A Python program of a test's own, with what is in this folder."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n" + textwrap.dedent(code)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, words)], **pipes, **options)
+
+
+def said_by(code: str, *words: object) -> str:
+    """What a `program` says until it ends well."""
+    with program(code, *words) as process:
+        said, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return said
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """A web server that shows a folder, on an origin of its own: its address."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()

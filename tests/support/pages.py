@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import threading
 import time
 
 import numpy as np
@@ -14,6 +13,8 @@ from avatar_stream.controls import Controls, Status
 from avatar_stream.sinks.web import WebSink
 from avatar_stream.stages import Context
 from avatar_stream.types import Frame, Sound
+from support.stages import opened
+from support.waiting import Beside
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE_MS = 30_000
@@ -33,7 +34,6 @@ def playwright_tool():
 
 @contextlib.contextmanager
 def launched(tool, *arguments):
-    """Headless Chromium."""
     running = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *arguments])
     try:
         yield running
@@ -41,55 +41,36 @@ def launched(tool, *arguments):
         running.close()
 
 
-class Feeder(threading.Thread):
+class Feeder(Beside):
     """Writes a person, over grey, 25 times a second."""
 
     def __init__(self, sink, person, driver=None):
-        super().__init__(name="feeder")
+        super().__init__()
         self.sink, self.person, self.driver = sink, person, driver
-        self.stopped = threading.Event()
 
-    def run(self):
+    def work(self):
         alpha = self.person[..., 3:] / 255
         image = np.rint(self.person[..., :3] * alpha + 223 * (1 - alpha)).astype(np.uint8)
-        index = 0
+        index, parts = 0, {"driver": self.driver, "person": self.person}
         while not self.stopped.wait(0.04):
-            now_s = time.monotonic()
-            frame = Frame(image=image, time_s=now_s, index=index, driver=self.driver, person=self.person)
-            self.sink.write(frame)
+            self.sink.write(Frame(image=image, time_s=time.monotonic(), index=index, **parts))
             index += 1
 
-    def __enter__(self):
-        self.start()
-        return self
 
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.join(10)
-
-
-class Player(threading.Thread):
+class Player(Beside):
     """Gives a web output two tones, a block each 20 ms."""
 
     def __init__(self, sink):
-        super().__init__(name="player")
-        self.sink, self.stopped = sink, threading.Event()
+        super().__init__()
+        self.sink = sink
 
-    def run(self):
+    def work(self):
         begun_s, count = time.monotonic(), 0
         while not self.stopped.wait(max(0, begun_s + count * BLOCK / 48_000 - time.monotonic())):
             times_s = (count * BLOCK + np.arange(BLOCK)) / 48_000
             samples = 8000 * np.sin(2 * np.pi * np.outer(times_s, TONES_HZ))
             self.sink.hear(Sound(samples.astype(np.int16), begun_s + count * BLOCK / 48_000))
             count += 1
-
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.join(10)
 
 
 @contextlib.contextmanager
@@ -100,13 +81,25 @@ def on_air(person, port=0, status=None, driver=None, server=None, **options):
     sink = WebSink(WebSink.Options(driver=driver is not None, **options), Context(server=server, **given))
     controls = Controls()
     controls.tell(status or Status())
-    sink.attach(controls)
-    sink.open()
+    with opened(sink, controls), Feeder(sink, person, driver):
+        yield sink
+
+
+@contextlib.contextmanager
+def visiting(browser, address, size=(1000, 700), before="", **options):
+    """A page in a window of its own; any error in it fails the test. `before`: a script that runs first."""
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+    context.add_init_script(before)
+    errors = []
+    context.on("weberror", lambda told: errors.append(str(told.error)))
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(address)
     try:
-        with Feeder(sink, person, driver):
-            yield sink
+        yield page
+        assert errors == []
     finally:
-        sink.close()
+        context.close()
 
 
 def wait_for(page, condition):
@@ -115,3 +108,7 @@ def wait_for(page, condition):
     while not page.evaluate(condition):
         assert time.monotonic() < end_s, f"never came true: {condition}"
         page.wait_for_timeout(50)
+
+
+def wait_for_pictures(page):
+    wait_for(page, "(avatarStream.player || avatarStream).frameTimesMs.length > 3")

@@ -43,14 +43,11 @@ def read_video(path: Path) -> tuple[list[float], list[np.ndarray]]:
     """Times in seconds and RGB pictures of a finished video."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        frames = [
-            (float(f.pts * f.time_base), f.to_ndarray(format="rgb24")) for f in container.decode(stream)
-        ]
-    return [time for time, _ in frames], [image for _, image in frames]
+        pictures = [(float(f.time), f.to_ndarray(format="rgb24")) for f in container.decode(stream)]
+    return [time for time, _ in pictures], [image for _, image in pictures]
 
 
 def cut_clip(source: Path, target: Path, first: int, count: int) -> None:
-    """Write some frames of a clip as a clip of its own."""
     with av.open(str(source)) as clip, av.open(str(target), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "12"})
         for index, frame in enumerate(clip.decode(video=0)):

@@ -1,10 +1,5 @@
 """A programme with a visible counter and beeps, a signer whose picture says its time, and how both are read again."""
 
-from __future__ import annotations
-
-import contextlib
-import socket
-import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -118,43 +113,3 @@ def send_live(container: av.container.OutputContainer, start_s: float, ended: Ca
         container.mux(audio.encode(samples))
         index += 1
         time.sleep(max(0.0, begun_s + index / FPS - time.monotonic()))
-
-
-class Station:
-    """Sends a programme over TCP as it happens: MPEG-TS, see `send_live`.
-
-    Attributes:
-        address: for `show.source`.
-        silent: while set, whoever is connected is let go and nobody is let in.
-    """
-
-    def __init__(self):
-        """Take a free port and begin."""
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(0.1)
-        self.address = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
-        self.silent, self._stopped = threading.Event(), threading.Event()
-        self.start_s = time.monotonic()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def close(self):
-        """Stop sending."""
-        self._stopped.set()
-        self._thread.join(5)
-        self._server.close()
-
-    def _serve(self):
-        while not self._stopped.is_set():
-            try:
-                connection, _ = self._server.accept()
-            except TimeoutError:
-                continue
-            with connection, contextlib.suppress(OSError, av.error.FFmpegError):
-                if not self.silent.is_set():
-                    self._send(connection)
-
-    def _send(self, connection):
-        with connection.makefile("wb", buffering=0) as file:
-            with av.open(file, "w", format="mpegts", options={"flush_packets": "1"}) as container:
-                send_live(container, self.start_s, lambda: self.silent.is_set() or self._stopped.is_set())

@@ -22,8 +22,7 @@ needs_nginx = pytest.mark.skipif(
 
 @contextlib.contextmanager
 def nginx(folder: Path, port: int, extra: str = ""):
-    """Debian's nginx with nginx-rtmp: application `live`, which writes down what is published."""
-    (folder / "record").mkdir(exist_ok=True)
+    """Debian's nginx with nginx-rtmp and an application `live`."""
     configuration = folder / "nginx.conf"
     configuration.write_text(
         f"""load_module {NGINX_MODULE};
@@ -36,3 +35,17 @@ rtmp {{ server {{ listen 127.0.0.1:{port};
     with running(["nginx", "-p", str(folder), "-e", "stderr", "-c", str(configuration)]) as process:
         until(lambda: reachable(port))
         yield process
+
+
+@contextlib.contextmanager
+def recording(folder: Path, port: int):
+    """The same, which writes down what is published: a function that waits for the file and returns it."""
+    (folder / "record").mkdir()
+    found = (folder / "record").glob
+
+    def wait() -> Path:
+        until(lambda: list(found("*.flv")))
+        return next(found("*.flv"))
+
+    with nginx(folder, port, extra=f"record all; record_path {folder}/record;"):
+        yield wait

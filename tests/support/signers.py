@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from avatar_stream.landmarks import HAND_CHAIN, HAND_RATIOS
+from avatar_stream.people.skeleton import INDEX
 from avatar_stream.retarget import Retargeter, RetargetOptions
 from avatar_stream.sources.pose_file import read_pose_file
 from avatar_stream.types import FACE, LEFT_HAND, RIGHT_HAND, Pose
@@ -13,9 +14,7 @@ from support.places import ROOT
 PORTRAITS = sorted(ROOT.glob("assets/avatars/*/portrait.pose"))
 
 FPS = 30
-
 STILL = RetargetOptions(smoothing=0)
-
 DOWN = np.array([0.0, 1.0, 0.0])
 
 
@@ -37,13 +36,8 @@ def hand_shape(palm: float, curl: float = 0.3, side: int = 1) -> np.ndarray:
     for finger in range(5):
         for k in range(4):
             bend = curl * k
-            way = np.array(
-                [
-                    side * -np.sin(spread[finger]) * np.cos(bend),
-                    -np.cos(spread[finger]) * np.cos(bend),
-                    -np.sin(bend),
-                ]
-            )
+            flat = np.cos(bend) * np.array([side * -np.sin(spread[finger]), -np.cos(spread[finger])])
+            way = np.array([*flat, -np.sin(bend)])
             made[1 + 4 * finger + k] = way / np.linalg.norm(way) * HAND_RATIOS[1 + 4 * finger + k] * palm
     return HAND_CHAIN @ made
 
@@ -107,3 +101,9 @@ def without(pose: Pose, rows: slice | list[int]) -> Pose:
     points, confidence = pose.points.copy(), pose.confidence.copy()
     points[rows], confidence[rows] = np.nan, 0
     return replace(pose, points=points, confidence=confidence)
+
+
+def hand_rows(side: str) -> list[int]:
+    """A rig's wrist and its twenty finger joints, in MediaPipe's order."""
+    first = INDEX[f"{side}HandThumb1"]
+    return [INDEX[f"{side}Hand"], *range(first, first + 20)]

@@ -1,11 +1,6 @@
-"""Programmes on the air, as `show.source` names them: by RTMP, SRT, RTSP and HLS, each sent by other software."""
-
-from __future__ import annotations
+"""Programmes on the air, as `show.source` names them: by TCP, RTMP, SRT, RTSP and HLS."""
 
 import contextlib
-import functools
-import getpass
-import http.server
 import shutil
 import socket
 import subprocess
@@ -16,11 +11,12 @@ from pathlib import Path
 import av
 import pytest
 
-from support.outward import free_port, reachable, running
+from support.outward import free_port, serving
 from support.programmes import send_live
+from support.rtmp import nginx
 from support.waiting import until
 
-NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
+FLUSHED = {"format": "mpegts", "options": {"flush_packets": "1"}}
 
 
 class OnAir:
@@ -43,7 +39,6 @@ class OnAir:
         self.end()
 
     def begin(self) -> None:
-        """Go on air."""
         self._off.clear()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -63,26 +58,39 @@ class OnAir:
         raise NotImplementedError
 
 
+class Tcp(OnAir):
+    """Given to one after the other; the port is there all the time, and off air nobody is answered."""
+
+    def __init__(self, _: Path | None = None):
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(0.1)
+        super().__init__(f"tcp://127.0.0.1:{self._server.getsockname()[1]}")
+
+    def __exit__(self, *_):
+        super().__exit__()
+        self._server.close()
+
+    def _send(self):
+        while not self._off.is_set():
+            with contextlib.suppress(OSError, av.error.FFmpegError), self._server.accept()[0] as connection:
+                connection.settimeout(None)
+                with (
+                    connection.makefile("wb", buffering=0) as file,
+                    av.open(file, "w", **FLUSHED) as container,
+                ):
+                    send_live(container, self.start_s, self._off.is_set)
+
+
 class Rtmp(OnAir):
     """Published to nginx, from which it is played."""
 
     def __init__(self, folder: Path):
-        if shutil.which("nginx") is None or not NGINX_MODULE.exists():
-            pytest.skip("nginx with RTMP is missing: apt-get install nginx libnginx-mod-rtmp")
         self._folder, self._port = folder, free_port()
         super().__init__(f"rtmp://127.0.0.1:{self._port}/live/programme")
-        (folder / "nginx.conf").write_text(
-            f"load_module {NGINX_MODULE}; user {getpass.getuser()}; daemon off; worker_processes 1; "
-            f"pid {folder}/nginx.pid; error_log stderr crit; events {{}} "
-            f"rtmp {{ server {{ listen 127.0.0.1:{self._port}; application live {{ live on; }} }} }}\n"
-        )
 
     def _send(self):
-        command = ["nginx", "-p", str(self._folder), "-e", "stderr", "-c", str(self._folder / "nginx.conf")]
-        with running(command):
-            until(lambda: reachable(self._port))
-            with av.open(self.address, "w", format="flv") as container:
-                send_live(container, self.start_s, self._off.is_set)
+        with nginx(self._folder, self._port), av.open(self.address, "w", format="flv") as container:
+            send_live(container, self.start_s, self._off.is_set)
 
 
 class Srt(OnAir):
@@ -193,26 +201,20 @@ class Hls(OnAir):
     """Segments of half a second in a folder that a web server shows."""
 
     def __init__(self, folder: Path):
-        self._folder = folder / "hls"
+        self._folder, self._open = folder / "hls", contextlib.ExitStack()
         self._folder.mkdir()
-        handler = functools.partial(_QuietHandler, directory=str(self._folder))
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        super().__init__(f"http://127.0.0.1:{self._server.server_port}/programme.m3u8")
+        super().__init__(f"{self._open.enter_context(serving(self._folder))}/programme.m3u8")
 
     def __enter__(self):
         super().__enter__()
         playlist = self._folder / "programme.m3u8"
-        until(
-            lambda: playlist.exists() and playlist.read_text().count(".ts") > 3
-        )  # as one that has run for long
+        # As one that has run for long.
+        until(lambda: playlist.exists() and playlist.read_text().count(".ts") > 3)
         return self
 
     def __exit__(self, *_):
-        super().__exit__()
-        self._server.shutdown()
-        self._server.server_close()
+        with self._open:
+            super().__exit__()
 
     def _send(self):
         # A broadcast has no end mark; the next one's pieces have other names.
@@ -221,11 +223,6 @@ class Hls(OnAir):
         playlist = str(self._folder / "programme.m3u8")
         with av.open(playlist, "w", format="hls", options=settings) as container:
             send_live(container, self.start_s, self._off.is_set)
-
-
-class _QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 def needs_srt() -> None:
@@ -239,17 +236,7 @@ def needs_srt() -> None:
 @contextlib.contextmanager
 def through_ffmpeg(target: list[str]):
     """A container whose content the program ffmpeg passes on, nothing encoded again; ended with the block."""
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-fflags",
-        "nobuffer",
-        "-probesize",
-        "300k",
-        "-analyzeduration",
-        "500000",
-    ]
+    command = "ffmpeg -v error -fflags nobuffer -probesize 300k -analyzeduration 500000".split()
     command += ["-f", "nut", "-i", "pipe:0", "-c", "copy", *target]
     with subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0) as process:
         try:

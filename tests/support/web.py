@@ -1,4 +1,4 @@
-"""A web output: on air, asked over HTTP, offered WHEP, and watched in a page that reads its clock."""
+"""A web output: asked over HTTP, offered WHEP, and a page that reads the clock in its pictures."""
 
 import asyncio
 import contextlib
@@ -15,13 +15,11 @@ from avatar_stream.broadcast.settings import ServerOptions
 from avatar_stream.sinks.web import WebSink
 from avatar_stream.stages import Context
 from avatar_stream.types import Frame
-from support.pages import wait_for
+from support.waiting import Beside
 
 BITS, BLOCK_PX = 16, 64  # a number as 4 x 4 black and white blocks
 
 CLOCK_MS = 20  # what one step of the number means
-
-PATIENCE_MS = 20_000
 
 
 def sink_at(port=0, sound=False, **options):
@@ -29,18 +27,6 @@ def sink_at(port=0, sound=False, **options):
     of_server = {name: options.pop(name) for name in list(options) if name in ServerOptions.model_fields}
     server = Server(ServerOptions(port=port, **of_server))
     return WebSink(WebSink.Options(**options), Context(server=server, sound=sound))
-
-
-@contextlib.contextmanager
-def opened(sink, controls=None):
-    if controls is not None:
-        sink.attach(controls)
-    sink.open()
-    try:
-        yield sink
-    finally:
-        sink.close()
-        sink.close()
 
 
 def drawn(number, size=(320, 256)):
@@ -53,17 +39,16 @@ def drawn(number, size=(320, 256)):
     return image
 
 
-class Feeder(threading.Thread):
+class Feeder(Beside):
     """Writes 25 frames a second; each shows the clock at its capture, which is `capture_delay_s` ago."""
 
-    def __init__(self, sink, capture_delay_s=0.0, driver=True):
-        super().__init__(name="feeder")
-        self.sink, self.capture_delay_s, self.driver = sink, capture_delay_s, driver
-        self.start_s, self.stopped, self.paused = time.monotonic(), threading.Event(), threading.Event()
+    def __init__(self, sink, capture_delay_s=0.0):
+        super().__init__()
+        self.sink, self.capture_delay_s = sink, capture_delay_s
+        self.start_s, self.paused = time.monotonic(), threading.Event()
 
-    def run(self):
-        index = 0
-        driver = np.full((240, 640, 3), (200, 40, 40), np.uint8) if self.driver else None
+    def work(self):
+        index, driver = 0, np.full((240, 640, 3), (200, 40, 40), np.uint8)
         while not self.stopped.wait(0.04):
             if self.paused.is_set():
                 continue
@@ -72,52 +57,60 @@ class Feeder(threading.Thread):
             self.sink.write(Frame(image=drawn(number), time_s=captured_s, index=index, driver=driver))
             index += 1
 
-    def __enter__(self):
-        self.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopped.set()
-        self.join(10)
-
 
 def ask(url, method="GET", body=None, **headers):
     """Status, headers and text of an answer, whatever it is."""
-    request = urllib.request.Request(url, body and body.encode(), headers, method=method)
+    code, told, content = _ask(url, method, body and body.encode(), headers)
+    return code, told, content.decode()
+
+
+def ask_server(server, path, body=None, method=None, token=None, **headers):
+    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    headers = ({"Content-Type": "application/json"} if body is not None else {}) | headers
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    return _ask(server.address + path, method, data, headers)
+
+
+def _ask(url, method, data, headers):
+    request = urllib.request.Request(url, data, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=20) as response:
-            return response.status, response.headers, response.read().decode()
+            return response.status, response.headers, response.read()
     except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read().decode()
+        return error.code, error.headers, error.read()
 
 
 def status_of(sink):
     return json.loads(ask(sink.address + "status")[2])
 
 
-async def whep_offer(sections=1):
-    from aiortc import RTCConfiguration, RTCPeerConnection
+@contextlib.asynccontextmanager
+async def offering(*kinds, direction="recvonly", codecs=None):
+    """A connection with an offer, of one video where nothing else is said."""
+    from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver
 
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    for _ in range(sections):
-        connection.addTransceiver("video", direction="recvonly")
-    await connection.setLocalDescription(await connection.createOffer())
-    return connection
+    known = RTCRtpReceiver.getCapabilities("video").codecs
+    try:
+        for kind in kinds or ["video"]:
+            transceiver = connection.addTransceiver(kind, direction=direction)
+            if codecs is not None:
+                transceiver.setCodecPreferences([each for each in known if each.name in codecs])
+        await connection.setLocalDescription(await connection.createOffer())
+        yield connection
+    finally:
+        await connection.close()
 
 
-async def post_offer(sink, connection, picture="avatar"):
+async def post_offer(sink, connection, picture="avatar", **headers):
     from aiortc import RTCSessionDescription
 
-    code, headers, sdp = await asyncio.to_thread(
-        ask,
-        f"{sink.address}whep?picture={picture}",
-        "POST",
-        connection.localDescription.sdp,
-        **{"Content-Type": "application/sdp"},
-    )
+    url, offer = f"{sink.address}whep?picture={picture}", connection.localDescription.sdp
+    headers |= {"Content-Type": "application/sdp"}
+    code, told, sdp = await asyncio.to_thread(ask, url, "POST", offer, **headers)
     if code == 201:
         await connection.setRemoteDescription(RTCSessionDescription(sdp=sdp, type="answer"))
-    return code, headers, sdp
+    return code, told, sdp
 
 
 READ_NUMBER = """() => {
@@ -145,35 +138,3 @@ COLLECT = f"""(count) => new Promise((resolve) => {{
   }};
   video.requestVideoFrameCallback(step);
 }})"""
-
-
-@contextlib.contextmanager
-def watching(browser, sink, **options):
-    context = browser.new_context(**({"viewport": {"width": 1000, "height": 700}} | options))
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(sink.address)
-    try:
-        yield page
-        assert errors == []
-    finally:
-        context.close()
-
-
-def wait_for_pictures(page):
-    wait_for(page, "avatarStream.frameTimesMs.length > 3")
-
-
-def ask_server(server, path, body=None, method=None, token=None, **headers):
-    """Code, headers and bytes of an answer."""
-    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-    headers = ({"Content-Type": "application/json"} if body is not None else {}) | headers
-    headers |= {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(server.address + path, data, headers, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as response:
-            return response.status, response.headers, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.headers, error.read()

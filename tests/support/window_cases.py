@@ -18,6 +18,7 @@ from avatar_stream.controls import Controls, Status, Wish
 from avatar_stream.errors import OutputClosed
 from avatar_stream.sinks.window import WindowSink
 from avatar_stream.types import Frame
+from support import stages
 from support.x11 import press_cross
 
 
@@ -55,27 +56,16 @@ def photograph():
     return cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
 
 
-@contextlib.contextmanager
 def opened(controls=None, **options):
-    sink = WindowSink(WindowSink.Options(height_px=360, **options))
-    if controls is not None:
-        sink.attach(controls)
-    sink.open()
-    try:
-        yield sink
-    finally:
-        sink.close()
-        sink.close()
+    return stages.opened(WindowSink(WindowSink.Options(height_px=360, **options)), controls)
 
 
 def press(*keys):
-    subprocess.run(
-        ["xdotool", "mousemove", "150", "200", "key", "--delay", "60", *keys], check=True, timeout=30
-    )
+    command = ["xdotool", "mousemove", "150", "200", "key", "--delay", "60", *keys]
+    subprocess.run(command, check=True, timeout=30)
 
 
 def show_until(sink, condition, timeout_s=20.0, **parts):
-    """Write frames until the condition holds; True if it did."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
         sink.write(frame(**parts))
@@ -114,15 +104,8 @@ def test_keys_become_wishes():
         pressing.start()
         show_until(sink, all_asked)
         pressing.join()
-    assert asked == [
-        Wish.NEXT_AVATAR,
-        Wish.PREVIOUS_AVATAR,
-        Wish.NEXT_BACKGROUND,
-        Wish.SKELETON,
-        Wish.RECORD,
-        Wish.FREEZE,
-        Wish.CALIBRATE,
-    ]
+    named = "NEXT_AVATAR PREVIOUS_AVATAR NEXT_BACKGROUND SKELETON RECORD FREEZE CALIBRATE"
+    assert asked == [Wish[name] for name in named.split()]
 
 
 def test_mirror_and_help_are_seen():
@@ -150,10 +133,8 @@ def test_driver_status_and_messages_are_seen():
         assert on_screen(lambda shot: abs(shot[50, 300] - (200, 30, 30)).max() < 12, sink, driver=driver)
         quiet = photograph()
         controls.tell(Status(fps=25, delay_ms=120, recording=True, messages=("step back a little",)))
-        red = (255, 92, 92)
-        assert on_screen(
-            lambda shot: (abs(shot[362:400, 180:360] - red).max(axis=2) < 12).sum() > 40, sink, driver=driver
-        )
+        is_red = lambda shot: (abs(shot[362:400, 180:360] - (255, 92, 92)).max(axis=2) < 12).sum() > 40  # noqa: E731
+        assert on_screen(is_red, sink, driver=driver)
         told = photograph()
     assert abs(told[362:390, 8:120] - quiet[362:390, 8:120]).max() > 60, "figures in the bar"
     amber = abs(told[300:355, 14:200] - (255, 205, 110)).max(axis=2) < 40

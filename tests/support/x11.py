@@ -19,14 +19,12 @@ class ClientMessage(ctypes.Structure):
 
 
 def press_cross(window: int) -> None:
-    """Ask the program that owns `window` to close it."""
     library = ctypes.CDLL(ctypes.util.find_library("X11") or "libX11.so.6")
     library.XOpenDisplay.restype = ctypes.c_void_p
     library.XInternAtom.restype = ctypes.c_ulong
     display = ctypes.c_void_p(library.XOpenDisplay(None))
-    protocols, delete = (
-        library.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")
-    )
+    names = (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW")
+    protocols, delete = (library.XInternAtom(display, name, 0) for name in names)
     event = ClientMessage(type=33, window=window, message_type=protocols, format=32)
     event.data[0] = delete
     library.XSendEvent(display, ctypes.c_ulong(window), 0, ctypes.c_long(0), ctypes.byref(event))

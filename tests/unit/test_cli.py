@@ -58,14 +58,8 @@ def test_a_known_error_is_one_line_and_1(tmp_path):
 
 
 def test_missing_clip_is_told(avatar_folder, drawing_synthesizer, tmp_path, capsys):
-    words = [
-        "--input",
-        str(tmp_path / "none.mp4"),
-        "--avatar",
-        str(avatar_folder),
-        "--output",
-        str(tmp_path / "o.mp4"),
-    ]
+    paths = {"input": tmp_path / "none.mp4", "avatar": avatar_folder, "output": tmp_path / "o.mp4"}
+    words = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     assert main(["record", *words]) == 1
     assert "none.mp4" in capsys.readouterr().err
     assert not (tmp_path / "o.mp4").exists()
@@ -75,9 +69,8 @@ def test_a_name_that_the_terminal_cannot_show_is_no_traceback(tmp_path):
     path = tmp_path / "größe.yaml"
     path.write_bytes((bundled("pipelines") / "preview.yaml").read_bytes())
     command = [sys.executable, "-m", "avatar_stream", "check", str(path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii:strict"}
-    )
+    given = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, capture_output=True, text=True, env=given)
     assert done.returncode == 0 and done.stdout.endswith("gr\\xf6\\xdfe.yaml: ok\n"), done.stderr
 
 
@@ -91,9 +84,8 @@ def test_a_reader_that_leaves_is_no_traceback():
     code = "from avatar_stream.cli import arguments as cli; import sys\n"
     code += "cli._COMMANDS['avatars'] = ('', cli._add_avatars, lambda a: print('x\\n' * 200000) or 0)\n"
     code += "sys.exit(cli.main(['avatars']))"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
         process.stdout.readline()
         process.stdout.close()
         spoken = process.stderr.read().decode()
@@ -135,7 +127,7 @@ def test_demo_without_a_clip_is_told(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["bench", "bench viewers", "bench soak", "bench engines", "bench tracker"]
+    "command", ["bench", *(f"bench {what}" for what in "viewers soak engines tracker".split())]
 )
 def test_a_benchmark_that_could_not_be_written_is_not_begun(command, tmp_path, capsys):
     more = ["--input", str(tmp_path)] if command == "bench tracker" else []

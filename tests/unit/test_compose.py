@@ -154,10 +154,8 @@ def test_a_picture_of_the_right_size_is_not_touched(side_px):
 def test_persons_of_all_sizes_stand_in_the_same_place():
     """Also one after the other in one composer."""
     one = composer(size=(1280, 720), scale=0.8, background="blue")
-    images = [
-        one.compose(frame(), cv2.resize(person(), (side, side), interpolation=cv2.INTER_NEAREST)).image
-        for side in (512, 768, 1024)
-    ]
+    persons = [cv2.resize(person(), (s, s), interpolation=cv2.INTER_NEAREST) for s in (512, 768, 1024)]
+    images = [one.compose(frame(), each).image for each in persons]
     for image in images[1:]:
         assert (np.abs(image.astype(int) - images[0]).max(axis=2) > 60).mean() < 0.005, "at the edge alone"
 

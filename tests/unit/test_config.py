@@ -22,17 +22,12 @@ from avatar_stream.running.config_docs import json_schema, options_page
 from avatar_stream.running.pipeline import build_pipeline
 
 FILES = sorted(bundled("pipelines").glob("*.yaml"))
-GOOD = {
-    "source": {"type": "synthetic"},
-    "tracker": "none",
-    "outputs": [{"type": "picture_folder", "path": "x"}],
-}
+PICTURES = {"type": "picture_folder", "path": "x"}
+GOOD = {"source": {"type": "synthetic"}, "tracker": "none", "outputs": [PICTURES]}
 
 
 @pytest.fixture
 def write(tmp_path, avatar_folder):
-    """A function that writes a pipeline file with some keys changed."""
-
     def make(**change):
         path = tmp_path / "p.yaml"
         path.write_text(yaml.safe_dump({"avatar": str(avatar_folder), **GOOD, **change}))
@@ -183,9 +178,7 @@ def test_the_schema_that_ships_is_what_the_code_says():
 
 def test_the_page_of_options_is_what_the_code_says():
     path = ROOT / "docs" / "options.md"
-    assert path.read_text() == options_page(), (
-        "write it anew: avatar-stream check --options > docs/options.md"
-    )
+    assert path.read_text() == options_page(), "write it anew: avatar-stream check --options"
 
 
 def test_every_option_is_described():
@@ -208,11 +201,8 @@ def test_the_schema_knows_types_and_keys():
     assert sources["webcam"]["properties"].keys() >= {"index", "width", "fps"}
     assert sources["video_file"]["required"] == ["type", "path"]
     assert not any(one.get("additionalProperties", True) for one in sources.values())
-    flow = [
-        one
-        for one in schema["properties"]["synthesizer"]["oneOf"]
-        if one["properties"]["type"]["const"] == "flow"
-    ]
+    stages = schema["properties"]["synthesizer"]["oneOf"]
+    flow = [one for one in stages if one["properties"]["type"]["const"] == "flow"]
     assert "avatar" not in flow[0]["properties"]
 
 
@@ -241,9 +231,8 @@ def test_check_tells_each_file(write, tmp_path, capsys):
 def test_commands_are_pipeline_files_with_values_set(command, words, expected, monkeypatch):
     parser, ran = argparse.ArgumentParser(), []
     getattr(commands, f"add_{command}")(parser)
-    monkeypatch.setattr(
-        commands, "_run_file", lambda path, overrides, seconds: ran.append((path.name, overrides)) or 0
-    )
+    run = lambda path, overrides, seconds: ran.append((path.name, overrides)) or 0  # noqa: E731
+    monkeypatch.setattr(commands, "_run_file", run)
     assert getattr(commands, command)(parser.parse_args(words)) == 0
     assert ran == [(f"{command}.yaml", expected)]
     load_pipeline(bundled("pipelines") / f"{command}.yaml", expected)

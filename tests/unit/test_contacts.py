@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.places import SHARED
+from support.places import shared
 from support.signers import DOWN, FPS, STILL, avatar_pose, make_person, reach_for, settle, without
 
 from avatar_stream.lab.judge.compare import contact_values
@@ -129,9 +129,8 @@ def test_a_lost_hand_turns_with_the_bodys_knuckles():
     settle(retargeter, driver)
     lost = without(driver, RIGHT_HAND)
     away = lost.points[[18, 20, 22], :2] - lost.points[16, :2]
-    lost.points[[18, 20, 22], :2] = lost.points[16, :2] + away @ np.float32(
-        [[0, 1], [-1, 0]]
-    )  # a quarter turn
+    quarter = np.float32([[0, 1], [-1, 0]])
+    lost.points[[18, 20, 22], :2] = lost.points[16, :2] + away @ quarter
     out = [retargeter.retarget(lost, 1.5 + k / FPS) for k in range(30)]
     x, y = out[-1].points[RIGHT_MIDDLE, :2] - out[-1].points[RIGHT_HAND.start, :2]
     assert x > 2 * abs(y)  # it pointed up, and now to the right in the picture
@@ -153,10 +152,8 @@ def test_who_begins_turned_aside_gets_no_longer_arms():
         angle, sides = np.deg2rad(turned_deg), np.array([1, -1])
         for joints in ([11, 12], [13, 14], [15, 16]):
             aside.points[joints, 0] = 320 + 50 * np.cos(angle) * sides
-        aside.world[[11, 12], 0], aside.world[[11, 12], 2] = (
-            0.18 * np.cos(angle) * sides,
-            0.18 * np.sin(angle) * sides,
-        )
+        wide = 0.18 * sides[:, None] * (np.cos(angle), np.sin(angle))
+        aside.world[[11, 12]] = np.insert(wide, 1, 0, axis=1)
         settle(retargeter, aside, 1.2)
         out = settle(retargeter, facing, 6.0, start_s=1.2)
         return float((out.points[[15, 16], 1] - out.points[[11, 12], 1]).mean())
@@ -184,17 +181,15 @@ def test_a_finger_at_the_chin_is_a_contact_of_the_face():
     lower = replace(driver, points=driver.points.copy())
     lower.points[LEFT_HAND, 1] += 0.5 * palm_px(driver.points[LEFT_HAND])
     values = contact_values(driver, lower)
-    assert (
-        values["face_contact_error"] == pytest.approx([0.5], abs=0.01) and values["hand_contact_error"] == []
-    )
+    assert values["face_contact_error"] == pytest.approx([0.5], abs=0.01)
+    assert values["hand_contact_error"] == []
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
 @pytest.mark.parametrize("name", ["ase-again-15fps", "ase-brother-15fps", "czj-dictio", "ase-help"])
 def test_real_contacts_hold(name):
     retargeter = Retargeter(load_avatar("mei").pose)
     errors = []
-    for pose in read_pose_file(SHARED / "poses" / f"{name}.pose"):
+    for pose in read_pose_file(shared(f"poses/{name}.pose")):
         out = retargeter.retarget(pose if (pose.confidence > 0).any() else None, pose.time_s)
         errors += contact_values(pose, out)["hand_contact_error"]
     assert len(errors) >= 10 and np.median(errors) < 0.2

@@ -1,7 +1,5 @@
 """Drawing solids: what is in front, where looks come from, against plain slow ways of finding the same."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
@@ -41,9 +39,8 @@ def covered_slowly(
     """What `rasterizer.cover` does, every pixel tried for every solid, in float64."""
     which, depth, halo = np.zeros(px.shape, int), np.full(px.shape, 1e9), np.full(px.shape, 1e9)
     for number, corners in enumerate(vertices[triangles, :3].astype(np.float64)):
-        shares = np.linalg.solve(
-            np.vstack([corners[:, :2].T, np.ones(3)]), np.stack([px, py, np.ones_like(px)]).reshape(3, -1)
-        )
+        places = np.stack([px, py, np.ones_like(px)]).reshape(3, -1)
+        shares = np.linalg.solve(np.vstack([corners[:, :2].T, np.ones(3)]), places)
         z = (corners[:, 2] @ shares).reshape(px.shape)
         front = (shares >= 0).all(axis=0).reshape(px.shape) & (z < depth)
         depth[front], which[front] = z[front], 1 + 4 * len(capsules) + number
@@ -121,9 +118,8 @@ def test_looks_are_what_opencv_reads(dots: int) -> None:
     places = (np.arange(256, dtype=np.float32) + np.float32(0.5)) * np.float32(2.125)
     px, py = np.meshgrid(places, places)
     x, y = (row[0] * px + row[1] * py + row[2] - np.float32(0.5) for row in torso_map)
-    expected = cv2.remap(
-        image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0, 0)
-    )
+    clear = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (0, 0, 0, 0)}
+    expected = cv2.remap(image, x, y, cv2.INTER_LINEAR, **clear)
     assert (x < -1).any() and (x > 512).any() and expected.any()
     look = shaded_by_map(image, np.zeros((256, 256), np.uint8), torso_map)
     # A place that rounds to the other 32nd of a pixel is all that may differ.

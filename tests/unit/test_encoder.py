@@ -79,9 +79,8 @@ def test_h264_is_what_every_player_takes():
     sequence, picture, whole, part = 7, 8, 5, 1
     for each in found:
         kinds = set(units(each.data))
-        assert kinds >= ({sequence, picture, whole} if each.keyframe else {part}), (
-            "parameters before keyframes"
-        )
+        wanted = {sequence, picture, whole} if each.keyframe else {part}
+        assert kinds >= wanted, "parameters before keyframes"
         assert (sequence in kinds) == each.keyframe
     head = found[0].data.index(b"\0\0\1\x67") + 4
     profile, constraints, level = found[0].data[head : head + 3]

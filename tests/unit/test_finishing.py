@@ -1,7 +1,5 @@
 """The last steps of a picture: what the views disagree about does not show, what signs stays."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -15,13 +13,11 @@ CHEST = (256, 280)  # x, y of mei's trunk, canvas px
 
 @pytest.fixture(scope="module")
 def source() -> conditioning.SourceImages:
-    """Mei's portrait, made ready."""
     avatar = load_avatar("mei")
     return conditioning.prepare_source(avatar.image, avatar.pose.points)
 
 
 def before_trunk() -> np.ndarray:
-    """The portrait's pose with the right hand before the trunk."""
     points = load_avatar("mei").pose.points.copy()
     shift = np.float32([205, 300]) - points[RIGHT_HAND, :2].mean(axis=0)
     points[RIGHT_HAND, :2] += shift
@@ -72,7 +68,6 @@ def test_a_ring_of_fingers_stays_open(source: conditioning.SourceImages) -> None
 
 
 def test_a_hand_out_of_the_picture_does_no_harm(source: conditioning.SourceImages) -> None:
-    """A hand may leave the picture on any side."""
     for away in ([-700, 0], [700, 0], [0, -700], [0, 700]):
         points = source.figures[0].points.copy()
         points[RIGHT_HAND, :2] += np.float32(away)

@@ -1,7 +1,5 @@
 """Girth read from the matte: broad people come out broad, ordinary ones as they were, arms are not the trunk."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2
@@ -28,16 +26,12 @@ def spread_points(by_px: float = 60.0) -> np.ndarray:
 
 def matte_of(points: np.ndarray, girth: Girth) -> np.ndarray:
     """(512, 512) uint8 matte of a person who is as thick as the girth says."""
-    groups = geometry.draw(
-        geometry.build_solids(*[figure.measure_figure(points, girth)] * 2),
-        [geometry.view((0, 0), 1, 512)],
-        512,
-    )
+    solids = geometry.build_solids(*[figure.measure_figure(points, girth)] * 2)
+    groups = geometry.draw(solids, [geometry.view((0, 0), 1, 512)], 512)
     return np.where(np.abs(groups.maps[0]).sum(axis=0) > 0, np.uint8(255), np.uint8(0))
 
 
 def trunk_of(points: np.ndarray, girth: Girth) -> np.ndarray:
-    """(256, 256) bool, where the trunk is drawn."""
     return geometry.draw_groups(figure.measure_figure(points, girth), 256) == geometry.TORSO
 
 
@@ -52,7 +46,6 @@ def test_a_broad_trunk_is_drawn_as_wide_as_the_matte_shows_it() -> None:
 
 
 def test_a_neutral_trunk_stays_neutral() -> None:
-    """An ordinary person's trunk is read as what is drawn for one."""
     read = figure.girth_of(matte_of(spread_points(), Girth()), spread_points())
     assert read.trunk == pytest.approx(TRUNK_WIDTHS, rel=0.04)
 

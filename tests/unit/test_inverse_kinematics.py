@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.places import SHARED
+from support.places import shared
+from support.signers import hand_rows, without
 
 from avatar_stream.lab.renders.motion import Sampler
 from avatar_stream.people import face_fit
@@ -14,34 +15,17 @@ from avatar_stream.people.rig import Rig
 from avatar_stream.people.skeleton import INDEX, forward
 from avatar_stream.types import LEFT_HAND, RIGHT_HAND, SHOULDER_CENTRE, Pose
 
-PEOPLE = SHARED / "people"
 SIZE = 512
 METRES_PER_PX = 1.2 / SIZE
-BODY = {
-    11: "LeftArm",
-    12: "RightArm",
-    13: "LeftForeArm",
-    14: "RightForeArm",
-    15: "LeftHand",
-    16: "RightHand",
-    23: "LeftUpLeg",
-    24: "RightUpLeg",
-}
+UNSEEN = np.full((553, 3), np.nan, np.float32)
+NOBODY = Pose(UNSEEN, np.zeros(553, np.float32), UNSEEN[:33], (SIZE, SIZE), 0.0)
+BODY = {11: "LeftArm", 13: "LeftForeArm", 15: "LeftHand", 23: "LeftUpLeg"}
+BODY |= {row + 1: name.replace("Left", "Right") for row, name in BODY.items()}
 
 
 @pytest.fixture(scope="module")
 def bind_m():
-    """Bind positions of one person."""
-    path = PEOPLE / "person-14-a.glb"
-    if not path.exists():
-        pytest.skip("the shared rigged people are not here")
-    return Rig.load(path).bind_m
-
-
-def hand_rows(side):
-    """The wrist and the twenty finger joints, in MediaPipe's order."""
-    first = INDEX[f"{side}HandThumb1"]
-    return [INDEX[f"{side}Hand"], *range(first, first + 20)]
+    return Rig.load(shared("people/person-14-a.glb")).bind_m
 
 
 def landmarks(bind_m, rig_pose, time_s=0.0):
@@ -100,15 +84,11 @@ def test_what_is_not_seen_keeps_its_last_posture(bind_m):
     solver = RigSolver(bind_m, METRES_PER_PX)
     pose, _ = landmarks(bind_m, sampler.pose())
     before = solver.solve(pose)
-    points, confidence = pose.points.copy(), pose.confidence.copy()
-    for part in (LEFT_HAND, slice(13, 14), slice(15, 16)):
-        points[part], confidence[part] = np.nan, 0
-    after = solver.solve(replace(pose, points=points, confidence=confidence, time_s=0.1))
+    lost = without(without(pose, LEFT_HAND), [13, 15])
+    after = solver.solve(replace(lost, time_s=0.1))
     rows = hand_rows("Left")[1:]
     np.testing.assert_allclose(after.rotations[rows], before.rotations[rows], atol=1e-6)
-    nobody = replace(
-        pose, points=np.full_like(pose.points, np.nan), confidence=np.zeros(553, np.float32), time_s=0.2
-    )
+    nobody = replace(NOBODY, size=pose.size, time_s=0.2)
     held = solver.solve(nobody)
     assert np.isfinite(held.rotations).all()
     np.testing.assert_allclose(held.rotations, after.rotations, atol=1e-5)
@@ -118,23 +98,15 @@ def test_a_hand_lost_for_long_goes_limp(bind_m):
     sampler, solver = Sampler(bind_m, 1), RigSolver(bind_m, METRES_PER_PX)
     pose, _ = landmarks(bind_m, sampler.pose())
     solver.solve(pose)
-    points, confidence = pose.points.copy(), pose.confidence.copy()
-    points[LEFT_HAND], confidence[LEFT_HAND] = np.nan, 0
+    lost = without(pose, LEFT_HAND)
     for step in range(1, 61):
-        found = solver.solve(replace(pose, points=points, confidence=confidence, time_s=step / 30))
+        found = solver.solve(replace(lost, time_s=step / 30))
     relaxed = Hand(bind_m, "Left").rotations(shape("relaxed")).reshape(20, 3, 3)
     np.testing.assert_allclose(found.rotations[hand_rows("Left")[1:]], relaxed, atol=0.01)
 
 
 def test_a_first_frame_with_nobody_gives_the_rest_pose(bind_m):
-    empty = Pose(
-        np.full((553, 3), np.nan, np.float32),
-        np.zeros(553, np.float32),
-        np.full((33, 3), np.nan, np.float32),
-        (SIZE, SIZE),
-        0.0,
-    )
-    found = RigSolver(bind_m).solve(empty)
+    found = RigSolver(bind_m).solve(NOBODY)
     rest = Sampler(bind_m, 0).portrait()
     rows = hand_rows("Left") + hand_rows("Right")
     assert np.abs(forward(bind_m, found)[1] - forward(bind_m, rest)[1])[rows].max() < 0.01
@@ -160,32 +132,18 @@ def test_the_scale_of_an_unknown_picture_does_not_matter(bind_m):
 def face(open_by=0.0, brow_by=0.0, right_lid=0.3, iris_by=0.0):
     """A drawn face mesh (478, 3), y up: only the points that are measured stand where a face has them."""
     mesh = np.zeros((478, 3))
-    at = {
-        33: (-1, 0),
-        133: (-0.35, 0),
-        263: (1, 0),
-        362: (0.35, 0),
-        159: (-0.67, 0),
-        145: (-0.67, -right_lid),
-        386: (0.67, 0),
-        374: (0.67, -0.3),
+    at = {33: (-1, 0), 133: (-0.35, 0), 263: (1, 0), 362: (0.35, 0), 159: (-0.67, 0), 386: (0.67, 0)}
+    at |= {145: (-0.67, -right_lid), 374: (0.67, -0.3), 13: (0, -1.5), 14: (0, -1.5 - open_by)}
+    at |= {
         234: (-1.5, 0),
         454: (1.5, 0),
         127: (-1.5, 0.3),
         356: (1.5, 0.3),
-        2: (0, -1),
-        10: (0, 1.6),
-        164: (0, -1.2),
-        151: (0, 1.2),
-        6: (0, 0),
-        9: (0, 0.5),
-        13: (0, -1.5),
-        14: (0, -1.5 - open_by),
         61: (-0.6, -1.5),
         291: (0.6, -1.5),
-        468: (-0.67 + iris_by, -0.1),
-        473: (0.67 + iris_by, -0.1),
     }
+    at |= {2: (0, -1), 10: (0, 1.6), 164: (0, -1.2), 151: (0, 1.2), 6: (0, 0), 9: (0, 0.5)}
+    at |= {468: (-0.67 + iris_by, -0.1), 473: (0.67 + iris_by, -0.1)}
     for row, (x, y) in at.items():
         mesh[row, :2] = x, y
     for sign, rows in ((-1, (70, 63, 105, 66, 107)), (1, (300, 293, 334, 296, 336))):

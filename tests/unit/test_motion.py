@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from support.places import SHARED
+from support.places import shared
+from support.signers import hand_rows
 
 from avatar_stream.errors import ConfigError
 from avatar_stream.lab.renders.motion import Sampler
@@ -13,22 +14,10 @@ from avatar_stream.people.rig import Rig
 from avatar_stream.people.skeleton import INDEX, JOINTS, forward
 from avatar_stream.types import SIDE_PER_SHOULDERS_AND_TORSO
 
-PEOPLE = SHARED / "people"
-
 
 @pytest.fixture(scope="module", params=["person-01-a", "person-22-a"])
 def bind_m(request):
-    """Bind positions of two differently built people."""
-    path = PEOPLE / f"{request.param}.glb"
-    if not path.exists():
-        pytest.skip("the shared rigged people are not here")
-    return Rig.load(path).bind_m
-
-
-def hand_rows(side):
-    """The wrist and the twenty finger joints."""
-    first = INDEX[f"{side}HandThumb1"]
-    return [INDEX[f"{side}Hand"], *range(first, first + 20)]
+    return Rig.load(shared(f"people/{request.param}.glb")).bind_m
 
 
 def test_there_are_forty_different_shapes_within_the_limits():
@@ -105,9 +94,8 @@ def test_the_portrait_shows_both_whole_hands(bind_m):
     _, places = forward(bind_m, pose)
     arms = bind_m[[INDEX["LeftArm"], INDEX["RightArm"]]]
     hips = bind_m[[INDEX["LeftUpLeg"], INDEX["RightUpLeg"]]].mean(0)
-    side_m = SIDE_PER_SHOULDERS_AND_TORSO * (
-        np.linalg.norm(arms[0] - arms[1]) + np.linalg.norm(arms.mean(0) - hips)
-    )
+    wide, high = np.linalg.norm(arms[0] - arms[1]), np.linalg.norm(arms.mean(0) - hips)
+    side_m = SIDE_PER_SHOULDERS_AND_TORSO * (wide + high)
     for side, mirror in (("Left", 1), ("Right", -1)):
         hand = places[hand_rows(side)] - arms.mean(0)
         assert hand[:, 1].min() > -0.54 * side_m + 0.01 and hand[:, 1].max() < -0.25

@@ -1,7 +1,5 @@
 """What a wheel holds: everything that `avatar-stream` needs in a folder without the source."""
 
-from __future__ import annotations
-
 import ast
 import importlib.metadata
 import re
@@ -31,9 +29,8 @@ def wheel(tmp_path_factory):
     for name in METADATA:
         shutil.copy(ROOT / name, copy / name)
     build = f"from setuptools import build_meta; build_meta.build_wheel({str(folder)!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", build], cwd=copy, capture_output=True, text=True, timeout=200
-    )
+    command = [sys.executable, "-c", build]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
         yield archive
@@ -83,9 +80,6 @@ def test_every_library_that_is_imported_is_asked_for(wheel):
     lines = message_from_bytes(wheel.read(info)).get_all("Requires-Dist")
     asked = {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in lines}
     homes = importlib.metadata.packages_distributions()
-    missing = {
-        module
-        for module in imported_modules()
-        if module in homes and not {name.lower().replace("_", "-") for name in homes[module]} & asked
-    }
+    known = {module: homes[module] for module in imported_modules() if module in homes}
+    missing = {m for m, names in known.items() if not {n.lower().replace("_", "-") for n in names} & asked}
     assert not missing

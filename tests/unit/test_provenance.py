@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.provenance import read_source_type
+from support.stages import opened
 
 from avatar_stream import provenance
 from avatar_stream.errors import SinkError
@@ -22,21 +23,29 @@ TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedi
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
 
-def record(path, frames=5, **options):
+def writing(path, **options):
     kind = VideoFileSink if path.suffix else PictureFolderSink
-    sink = kind(kind.Options(path=path), Context(**options))
-    sink.open()
-    for index in range(frames):
-        sink.write(Frame(np.full((64, 64, 3), 20 * index, np.uint8), index / 25, index))
-    sink.close()
+    return kind(kind.Options(path=path), Context(**options))
+
+
+def record(path, **options):
+    with opened(writing(path, **options)) as sink:
+        write(sink)
     return path
 
 
+def write(sink):
+    for index in range(5):
+        sink.write(Frame(np.full((64, 64, 3), 20 * index, np.uint8), index / 25, index))
+
+
 def probe(path):
+    """What ffprobe tells; it counts the pictures that play."""
     if shutil.which("ffprobe") is None:
         pytest.skip("there is no ffprobe")
-    command = ["ffprobe", "-v", "error", "-show_format", "-show_streams", "-of", "json", str(path)]
-    return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    command = "ffprobe -v error -count_frames -show_format -show_streams -of json".split()
+    told = json.loads(subprocess.run([*command, str(path)], capture_output=True, check=True).stdout)
+    return told["format"]["tags"], int(told["streams"][0]["nb_read_frames"])
 
 
 @pytest.mark.parametrize(("composite", "expected"), [(False, TRAINED), (True, COMPOSITE)])
@@ -44,15 +53,9 @@ def probe(path):
 def test_every_video_says_what_it_is(tmp_path, ending, composite, expected):
     path = record(tmp_path / f"video{ending}", composite=composite)
     assert read_source_type(path) == expected
-    told = probe(path)
-    assert any(expected in value for value in told["format"]["tags"].values())
-    assert int(subprocess_frames(path)) == 5  # it still plays
-
-
-def subprocess_frames(path):
-    command = ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries"]
-    command += ["stream=nb_read_frames", "-of", "csv=p=0", str(path)]
-    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip().rstrip(",")
+    tags, frames = probe(path)
+    assert any(expected in value for value in tags.values())
+    assert frames == 5, "it still plays"
 
 
 def test_the_packet_in_an_mp4_is_xmp_in_its_own_box(tmp_path):
@@ -91,10 +94,8 @@ def credentials(tmp_path):
     from cryptography.hazmat.primitives.asymmetric import ec
 
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    chain = [
-        make_certificate("signer", key, root_key, False),
-        make_certificate("root", root_key, root_key, True),
-    ]
+    made = ("signer", key, root_key, False), ("root", root_key, root_key, True)
+    chain = [make_certificate(*each) for each in made]
     pem = serialization.Encoding.PEM
     (tmp_path / "chain.pem").write_bytes(b"".join(each.public_bytes(pem) for each in chain))
     bare = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -112,9 +113,7 @@ def make_certificate(name, key, root_key, authority):
 
     now = datetime.now(UTC)
     sign_certificates = sign_lists = authority
-    usage = x509.KeyUsage(
-        not authority, False, False, False, False, sign_certificates, sign_lists, False, False
-    )
+    usage = x509.KeyUsage(not authority, *[False] * 4, sign_certificates, sign_lists, False, False)
     made = (
         x509.CertificateBuilder(named("root"), named(name), key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
@@ -137,7 +136,7 @@ def test_a_signed_recording_is_verified_and_a_changed_one_is_not(tmp_path, crede
     action = next(each for each in manifest["assertions"] if each["label"].startswith("c2pa.actions"))
     assert action["data"]["actions"][0]["digitalSourceType"] == COMPOSITE
     assert manifest["title"] == "video.mp4" and state == set()
-    assert read_source_type(path) == COMPOSITE and subprocess_frames(path) == "5"
+    assert read_source_type(path) == COMPOSITE and probe(path)[1] == 5
     assert sorted(each.name for each in tmp_path.iterdir()) == ["chain.pem", "key.pem", "video.mp4"]
     content = bytearray(path.read_bytes())
     content[content.index(b"mdat") + 40] ^= 1
@@ -155,22 +154,16 @@ def read_manifest(c2pa, path):
 
 def test_a_wrong_key_is_told_before_the_recording(tmp_path, credentials):
     credentials["key"].write_text("no key")
-    sink = VideoFileSink(
-        VideoFileSink.Options(path=tmp_path / "video.mp4"), Context(signing=provenance.Signing(**credentials))
-    )
     with pytest.raises(SinkError, match="cannot sign with .*key.pem"):
-        sink.open()
+        writing(tmp_path / "video.mp4", signing=provenance.Signing(**credentials)).open()
 
 
 def test_a_recording_whose_key_went_away_meanwhile_is_kept(tmp_path, credentials):
-    sink = VideoFileSink(
-        VideoFileSink.Options(path=tmp_path / "video.mp4"), Context(signing=provenance.Signing(**credentials))
-    )
+    sink = writing(tmp_path / "video.mp4", signing=provenance.Signing(**credentials))
     sink.open()
-    for index in range(5):
-        sink.write(Frame(np.full((64, 64, 3), 20 * index, np.uint8), index / 25, index))
+    write(sink)
     credentials["key"].unlink()
     with pytest.raises(SinkError, match="video.mp4 is there, but is not signed: .*key.pem"):
         sink.close()
-    assert subprocess_frames(tmp_path / "video.mp4") == "5"
+    assert probe(tmp_path / "video.mp4")[1] == 5
     assert sorted(each.name for each in tmp_path.iterdir()) == ["chain.pem", "video.mp4"]

@@ -1,7 +1,5 @@
 """The reader of fingerspelled letters, and sharpness beside a portrait."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import av

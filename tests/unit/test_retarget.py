@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.places import SHARED
+from support.places import shared
 from support.signers import (
     DOWN,
     FPS,
@@ -50,20 +50,12 @@ def run(retargeter: Retargeter, seconds: float, start_s: float = 0.0, **build) -
 
 def test_two_builds_give_one_avatar_pose():
     slim = {"width": 100.0, "upper": 0.86, "fore": 0.70, "palm": 0.30, "head": 0.48}
-    broad = {
-        "width": 170.0,
-        "upper": 0.76,
-        "fore": 0.78,
-        "palm": 0.24,
-        "head": 0.58,
-        "centre": (700.0, 420.0),
-        "size": (1280, 720),
-    }
+    broad = {"width": 170.0, "upper": 0.76, "fore": 0.78, "palm": 0.24, "head": 0.58}
+    broad |= {"centre": (700.0, 420.0), "size": (1280, 720)}
     outputs = [run(Retargeter(avatar_pose(), STILL), 3.0, **build)[45:] for build in (slim, broad)]
     body, hands = np.r_[11:17], np.r_[511:553]
-    difference = np.array(
-        [np.linalg.norm(a.points[:, :2] - b.points[:, :2], axis=1) for a, b in zip(*outputs, strict=True)]
-    )
+    flat = [np.array([pose.points[:, :2] for pose in poses]) for poses in outputs]
+    difference = np.linalg.norm(flat[0] - flat[1], axis=2)
     assert difference[:, body].mean() < 3 and difference[:, body].max() < 12
     assert difference[:, hands].mean() < 6
     assert difference[:, FACE].mean() < 2
@@ -77,10 +69,8 @@ def test_output_has_the_avatars_bones():
         for start, end in ((11, 13), (12, 14), (13, 15), (14, 16)):
             made, own = (np.linalg.norm(p.points[end] - p.points[start]) for p in (out, avatar))
             assert made == pytest.approx(own, rel=0.02)
-        tip_bone = np.linalg.norm(out.points[511 + 8] - out.points[511 + 7])
-        assert tip_bone == pytest.approx(
-            np.linalg.norm(avatar.points[511 + 8] - avatar.points[511 + 7]), rel=0.05
-        )
+        made, own = (np.linalg.norm(p.points[511 + 8] - p.points[511 + 7]) for p in (out, avatar))
+        assert made == pytest.approx(own, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -137,12 +127,9 @@ def lips_gap(pose: Pose) -> float:
 
 def face_frames(retargeter: Retargeter, faces: list[np.ndarray], start: int = 0, **build) -> list[Pose]:
     arms = [[DOWN, DOWN], [DOWN, DOWN]]
-    return [
-        retargeter.retarget(
-            make_person(arms, face=face, time_s=(start + k) / FPS, **build), (start + k) / FPS
-        )
-        for k, face in enumerate(faces)
-    ]
+    times_s = [(start + k) / FPS for k in range(len(faces))]
+    drivers = [make_person(arms, face=f, time_s=t, **build) for f, t in zip(faces, times_s, strict=True)]
+    return [retargeter.retarget(driver, driver.time_s) for driver in drivers]
 
 
 def test_mouth_opens_and_closes_also_when_the_clip_starts_open():
@@ -164,9 +151,8 @@ def eye_gap(pose: Pose, upper: int = 386, lower: int = 374) -> float:
 def test_blink_shuts_the_avatars_eye_and_gaze_follows():
     neutral = face_template()
     shut = neutral.copy()
-    for upper, lower in zip(
-        (466, 388, 387, 386, 385, 384, 398), (249, 390, 373, 374, 380, 381, 382), strict=True
-    ):
+    lids = (466, 388, 387, 386, 385, 384, 398), (249, 390, 373, 374, 380, 381, 382)
+    for upper, lower in zip(*lids, strict=True):
         shut[upper] = shut[lower] + 0.2 * (neutral[upper] - neutral[lower])
     aside = neutral.copy()
     width = np.linalg.norm(neutral[263] - neutral[362])
@@ -209,7 +195,7 @@ def test_turning_does_not_pump_the_scale():
 
 
 @pytest.mark.parametrize(
-    ("part", "row", "speed_px_s"), [("wrist", 15, 300.0), ("finger", 520, 100.0), ("body", 13, 150.0)]
+    ("part", "row", "speed_px_s"), [("wrist", 15, 300), ("finger", 520, 100), ("body", 13, 150)]
 )
 def test_smoothing_delays_a_ramp_as_stated(part, row, speed_px_s):
     smoother = PoseSmoother()
@@ -283,9 +269,8 @@ def test_nobody_holds_then_rests():
     assert np.abs(gone[-1].points[:33, :2] - avatar.points[:33, :2]).max() < 2
     assert np.abs(gone[-1].points[FACE, :2] - avatar.points[FACE, :2]).max() < 2
     assert gone[-1].confidence.max() == 0
-    back = [
-        retargeter.retarget(make_person(signing(2.0), time_s=4 + k / FPS), 4 + k / FPS) for k in range(15)
-    ]
+    drivers = [make_person(signing(2.0), time_s=4 + k / FPS) for k in range(15)]
+    back = [retargeter.retarget(driver, driver.time_s) for driver in drivers]
     assert np.linalg.norm(back[-1].points[15, :2] - last.points[15, :2]) < 8
 
 
@@ -297,10 +282,8 @@ def test_nobody_from_the_start_is_the_portrait():
 
 def test_mirrored_is_the_mirror_image():
     assert (MIRROR_ROWS[MIRROR_ROWS] == np.arange(553)).all()
-    plain, mirrored = (
-        Retargeter(avatar_pose(), STILL),
-        Retargeter(avatar_pose(), STILL.model_copy(update={"mirrored": True})),
-    )
+    options = STILL, STILL.model_copy(update={"mirrored": True})
+    plain, mirrored = (Retargeter(avatar_pose(), each) for each in options)
     for k in range(40):
         driver = make_person(signing(k / FPS), time_s=k / FPS)
         a, b = plain.retarget(driver, k / FPS), mirrored.retarget(mirror_pose(driver), k / FPS)
@@ -326,14 +309,13 @@ def test_an_avatar_without_hands_gets_usual_ones():
     assert np.isfinite(run(Retargeter(avatar), 0.3)[-1].points).all()
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
 @pytest.mark.parametrize(
     "name", ["poses/ase-help", "poses/slp-mediapipe-reduced", "poses/fs-ase-B", "poses/slp-example-320x240"]
     + ["odd/no-hands", "odd/only-hands", "odd/nan-values", "odd/all-missing"]
 )  # fmt: skip
 def test_real_poses_give_whole_poses(name):
     retargeter = Retargeter(avatar_pose())
-    for pose in read_pose_file(SHARED / f"{name}.pose"):
+    for pose in read_pose_file(shared(f"{name}.pose")):
         out = retargeter.retarget(pose if (pose.confidence > 0).any() else None, pose.time_s)
         assert np.isfinite(out.points).all() and np.isfinite(out.confidence).all()
         assert np.abs(out.points[[11, 12, 13, 14, 15, 16], :2] - 256).max() < 300

@@ -15,17 +15,13 @@ PACKAGE = ROOT / "avatar_stream"
 # what a broadcast is made of. Lab: training, evaluation, benchmarks, renders; nothing on air needs it.
 GROUND = (
     "errors messages clocks handover turns types landmarks places options provenance compiled controls stages"
-).split()
+)
 RUNNING = "images broadcast sources trackers retarget people modeling synthesizers sinks running".split()
 LAB = "lab.figures lab.videos lab.renders lab.training lab.evaluation lab.judge lab.bench".split()
-ROOMS = [*GROUND, *RUNNING, *LAB, "cli", "__main__"]
+ROOMS = [*GROUND.split(), *RUNNING, *LAB, "cli", "__main__"]
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-PLUGINS = [
-    path
-    for room in ("sources", "trackers", "synthesizers", "sinks")
-    for path in (PACKAGE / room).glob("*.py")
-]
-PLUGINS = [path for path in PLUGINS if not path.name.startswith("_")]
+VERBS = {"sources": "read", "trackers": "track", "synthesizers": "synthesize", "sinks": "write"}
+PLUGINS = [path for room in VERBS for path in (PACKAGE / room).glob("[!_]*.py")]
 
 
 def name_of(path: Path) -> str:
@@ -53,9 +49,8 @@ def imports_of(path: Path) -> set[str]:
             if (node.module or "").partition(".")[0] == "avatar_stream":
                 names = {f"{parent}.{alias.name}".removeprefix(".") for alias in node.names}
                 found |= {name if name in MODULES else parent for name in names}
-        assert not isinstance(node, ast.Import) or "avatar_stream." not in ast.unparse(node), (
-            "from ... import"
-        )
+        if isinstance(node, ast.Import):
+            assert "avatar_stream." not in ast.unparse(node), "from ... import"
     return found - {"", name_of(path)}
 
 
@@ -133,13 +128,10 @@ def test_plugins_have_their_form(path):
     heavy = {"torch", "mediapipe", "diffusers", "moderngl", "pose_format"}
     assert not top_level_modules(path) & heavy, "heavy libraries are imported in open()"
     module = importlib.import_module(f"avatar_stream.{path.parent.name}.{path.stem}")
-    verb = {"sources": "read", "trackers": "track", "synthesizers": "synthesize", "sinks": "write"}[
-        path.parent.name
-    ]
+    verb = VERBS[path.parent.name]
     assert all(callable(getattr(module.STAGE, name)) for name in ("open", verb, "close"))
-    assert (
-        module.STAGE.Options.model_config["extra"] == "forbid" and module.STAGE.Options.model_config["frozen"]
-    )
+    config = module.STAGE.Options.model_config
+    assert config["extra"] == "forbid" and config["frozen"]
 
 
 def test_every_package_is_in_setup_cfg():

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from support.stages import opened
 
 from avatar_stream.errors import SinkError
 from avatar_stream.sinks.picture_folder import PictureFolderSink
@@ -29,13 +30,14 @@ def frames(size=(96, 64)):
         yield Frame(image=image, time_s=time_s, index=index, alpha=alpha)
 
 
+def video(path, **options):
+    return VideoFileSink(VideoFileSink.Options(path=path, **options))
+
+
 def write(path, **options):
-    sink = VideoFileSink(VideoFileSink.Options(path=path, **options))
-    sink.open()
-    for frame in frames():
-        sink.write(frame)
-    sink.close()
-    sink.close()
+    with opened(video(path, **options)) as sink:
+        for frame in frames():
+            sink.write(frame)
     return path
 
 
@@ -83,40 +85,33 @@ def test_webm_keeps_the_matte(tmp_path):
     ],
 )
 def test_impossible_outputs_are_refused(tmp_path, name, options, words):
-    sink = VideoFileSink(VideoFileSink.Options(path=tmp_path / name, **options))
     with pytest.raises(SinkError, match=words):
-        sink.open()
+        video(tmp_path / name, **options).open()
     assert not list(tmp_path.iterdir())
 
 
 def test_discard_keeps_what_was_there_before(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"an older video")
-    sink = VideoFileSink(VideoFileSink.Options(path=path))
-    sink.open()
-    sink.write(next(frames()))
-    sink.discard()
-    sink.close()
+    with opened(video(path)) as sink:
+        sink.write(next(frames()))
+        sink.discard()
     assert path.read_bytes() == b"an older video" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_no_frame_leaves_no_file(tmp_path):
-    for sink in (
-        VideoFileSink(VideoFileSink.Options(path=tmp_path / "a.mp4")),
-        PictureFolderSink(PictureFolderSink.Options(path=tmp_path / "a")),
-    ):
-        sink.open()
-        sink.close()
+    for kind, name in ((VideoFileSink, "a.mp4"), (PictureFolderSink, "a")):
+        with opened(kind(kind.Options(path=tmp_path / name))):
+            pass
     assert not list(tmp_path.iterdir())
 
 
 def test_a_picture_of_another_size_is_refused(tmp_path):
-    sink = VideoFileSink(VideoFileSink.Options(path=tmp_path / "a.mp4"))
-    sink.open()
-    sink.write(next(frames()))
-    with pytest.raises(SinkError, match="size"):
-        sink.write(next(frames(size=(32, 32))))
-    sink.discard()
+    with opened(video(tmp_path / "a.mp4")) as sink:
+        sink.write(next(frames()))
+        with pytest.raises(SinkError, match="size"):
+            sink.write(next(frames(size=(32, 32))))
+        sink.discard()
 
 
 def test_picture_folder(tmp_path):
@@ -143,11 +138,9 @@ def test_a_folder_that_has_no_name_of_its_own_is_refused(tmp_path, monkeypatch, 
 
 
 def test_live_times_count_from_the_first_frame(tmp_path, watch):
-    sink = VideoFileSink(VideoFileSink.Options(path=tmp_path / "a.mp4", from_zero=True))
-    sink.open()
-    for frame in frames():
-        sink.write(dataclasses.replace(frame, time_s=frame.time_s + 54_321.5))
-    sink.close()
+    with opened(video(tmp_path / "a.mp4", from_zero=True)) as sink:
+        for frame in frames():
+            sink.write(dataclasses.replace(frame, time_s=frame.time_s + 54_321.5))
     assert watch(tmp_path / "a.mp4")[0] == pytest.approx(TIMES_S, abs=2e-5)
 
 
@@ -174,7 +167,7 @@ def noise(seed, count, size=(320, 240)):
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm"])
 def test_a_full_disk_keeps_what_was_written(small_disk, watch, name):
     (small_disk / "filler").write_bytes(bytes(2**20))
-    sink = VideoFileSink(VideoFileSink.Options(path=small_disk / name))
+    sink = video(small_disk / name)
     sink.open()
     written = 0
     with pytest.raises(SinkError, match="disk is full.*plays"):
@@ -191,7 +184,7 @@ def test_a_full_disk_keeps_what_was_written(small_disk, watch, name):
 def test_a_disk_full_from_the_start_is_told_at_once(small_disk):
     (small_disk / "filler").write_bytes(bytes(9 * 2**20))
     with pytest.raises(SinkError, match="free space"):
-        VideoFileSink(VideoFileSink.Options(path=small_disk / "a.mp4")).open()
+        video(small_disk / "a.mp4").open()
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
@@ -222,7 +215,7 @@ def test_pictures_whose_folder_was_filled_meanwhile_are_kept(tmp_path):
 
 
 def test_a_video_whose_name_was_taken_meanwhile_is_kept(tmp_path):
-    sink = VideoFileSink(VideoFileSink.Options(path=tmp_path / "a.mp4"))
+    sink = video(tmp_path / "a.mp4")
     sink.open()
     for frame in frames():
         sink.write(frame)
@@ -238,7 +231,7 @@ def test_a_video_whose_name_was_taken_meanwhile_is_kept(tmp_path):
 def test_a_folder_that_vanishes_is_told(tmp_path):
     folder = tmp_path / "gone"
     folder.mkdir()
-    sink = VideoFileSink(VideoFileSink.Options(path=folder / "a.mp4"))
+    sink = video(folder / "a.mp4")
     sink.open()
     sink.write(next(frames()))
     shutil.rmtree(folder)
@@ -247,13 +240,10 @@ def test_a_folder_that_vanishes_is_told(tmp_path):
 
 
 def write_poses(path, times_s, poses, **options):
-    sink = PoseFileSink(PoseFileSink.Options(path=path, **options))
-    sink.open()
-    for index, (time_s, pose) in enumerate(zip(times_s, poses, strict=True)):
-        image = np.zeros((8, 8, 3), np.uint8)
-        sink.write(Frame(image=image, time_s=time_s, index=index, pose=pose))
-    sink.close()
-    sink.close()
+    image = np.zeros((8, 8, 3), np.uint8)
+    with opened(PoseFileSink(PoseFileSink.Options(path=path, **options))) as sink:
+        for index, (time_s, pose) in enumerate(zip(times_s, poses, strict=True)):
+            sink.write(Frame(image=image, time_s=time_s, index=index, pose=pose))
 
 
 def test_pose_file_keeps_the_true_pace(tmp_path, upright_pose):
@@ -267,9 +257,8 @@ def test_pose_file_keeps_the_true_pace(tmp_path, upright_pose):
     assert read[1].time_s == pytest.approx(0.04, rel=0.03) and len(read) == pytest.approx(100, abs=3)
     wrists = np.array([pose.points[RIGHT_WRIST, 1] for pose in read])
     at_s = np.array([pose.time_s for pose in read])
-    expected = np.array(
-        [upright_pose((320, 240), 0, lift=time_s / 4).points[RIGHT_WRIST, 1] for time_s in at_s]
-    )
+    shown = [upright_pose((320, 240), 0, lift=time_s / 4) for time_s in at_s]
+    expected = np.array([pose.points[RIGHT_WRIST, 1] for pose in shown])
     per_frame_px = abs(expected[1] - expected[0])
     assert np.abs(wrists - expected).max() < 2.1 * per_frame_px, "two dropped frames are the worst"
     assert np.median(np.abs(wrists - expected)) < 0.5 * per_frame_px
@@ -299,11 +288,6 @@ def test_pose_file_without_anybody_is_not_written(tmp_path):
 
 def test_a_full_disk_is_told_and_leaves_no_half_pose_file(small_disk, upright_pose):
     (small_disk / "filler").write_bytes(bytes(9 * 2**20 + 2**19))
-    sink = PoseFileSink(PoseFileSink.Options(path=small_disk / "a.pose"))
-    sink.open()
-    image = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(SinkError, match="cannot write.*a.pose"):
-        for index in range(400):
-            sink.write(Frame(image=image, time_s=index / 25, index=index, pose=upright_pose((320, 240))))
-    sink.close()
+        write_poses(small_disk / "a.pose", np.arange(400) / 25, [upright_pose((320, 240))] * 400)
     assert [path.name for path in small_disk.iterdir()] == ["filler"]

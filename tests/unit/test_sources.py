@@ -1,15 +1,17 @@
 """Clips and pose files: true times, upright pictures, and one clear line for what cannot be read."""
 
-import dataclasses
+import contextlib
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
 from support.cameras import Camera, picture
-from support.places import SHARED
+from support.places import shared
+from support.stages import opened, track
 
 from avatar_stream.errors import EndOfStream, SinkError, SourceError
 from avatar_stream.sources.pose_file import PoseFileSource, read_pose_file, write_pose_file
@@ -31,27 +33,15 @@ from avatar_stream.types import (
 
 
 def read_all(source):
-    source.open()
     frames = []
-    try:
+    with opened(source), contextlib.suppress(EndOfStream):
         while True:
             frames.append(source.read())
-    except EndOfStream:
-        return frames
-    finally:
-        source.close()
-        source.close()
+    return frames
 
 
-def video(path):
-    return VideoFileSource(VideoFileSource.Options(path=path))
-
-
-def shared(name):
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip("the shared data are not here")
-    return path
+def video(path, **options):
+    return VideoFileSource(VideoFileSource.Options(path=path, **options))
 
 
 def test_times_are_the_files_own(make_clip):
@@ -83,10 +73,7 @@ def test_sound_is_ignored(make_clip):
 def test_rotation_is_applied():
     frames = read_all(video(shared("odd/portrait-rotated.mp4")))
     assert frames[0].image.shape == (480, 360, 3)
-    tracker = HolisticTracker()
-    tracker.open()
-    points = [pose.points for pose in map(tracker.track, frames[:4]) if pose is not None][-1]
-    tracker.close()
+    points = [pose.points for pose in track(HolisticTracker(), frames[:4]) if pose is not None][-1]
     assert points[NOSE, 1] < points[LEFT_SHOULDER, 1] < points[LEFT_HIP, 1], "the signer stands upright"
     assert points[LEFT_SHOULDER, 0] > points[RIGHT_SHOULDER, 0], "and faces the camera"
 
@@ -194,75 +181,41 @@ def test_reduced_layout_is_mapped_by_name():
 
 
 def test_two_people_give_the_first():
-    one, two = (
-        read_pose_file(shared("poses/ase-thanks-15fps.pose")),
-        read_pose_file(shared("odd/two-people.pose")),
-    )
+    names = ("poses/ase-thanks-15fps.pose", "odd/two-people.pose")
+    one, two = (read_pose_file(shared(name)) for name in names)
     np.testing.assert_array_equal(one[3].points, two[3].points)
 
 
-@pytest.mark.parametrize(
-    "name, words",
-    [
-        ("fps-zero", "no frame rate"),
-        ("zero-frames", "no frames"),
-        ("openpose-layout", "another layout"),
-        ("truncated", "not a complete"),
-        ("truncated-header", "not a complete"),
-        ("text-file", "not a complete"),
-        ("empty", "not a complete"),
-    ],
-)
-def test_bad_pose_files_are_told_in_one_line(name, words):
-    with pytest.raises(SourceError, match=words) as caught:
-        read_pose_file(shared(f"odd/{name}.pose"))
-    assert "\n" not in str(caught.value)
-
-
 def test_at_its_own_pace_frames_come_when_they_are_due(make_clip):
-    options = VideoFileSource.Options(path=make_clip(times_s=[0, 0.1, 0.15, 0.35]), own_pace=True)
-    source, arrived_s = VideoFileSource(options), []
-    assert source.live and not video(options.path).live
-    source.open()
-    frames = []
-    for _ in range(4):
-        frames.append(source.read())
-        arrived_s.append(time.monotonic())
-    source.close()
-    times_s = np.array([frame.time_s for frame in frames])
+    path = make_clip(times_s=[0, 0.1, 0.15, 0.35])
+    with opened(video(path, own_pace=True)) as source:
+        came = [(source.read().time_s, time.monotonic()) for _ in range(4)]
+    assert source.live and not video(path).live
+    times_s, arrived_s = np.array(came).T
     assert times_s - times_s[0] == pytest.approx([0, 0.1, 0.15, 0.35], abs=1e-3)
-    assert (np.array(arrived_s) >= times_s).all(), "never before it is due"
+    assert (arrived_s >= times_s).all(), "never before it is due"
 
 
 def test_a_clip_that_fell_behind_goes_on_from_now(make_clip):
-    options = VideoFileSource.Options(path=make_clip(times_s=np.arange(5) / 50), own_pace=True)
-    source = VideoFileSource(options)
-    source.open()
-    source.read()
-    time.sleep(0.7)
-    late_s = time.monotonic() - source.read().time_s
-    source.close()
-    assert late_s < 0.3
+    with opened(video(make_clip(times_s=np.arange(5) / 50), own_pace=True)) as source:
+        source.read()
+        time.sleep(0.7)
+        assert time.monotonic() - source.read().time_s < 0.3
 
 
 def test_a_clip_that_waits_for_minutes_can_be_ended(make_clip):
-    source = VideoFileSource(VideoFileSource.Options(path=make_clip(times_s=[0, 300]), own_pace=True))
-    source.open()
-    source.read()
-    ending = threading.Timer(0.2, source.stop)
-    ending.start()
-    with pytest.raises(EndOfStream):
+    with opened(video(make_clip(times_s=[0, 300]), own_pace=True)) as source:
         source.read()
-    source.close()
+        ending = threading.Timer(0.2, source.stop)
+        ending.start()
+        with pytest.raises(EndOfStream):
+            source.read()
     ending.join()
 
 
 def test_a_loop_begins_anew_with_times_and_numbers_that_go_on(make_clip):
-    path = make_clip(times_s=[0, 0.04, 0.08])
-    source = VideoFileSource(VideoFileSource.Options(path=path, loop=True))
-    source.open()
-    frames = [source.read() for _ in range(8)]
-    source.close()
+    with opened(video(make_clip(times_s=[0, 0.04, 0.08]), loop=True)) as source:
+        frames = [source.read() for _ in range(8)]
     assert [frame.index for frame in frames] == list(range(8))
     assert [frame.time_s for frame in frames] == pytest.approx(np.arange(8) * 0.04, abs=1e-3)
     assert np.abs(frames[4].image.astype(int) - frames[1].image).max() < 10, "the same pictures again"
@@ -284,23 +237,19 @@ def test_the_synthetic_source_moves_and_keeps_its_pace():
 def webcam(*cameras, **options):
     """A source whose camera is each of these in turn, each time it is opened."""
     left = list(cameras)
-    return WebcamSource(
-        WebcamSource.Options(**options),
-        capture=lambda index: left.pop(0) if left else Camera([], opens=False),
-    )
+    take = lambda index: left.pop(0) if left else Camera([], opens=False)  # noqa: E731
+    return WebcamSource(WebcamSource.Options(**options), capture=take)
 
 
 def test_a_camera_is_asked_for_its_mode_and_what_it_gives_is_told(caplog):
     camera = Camera([picture()] * 4, mode=(64, 48, 15.0))
     source = webcam(camera, width=64, height=48, fps=30)
-    source.open()
-    assert camera.asked[cv2.CAP_PROP_FRAME_WIDTH] == 64 and camera.asked[cv2.CAP_PROP_FPS] == 30
-    assert camera.asked[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter_fourcc(*"MJPG")
-    assert source.mode == (64, 48, 15.0) and "64x48 at 15 fps, not the 64x48 at 30" in caplog.text
-    before_s = time.monotonic()
-    frames = [source.read(), source.read()]
-    source.close()
-    source.close()
+    with opened(source):
+        assert camera.asked[cv2.CAP_PROP_FRAME_WIDTH] == 64 and camera.asked[cv2.CAP_PROP_FPS] == 30
+        assert camera.asked[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter_fourcc(*"MJPG")
+        assert source.mode == (64, 48, 15.0) and "64x48 at 15 fps, not the 64x48 at 30" in caplog.text
+        before_s = time.monotonic()
+        frames = [source.read(), source.read()]
     assert camera.released and [frame.index for frame in frames] == [0, 1]
     assert before_s <= frames[0].time_s <= frames[1].time_s <= time.monotonic()
     assert tuple(frames[0].image[0, 0]) == (0, 0, 200) and frames[0].image.flags.c_contiguous, "RGB"
@@ -353,21 +302,11 @@ def test_one_bad_frame_is_no_unplugged_camera(caplog):
 
 
 def test_waiting_for_a_camera_can_be_ended():
-    source, ended = webcam(Camera([picture()])), []
-
-    def read():
-        try:
-            source.read()
-        except EndOfStream:
-            ended.append(True)
-
-    source.open()
-    reader = threading.Thread(target=read)
-    reader.start()
-    source.stop()
-    reader.join(10)
-    source.close()
-    assert ended == [True]
+    with opened(webcam(Camera([picture()]))) as source, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(source.read)
+        source.stop()
+        with pytest.raises(EndOfStream):
+            reading.result(10)
 
 
 def test_a_camera_may_change_its_size_and_be_huge_or_grey(caplog):
@@ -377,32 +316,3 @@ def test_a_camera_may_change_its_size_and_be_huge_or_grey(caplog):
     sizes = [source.read().image.shape for _ in range(3)]
     assert sizes == [(48, 64, 3), (960, 1920, 3), (48, 64, 3)] and "1920x960" not in sizes
     assert sum("picture is" in record.getMessage() for record in caplog.records) == 2
-
-
-def track_all(frames, **options):
-    tracker = HolisticTracker(HolisticTracker.Options(**options))
-    tracker.open()
-    poses = [tracker.track(frame) for frame in frames]
-    tracker.close()
-    return poses
-
-
-def first_frames(name, first, count):
-    source = video(shared(name))
-    source.open()
-    frames = [source.read() for _ in range(first + count)][first:]
-    source.close()
-    return frames
-
-
-def test_one_person_is_kept_while_another_is_in_view():
-    frames = first_frames("video/two-signers-composite.mp4", 0, 30)
-    hidden = [dataclasses.replace(frame, image=frame.image.copy()) for frame in frames]
-    for frame in hidden[10:22]:
-        left = frame.image[:, : frame.image.shape[1] // 2]
-        left[:] = cv2.blur(left, (121, 121))  # the one who is followed cannot be seen for a moment
-    middle = frames[0].image.shape[1] / 2
-    kept, free = (track_all(hidden, one_person=keep) for keep in (True, False))
-    assert any(pose is not None and pose.points[NOSE, 0] > middle for pose in free), "the other one is there"
-    assert all(pose is None or pose.points[NOSE, 0] < middle for pose in kept)
-    assert kept[-1] is not None, "and found again"

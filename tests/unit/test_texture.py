@@ -1,7 +1,5 @@
 """The source's texture in the last step: what the source shows sharply stays sharp, at any size."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import cv2
@@ -51,14 +49,11 @@ def test_a_print_comes_through_at_every_size(avatar, size_px):
     """Where the network says so, the picture has the source's print, and not its own blur."""
     source = conditioning.prepare_source(avatar.image, avatar.pose.points)
     views = conditioning.draw_views(source, avatar.pose.points)
-    pictures = {
-        share: finishing.paste_views(*soft_views(source, views, share), views, source, size_px)
-        for share in (0.0, 1.0)
-    }
+    made = {share: soft_views(source, views, share) for share in (0.0, 1.0)}
+    pictures = {share: finishing.paste_views(*each, views, source, size_px) for share, each in made.items()}
     box = tuple(slice(each.start * size_px // 512, each.stop * size_px // 512) for each in PRINT)
-    true = cv2.resize(avatar.image, (size_px, size_px), interpolation=cv2.INTER_AREA)[box][..., 0].astype(
-        float
-    )
+    true = cv2.resize(avatar.image, (size_px, size_px), interpolation=cv2.INTER_AREA)
+    true = true[box][..., 0].astype(float)
     soft, sharp = (pictures[share][box][..., 0].astype(float) for share in (0.0, 1.0))
     assert pictures[1.0].shape == (size_px, size_px, 4)
     assert np.abs(sharp - true).mean() < 0.4 * np.abs(soft - true).mean()
@@ -84,9 +79,8 @@ def test_tensors_and_the_compiled_step_lay_the_same_texture(avatar, chosen):
     tensors = [torch.from_numpy(each) for each in (pictures, moves, share)]
     channels = tensors[1].permute(0, 3, 1, 2)
     transfer = Transfer(channels[:, :2], channels[:, 2:], tensors[2][:, None])
-    laid = (
-        flow.lay_texture(tensors[0].permute(0, 3, 1, 2), transfer, place).pictures.permute(0, 2, 3, 1).numpy()
-    )
+    laid = flow.lay_texture(tensors[0].permute(0, 3, 1, 2), transfer, place).pictures
+    laid = laid.permute(0, 2, 3, 1).numpy()
     for view in range(3):
         texture.lay_texture(
             pictures[view], moves[view], share[view], windows.flow[view], windows.owner[view], 1.0,
@@ -146,8 +140,7 @@ def test_what_a_viewer_loses_is_detail_not_its_exact_place():
     shifted = torch.roll(truth, (2, 2), (2, 3))
     soft = torch.nn.functional.avg_pool2d(truth, 5, 1, 2)
     loss, weight = LossConfig(near=1.0, detail=1.0), torch.ones(1, 1, 128, 128)
-    lost = {
-        name: seen_losses(each, truth, weight, loss) for name, each in (("shift", shifted), ("soft", soft))
-    }
+    blurred = (("shift", shifted), ("soft", soft))
+    lost = {name: seen_losses(each, truth, weight, loss) for name, each in blurred}
     assert lost["shift"]["near"] < 0.3 * lost["soft"]["near"]
     assert lost["shift"]["detail"] < 0.3 * lost["soft"]["detail"]

@@ -1,14 +1,12 @@
 """What the tracker does to poses: the study that measures it, and the noise that repeats it in training."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
 import pytest
 from support.places import ROOT
 
-from avatar_stream.cli import main as cli
+from avatar_stream.cli import main
 from avatar_stream.lab.training.tracker_clips import SUBFRAMES, TrackedClip
 from avatar_stream.lab.training.tracker_losses import hand_frames, loss_table, losses
 from avatar_stream.lab.training.tracker_noise import (
@@ -29,12 +27,10 @@ PORTRAIT = ROOT / "assets" / "avatars" / "mei" / "portrait.pose"
 
 @pytest.fixture(scope="module")
 def exact() -> np.ndarray:
-    """(553, 3) a neutral portrait."""
     return read_pose_file(PORTRAIT)[0].points
 
 
 def bones(hands: np.ndarray) -> np.ndarray:
-    """(..., 21, 3) -> (..., 21) lengths."""
     return np.linalg.norm(hands - hands[..., HAND_PARENTS, :], axis=-1)
 
 
@@ -137,9 +133,8 @@ def made_clip(random: np.random.Generator, error: np.ndarray) -> TrackedClip:
     tracked[40:50, LEFT_HAND] = np.nan
     pixels = np.full((len(seen), 2), 1000, np.float32)
     trust = np.ones(seen.shape[:2], np.float32)
-    return TrackedClip(
-        "made", exact, pixels, tracked, seen, trust, portrait, np.zeros((512, 512, 3), np.uint8)
-    )
+    image = np.zeros((512, 512, 3), np.uint8)
+    return TrackedClip("made", exact, pixels, tracked, seen, trust, portrait, image)
 
 
 def test_the_study_finds_the_error_that_is_there():
@@ -175,5 +170,5 @@ def test_study_tracker_refuses_a_tracker_that_it_does_not_know(tmp_path, capsys)
     people.mkdir()
     (people / "somebody.glb").write_bytes(b"")
     arguments = ["study-tracker", "--people", str(people), "--output", str(tmp_path / "report.json")]
-    assert cli.main([*arguments, "--tracker", "holistic_slow"]) == 1
+    assert main([*arguments, "--tracker", "holistic_slow"]) == 1
     assert "holistic_fast" in capsys.readouterr().err
