@@ -201,7 +201,7 @@ def test_the_api_keeps_to_its_description(opened):
     server.guard._wrong = TokenBucket(100_000, 1)  # it tries wrong tokens too
     schema = schemathesis.openapi.from_dict(json.loads(ask(server, "openapi.json", token=TOKEN)[2]))
     schema.config.update(base_url=server.address.rstrip("/"))
-    rules = hypothesis.settings(max_examples=7, deadline=None, database=None, derandomize=True)
+    rules = hypothesis.settings(max_examples=10, deadline=None, database=None, derandomize=True)
     count = 0
 
     for result in schema.get_all_operations():
