@@ -25,7 +25,7 @@ def outcomes():
     if not sys.platform.startswith("linux") or any(shutil.which(tool) is None for tool in TOOLS):
         pytest.skip("needs Xvfb, xdotool and ImageMagick")
     command = [sys.executable, "-m", "support.window_cases"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=CASES.parents[1])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=CASES.parents[1])
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

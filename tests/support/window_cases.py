@@ -52,7 +52,7 @@ def frame(**parts):
 
 def photograph():
     """(800, 900, 3) uint8 RGB: what stands on the screen."""
-    done = subprocess.run(["import", "-window", "root", "png:-"], capture_output=True, check=True, timeout=30)
+    done = subprocess.run(["import", "-window", "root", "png:-"], capture_output=True, check=True, timeout=90)
     return cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
 
 
@@ -61,11 +61,11 @@ def opened(controls=None, **options):
 
 
 def press(*keys):
-    command = ["xdotool", "mousemove", "150", "200", "key", "--delay", "60", *keys]
-    subprocess.run(command, check=True, timeout=30)
+    command = ["xdotool", "mousemove", "150", "200", "key", "--delay", "300", *keys]
+    subprocess.run(command, check=True, timeout=90)
 
 
-def show_until(sink, condition, timeout_s=20.0, **parts):
+def show_until(sink, condition, timeout_s=90.0, **parts):
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
         sink.write(frame(**parts))
@@ -75,7 +75,7 @@ def show_until(sink, condition, timeout_s=20.0, **parts):
     return False
 
 
-def assert_ends(work, timeout_s=20.0):
+def assert_ends(work, timeout_s=90.0):
     """The window's work ends the run before long."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
@@ -180,7 +180,7 @@ def test_the_cross_ends_the_run_also_while_no_frame_comes():
     with opened() as sink:
         on_screen(lambda shot: shot[180, 300, 2] > 150, sink)
         search = ["xdotool", "search", "--name", "avatar_stream"]
-        found = subprocess.run(search, capture_output=True, text=True, check=True, timeout=30).stdout.split()
+        found = subprocess.run(search, capture_output=True, text=True, check=True, timeout=90).stdout.split()
         press_cross(int(found[-1]))
         assert_ends(sink.idle)
 
