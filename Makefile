@@ -78,7 +78,7 @@ lint: setup
 	$(BIN)/mypy
 
 demo: setup
-	$(BIN)/avatar-stream demo
+	$(BIN)/avatar-stream demo $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
 # The README's moving picture, with the model as it is now.
 picture: setup

@@ -81,7 +81,7 @@ def test_tokens_are_made_where_strangers_can_reach_the_server():
 
 
 def test_a_certificate_that_cannot_be_used_is_told(tmp_path):
-    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
@@ -195,8 +195,9 @@ def test_health_needs_no_token_and_tells_no_secret(opened):
 
 def test_the_api_keeps_to_its_description(opened):
     """Thousands of strange requests made from the OpenAPI file: no 500, nothing that it does not say."""
-    schemathesis = pytest.importorskip("schemathesis")
-    hypothesis = pytest.importorskip("hypothesis")
+    import hypothesis
+    import schemathesis
+
     server = opened(token=TOKEN)
     server.guard._wrong = TokenBucket(100_000, 1)  # it tries wrong tokens too
     schema = schemathesis.openapi.from_dict(json.loads(ask(server, "openapi.json", token=TOKEN)[2]))

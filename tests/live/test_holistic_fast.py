@@ -63,8 +63,9 @@ def test_detectors_have_an_anchor_for_each_answer(size_px, strides, count):
 
 
 def test_lists_of_the_face_are_those_in_the_network():
-    flexbuffers = pytest.importorskip("flatbuffers.flexbuffers")
-    schema = pytest.importorskip("mediapipe.tasks.metadata.schema_py_generated")
+    from flatbuffers import flexbuffers
+    from mediapipe.tasks.metadata import schema_py_generated as schema
+
     content = (_networks._package() / _networks._FACE).read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     kinds = [code.customCode for code in model.operatorCodes]

@@ -37,14 +37,12 @@ def test_a_misread_clock_is_noticed():
 
 
 def test_without_a_browser_it_is_told(monkeypatch):
-    pytest.importorskip("playwright.sync_api")
     monkeypatch.setattr(bench_page.shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match="--page needs a browser"):
         PageWatcher(lambda: "").start()
 
 
 def test_the_page_s_delay_holds_the_pipeline_s():
-    pytest.importorskip("playwright.sync_api")
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         pytest.skip("needs Chromium")
     pipeline = make_pipeline([Collector()], live=True, frames=None, fps=25, synthesizer=Slow(pause_s=0.15))

@@ -24,11 +24,12 @@ BLOCK = 960  # samples in 20 ms
 
 @contextlib.contextmanager
 def playwright_tool():
-    """Playwright, where it and Chromium are there; else the test skips."""
-    playwright = pytest.importorskip("playwright.sync_api")
+    """Playwright, where Chromium is there; else the test skips."""
+    from playwright import sync_api
+
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as running:
+    with sync_api.sync_playwright() as running:
         yield running
 
 

@@ -88,8 +88,6 @@ def test_a_file_of_others_says_nothing(tmp_path):
 @pytest.fixture
 def credentials(tmp_path):
     """A signer's certificate of a self-made authority, and its key: two PEM files."""
-    pytest.importorskip("c2pa")
-    pytest.importorskip("cryptography")
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
